@@ -1,0 +1,120 @@
+"""Files a user writes: training recipes (TOML), checked field by field."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from annotator.errors import InputError, UsageError
+from annotator.models.manifest import CLADES
+from annotator.training.options import Organism, TrainingSettings, TrainOptions, WindowOptions
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Organism(_Strict):
+    name: str
+    clade: str
+    fasta: str
+    truth: str
+    mask: str | None = None
+    trim_bp: int = Field(0, ge=0)
+    weight: float = Field(1.0, gt=0)
+    max_bp: int = Field(0, ge=0)
+
+
+class _Architecture(_Strict):
+    fine_channels: int = Field(32, gt=0)
+    fine_width: int = Field(9, gt=0)
+    trunk_channels: int = Field(96, gt=0)
+    trunk_width: int = Field(5, gt=0)
+    dilations: list[int] = Field(min_length=1)
+    step_bp: int = Field(8, gt=0)
+
+
+class _Recipe(_Strict):
+    name: str
+    version: str
+    k: int = Field(6, ge=1, le=8)
+    architecture: _Architecture
+    plan: dict[str, int]
+    radius_bp: dict[str, int]
+    windows: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    organism: list[_Organism] = []
+    validation: list[_Organism] = []
+
+
+def read_recipe(path: Path, data: Path) -> TrainingSettings:
+    """Read a training recipe.
+
+    Args:
+        path: TOML file.
+        data: Folder its file paths are relative to.
+
+    Returns:
+        The settings, with absolute or data-relative paths.
+
+    Raises:
+        UsageError: The file is not there.
+        InputError: It is not TOML, or a field is missing, unknown or wrong; the message names the field.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not TOML ({error})") from None
+    try:
+        recipe = _Recipe.model_validate(raw)
+        return TrainingSettings(
+            name=recipe.name, version=recipe.version, k=recipe.k,
+            architecture=recipe.architecture.model_dump() | {"vocabulary_size": 4**recipe.k + 5, "clades": len(CLADES)},
+            plan=recipe.plan, radius_bp=recipe.radius_bp,
+            windows=WindowOptions(**_tuples(recipe.windows)), train=TrainOptions(**recipe.train),
+            organisms=tuple(_organism(o, data) for o in recipe.organism),
+            validation=tuple(_organism(o, data) for o in recipe.validation),
+        )  # fmt: skip
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path}: field {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def recipe_organisms(
+    settings: TrainingSettings, fasta: list[Path], truth: list[Path], mask: list[str], clade: list[str]
+) -> TrainingSettings:
+    """Settings with the organisms of the command line in place of the recipe's.
+
+    Raises:
+        UsageError: The options do not come once per FASTA, or a clade is unknown.
+    """
+    for option, values, optional in (("--truth/--gtf", truth, False), ("--mask", mask, True), ("--clade", clade, True)):
+        if len(values) != len(fasta) and not (optional and not values):
+            raise UsageError(f"{option}: given {len(values)} times for {len(fasta)} --fasta")
+    organisms = []
+    for i, path in enumerate(fasta):
+        chosen = clade[i] if clade else "vertebrate"
+        if chosen not in CLADES:
+            raise UsageError(f"--clade {chosen}: choose from {', '.join(CLADES)}")
+        masked = Path(mask[i]) if mask and mask[i] != "-" else None
+        organisms.append(Organism(path.name.split(".")[0], chosen, path, truth[i], masked))
+    return replace(settings, organisms=tuple(organisms))
+
+
+def _organism(entry: _Organism, data: Path) -> Organism:
+    if entry.clade not in CLADES:
+        raise ValueError(f"organism {entry.name}: clade {entry.clade!r} is not one of {', '.join(CLADES)}")
+    paths = {"fasta": data / entry.fasta, "truth": data / entry.truth, "mask": data / entry.mask if entry.mask else None}
+    return Organism(**(entry.model_dump() | paths))
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

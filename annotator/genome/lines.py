@@ -1,0 +1,151 @@
+"""Cuts blocks of FASTA text into lines and finds out whether the lines of each contig are even.
+
+Coordinates: `starts` and `ends` are 0-based within the block; `flat` counts bases from the first base of the file,
+all contigs end to end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotator.genome.contigs import Layout
+
+_NEWLINE, _RETURN, _GREATER = ord("\n"), ord("\r"), ord(">")
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """The lines of one block, p of them; the first may have begun earlier and the last has not ended yet.
+
+    Attributes:
+        starts: First byte, int64, [p].
+        ends: One past the last byte, without the line end, int64, [p].
+        is_header: bool, [p].
+        opens: Header lines that begin in this block, bool, [p].
+        bases: Bases on the piece (0 for headers), int64, [p].
+        flat: Bases of the file before the piece, int64, [p].
+        contig: Contig the piece belongs to, int64, [p]; -1 before the first header.
+        continues: Whether the first piece continues a line of the block before.
+    """
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    is_header: NDArray[np.bool_]
+    opens: NDArray[np.bool_]
+    bases: NDArray[np.int64]
+    flat: NDArray[np.int64]
+    contig: NDArray[np.int64]
+    continues: bool
+
+
+class LineCutter:
+    """Cuts block after block; holds what is known about the unfinished line."""
+
+    def __init__(self) -> None:
+        """Stand at the start of a file."""
+        self.line = 1
+        self.contig = -1
+        self.flat = 0
+        self.in_line = False
+        self._in_header = False
+
+    def cut(self, block: NDArray[np.uint8]) -> Pieces:
+        """Cut one block.
+
+        Args:
+            block: Text, uint8, [n], n > 0; must not end in a carriage return.
+
+        Returns:
+            The pieces; `advance` then moves on.
+        """
+        breaks = np.flatnonzero(block == _NEWLINE)
+        starts = np.concatenate((np.zeros(1, np.int64), breaks + 1))
+        ends = np.concatenate((breaks, np.array([len(block)], np.int64)))
+        is_header = block[np.minimum(starts, len(block) - 1)] == _GREATER
+        is_header[-1] &= bool(starts[-1] < len(block))
+        opens = is_header.copy()
+        if self.in_line:
+            is_header[0] = self._in_header
+            opens[0] = False
+        if len(breaks):
+            ends[:-1] -= (block[breaks - 1] == _RETURN) & (breaks > starts[:-1])
+        bases = np.where(is_header, 0, ends - starts)
+        return Pieces(
+            starts=starts,
+            ends=ends,
+            is_header=is_header,
+            opens=opens,
+            bases=bases,
+            flat=self.flat + np.cumsum(bases) - bases,
+            contig=self.contig + np.cumsum(opens),
+            continues=self.in_line,
+        )
+
+    def advance(self, pieces: Pieces) -> None:
+        """Move past a block that was cut and accepted."""
+        self.line += len(pieces.starts) - 1
+        self.contig = int(pieces.contig[-1])
+        self.flat = int(pieces.flat[-1] + pieces.bases[-1])
+        self.in_line = bool(pieces.ends[-1] > pieces.starts[-1])
+        self._in_header = bool(pieces.is_header[-1])
+
+
+class LayoutTracker:
+    """Learns each contig's line width and whether all lines keep to it, so that bases can be found by arithmetic."""
+
+    def __init__(self) -> None:
+        """Know no contig yet."""
+        self._even = True
+        self._rows: list[NDArray[np.int64]] = []
+        self._open_start = 0
+        self._open_bases = 0
+        self._last = np.empty((0, 3), np.int64)
+        self._width = np.zeros(2, np.int64)
+
+    def add(self, pieces: Pieces, block_offset: int) -> None:
+        """Take in the lines that ended in a block.
+
+        Args:
+            pieces: The block's lines.
+            block_offset: Byte of the file at which the block begins.
+        """
+        line_starts, line_bases = pieces.starts + block_offset, pieces.bases.copy()
+        if pieces.continues:
+            line_starts[0] = self._open_start
+            line_bases[0] += self._open_bases
+        self._open_start, self._open_bases = int(line_starts[-1]), int(line_bases[-1])
+        full = np.flatnonzero(line_bases[:-1])
+        if not self._even or not len(full):
+            return
+        lines = np.stack((pieces.contig[full], line_starts[full], line_bases[full]), axis=1)
+        line_bytes = line_starts[full + 1] - line_starts[full]
+        # The last line of the blocks before stands in front, so that a contig's lines are compared across blocks.
+        carried = len(self._last)
+        lines = np.concatenate((self._last, lines))
+        line_bytes = np.concatenate((self._width[1:][:carried], line_bytes))
+        contig, starts, bases = lines.T
+        first = np.concatenate((np.ones(1, np.bool_), contig[1:] != contig[:-1]))
+        rows = np.column_stack((contig[first], starts[first], bases[first], line_bytes[first]))
+        if carried:
+            rows[0, 2:] = self._width
+        group = np.cumsum(first) - 1
+        expected_bases, expected_bytes = rows[group, 2], rows[group, 3]
+        follows = ~first[1:]
+        wrong = follows & ((starts[1:] - starts[:-1] != expected_bytes[1:]) | (bases[:-1] != expected_bases[1:]))
+        self._even = not (wrong.any() or (bases > expected_bases).any())
+        self._rows.append(rows[carried:])
+        self._last = lines[-1:]
+        self._width = rows[-1, 2:]
+
+    def finish(self, contigs: int) -> Layout | None:
+        """The layout of all contigs, or None where some contig's lines are uneven."""
+        if not self._even:
+            return None
+        offsets = np.zeros(contigs, np.int64)
+        line_bases, line_bytes = np.ones(contigs, np.int64), np.ones(contigs, np.int64)
+        for rows in self._rows:
+            offsets[rows[:, 0]], line_bases[rows[:, 0]], line_bytes[rows[:, 0]] = rows[:, 1], rows[:, 2], rows[:, 3]
+        return Layout(offsets, line_bases, line_bytes)

@@ -1,0 +1,127 @@
+"""The bundled architecture: k-mer tokens in, per-base donor, acceptor and TSS logits of one strand out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SLOPE = 0.1
+"""Negative slope of the leaky ReLU, as in the SpliceAI family."""
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """Shape of a compact network.
+
+    Attributes:
+        vocabulary_size: Token ids the embedding knows.
+        fine_channels: Channels of the full-resolution path.
+        fine_width: Width of its convolutions, bp.
+        trunk_channels: Channels of the coarse trunk.
+        trunk_width: Width of its convolutions, in trunk steps.
+        dilations: One residual block per entry, in trunk steps.
+        step_bp: Bases per trunk step.
+        clades: Number of clade biases; entry 0 is the clade-free one.
+        tracks: Output tracks (donor, acceptor, TSS).
+    """
+
+    vocabulary_size: int = 4101
+    fine_channels: int = 32
+    fine_width: int = 9
+    trunk_channels: int = 96
+    trunk_width: int = 5
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 1)
+    step_bp: int = 8
+    clades: int = 4
+    tracks: int = 3
+
+    @property
+    def reach_bp(self) -> int:
+        """Bases on either side that can change a logit (k-mer overhang not counted)."""
+        fine = 3 * (self.fine_width // 2)
+        trunk = sum(self.dilations) * (self.trunk_width // 2) * self.step_bp
+        return fine + trunk + 2 * self.step_bp
+
+    def flops_per_base(self) -> int:
+        """Multiply-adds times two for one base of one strand, window overhead not counted."""
+        fine = 3 * 2 * self.fine_channels**2 * self.fine_width + 2 * self.fine_channels * self.tracks
+        trunk = len(self.dilations) * 2 * self.trunk_channels**2 * self.trunk_width // self.step_bp
+        resample = 2 * 2 * self.fine_channels * self.trunk_channels
+        return fine + trunk + resample
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a manifest."""
+        return asdict(self) | {"dilations": list(self.dilations)}
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch norm and a per-clade bias, then a leaky ReLU; norm and bias fold into the convolution."""
+
+    def __init__(self, inputs: int, outputs: int, width: int, *, dilation: int = 1, stride: int = 1, clades: int = 0) -> None:
+        """Build with 'same' padding; stride > 1 means width == stride and no padding."""
+        super().__init__()
+        padding = 0 if stride > 1 else dilation * (width // 2)
+        self.conv = nn.Conv1d(inputs, outputs, width, stride=stride, dilation=dilation, padding=padding)
+        self.norm = nn.BatchNorm1d(outputs)
+        self.clade = nn.Embedding(clades, outputs) if clades else None
+        if self.clade is not None:
+            nn.init.zeros_(self.clade.weight)
+
+    def forward(self, x: Tensor, clade: Tensor | None = None) -> Tensor:
+        """[B, inputs, L] -> [B, outputs, L / stride]."""
+        y = self.norm(self.conv(x))
+        if self.clade is not None and clade is not None:
+            y = y + self.clade(clade)[:, :, None].to(y.dtype)
+        return F.leaky_relu(y, SLOPE)
+
+
+class CompactNet(nn.Module):
+    """A thin full-resolution path beside a dilated trunk at 1/step_bp resolution.
+
+    One strand at a time: both strands of a window are two rows of a batch, so the six tracks of a window come from one
+    pass and calls on a contig and on its reverse complement are made by the same weights.
+    """
+
+    def __init__(self, config: CompactConfig) -> None:
+        """Build with random weights."""
+        super().__init__()
+        self.config = config
+        fine, trunk = config.fine_channels, config.trunk_channels
+        self.embed = nn.Embedding(config.vocabulary_size, fine)
+        nn.init.normal_(self.embed.weight, std=0.5)
+        self.stem = nn.ModuleList(ConvNorm(fine, fine, config.fine_width) for _ in range(2))
+        self.down = ConvNorm(fine, trunk, config.step_bp, stride=config.step_bp, clades=config.clades)
+        self.blocks = nn.ModuleList(
+            ConvNorm(trunk, trunk, config.trunk_width, dilation=d, clades=config.clades) for d in config.dilations
+        )
+        self.up = nn.Conv1d(trunk, fine * config.step_bp, 1)
+        self.mix = ConvNorm(fine, fine, config.fine_width)
+        self.head = nn.Conv1d(fine, config.tracks, 1)
+        nn.init.constant_(self.head.bias, -6.0)  # type: ignore[arg-type]
+
+    def forward(self, token_ids: Tensor, clade: Tensor | None = None) -> Tensor:
+        """Score every base.
+
+        Args:
+            token_ids: k-mer ids, int32 or int64, [B, L]; L a multiple of step_bp.
+            clade: Index of each row's clade, int64, [B]; None once the biases are folded.
+
+        Returns:
+            Logits, float32, [B, L, C].
+        """
+        batch, length = token_ids.shape
+        x = self.embed(token_ids).transpose(1, 2)
+        for layer in self.stem:
+            x = x + layer(x)
+        h = self.down(x, clade)
+        for block in self.blocks:
+            h = h + block(h, clade)
+        steps = length // self.config.step_bp
+        up = self.up(h).view(batch, self.config.fine_channels, self.config.step_bp, steps)
+        x = x + up.transpose(2, 3).reshape(batch, self.config.fine_channels, length)
+        x = x + self.mix(x)
+        return self.head(x).transpose(1, 2).float()

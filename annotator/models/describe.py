@@ -1,0 +1,40 @@
+"""A model directory in plain text, for `annotator models show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from annotator.models.manifest import Manifest
+
+
+def describe(folder: Path, manifest: Manifest) -> str:
+    """Everything a user should know before trusting a model: thresholds, calibration, data, held-out figures, licence."""
+    lines = [
+        f"{manifest.name} {manifest.version} ({manifest.family}), licence {manifest.licence}",
+        f"weights: {manifest.weights}, sha256 {manifest.weights_sha256}, {(folder / manifest.weights).stat().st_size:,} bytes",
+        f"tokens: {manifest.tokenizer['k']}-mers, order {manifest.tokenizer['order']}",
+        f"window: {manifest.plan['window_bp']:,} bp with halos of {manifest.plan['halo_bp']:,} bp; tracks {', '.join(manifest.tracks)}",
+        "calls: local maxima within " + ", ".join(f"{r} bp ({kind})" for kind, r in manifest.radius_bp.items()),
+    ]
+    for clade, settings in manifest.clades.items():
+        lines.append(f"clade {clade}: {settings.note}; validated: {', '.join(settings.validated) or 'nothing'}")
+        for kind, threshold in settings.thresholds.items():
+            fit = settings.calibration[kind]
+            mark = "" if kind in settings.validated else "  (not validated)"
+            lines.append(
+                f"  {kind}: threshold {threshold:.3f}, probability = sigmoid({fit.scale:.4f} * logit {fit.bias:+.4f}){mark}"
+            )
+    organisms = ", ".join(f"{o['name']} ({o['fasta']})" for o in manifest.training.get("organisms", []))
+    lines.append(f"trained on: {organisms or 'not stated'}")
+    lines.append(f"figures ({manifest.metrics.get('split', 'not stated')}):")
+    for clade, figures in manifest.metrics.items():
+        if isinstance(figures, dict):
+            for kind, values in figures.items():
+                if isinstance(values, dict):
+                    lines.append(f"  {clade} {kind}: " + ", ".join(f"{name} {_number(v)}" for name, v in values.items()))
+    return "\n".join(lines)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

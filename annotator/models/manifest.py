@@ -1,0 +1,131 @@
+"""Model manifests: what a model directory says about itself. Data only, read with strict checks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from annotator.errors import InputError
+
+MANIFEST_NAME = "manifest.json"
+FORMAT_VERSION = 1
+CLADES = ("vertebrate", "invertebrate", "plant", "fungi")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """`probability = sigmoid(scale * logit + bias)`."""
+
+    scale: float = 1.0
+    bias: float = 0.0
+
+
+@dataclass(frozen=True)
+class CladeSettings:
+    """How calls are made for one clade.
+
+    Attributes:
+        index: Entry of the model's clade embedding.
+        thresholds: Probability at and above which a local maximum is a call, per kind.
+        calibration: Per kind.
+        validated: Kinds with measured accuracy in this clade; the others are off by default.
+        note: Where thresholds and calibration come from, in one sentence.
+    """
+
+    index: int
+    thresholds: dict[str, float]
+    calibration: dict[str, Calibration]
+    validated: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Contents of `manifest.json`.
+
+    Attributes:
+        name: Model name, written to the `model` column.
+        version: Of the weights.
+        family: Which loader reads it.
+        architecture: Arguments of that family's configuration.
+        tokenizer: k, order, first_kmer_id and ambiguous_id of the k-mer vocabulary.
+        plan: window_bp, halo_bp and the other fields of `PlanOptions`.
+        tracks: Names of the output tracks of one strand, in order.
+        radius_bp: A call is a local maximum within this many bases, per kind.
+        clades: Settings per clade.
+        licence: SPDX identifier of the weights.
+        weights: File name of the safetensors file beside the manifest.
+        weights_sha256: Its hash.
+        training: Data and recipe the weights come from.
+        metrics: Held-out figures, with the split they were measured on.
+        format_version: Of this layout.
+    """
+
+    name: str
+    version: str
+    family: str
+    architecture: dict[str, Any]
+    tokenizer: dict[str, Any]
+    plan: dict[str, int]
+    tracks: tuple[str, ...]
+    radius_bp: dict[str, int]
+    clades: dict[str, CladeSettings]
+    licence: str
+    weights: str
+    weights_sha256: str
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """Text of the manifest file."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of a model directory.
+
+    Raises:
+        InputError: The file is missing, is not JSON, or a field is missing, unknown or of the wrong type.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder}: no {MANIFEST_NAME}; not a model directory of this program") from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: not a JSON object")
+    try:
+        return _manifest(raw)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: field {error}") from None
+
+
+def _manifest(raw: dict[str, Any]) -> Manifest:
+    known = set(Manifest.__dataclass_fields__)
+    if unknown := sorted(set(raw) - known):
+        raise ValueError(f"{unknown[0]!r} is unknown")
+    if raw.get("format_version") != FORMAT_VERSION:
+        raise ValueError(f"'format_version' is {raw.get('format_version')!r}, this program reads {FORMAT_VERSION}")
+    for name, kind in (("name", str), ("family", str), ("architecture", dict), ("tokenizer", dict), ("plan", dict), ("clades", dict)):
+        if name not in raw:
+            raise ValueError(f"{name!r} is missing")
+        if not isinstance(raw[name], kind):
+            raise TypeError(f"{name!r} is not of type {kind.__name__}")
+    clades = {
+        clade: CladeSettings(
+            index=int(value["index"]),
+            thresholds={kind: float(number) for kind, number in value["thresholds"].items()},
+            calibration={
+                kind: Calibration(float(pair["scale"]), float(pair["bias"])) for kind, pair in value["calibration"].items()
+            },
+            validated=tuple(value["validated"]),
+            note=str(value.get("note", "")),
+        )
+        for clade, value in raw["clades"].items()
+    }
+    return Manifest(**(raw | {"clades": clades, "tracks": tuple(raw["tracks"])}))

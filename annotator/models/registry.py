@@ -1,0 +1,53 @@
+"""Which models there are: those in the wheel, and model directories of the user's."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from annotator.errors import EnvironmentFault, InputError
+from annotator.models.manifest import MANIFEST_NAME, Manifest, read_manifest
+
+BUNDLED = Path(__file__).parent / "bundled"
+DEFAULT_MODEL = "compact"
+
+
+def bundled_models() -> list[str]:
+    """Names of the models in the wheel, sorted."""
+    if not BUNDLED.is_dir():
+        return []
+    return sorted(path.name for path in BUNDLED.iterdir() if (path / MANIFEST_NAME).exists())
+
+
+def model_folder(model: str) -> Path:
+    """Directory of a bundled model (by name) or of the user's (by path).
+
+    Raises:
+        EnvironmentFault: There is no such model.
+    """
+    if model in bundled_models():
+        return BUNDLED / model
+    path = Path(model)
+    if path.is_dir():
+        return path
+    raise EnvironmentFault(f"no model {model!r}: neither a bundled model ({', '.join(bundled_models()) or 'none'}) nor a directory")
+
+
+def read_model(model: str) -> tuple[Path, Manifest]:
+    """Folder and manifest of a model, its weights file checked against the manifest's sha256.
+
+    Raises:
+        EnvironmentFault: No such model, or its weights file is missing.
+        InputError: The manifest is bad or the weights are not the ones it names.
+    """
+    folder = model_folder(model)
+    manifest = read_manifest(folder)
+    path = folder / manifest.weights
+    if path.parent != folder or path.suffix != ".safetensors":
+        raise InputError(f"{folder / MANIFEST_NAME}: weights must be a .safetensors file beside it, not {manifest.weights!r}")
+    if not path.exists():
+        raise EnvironmentFault(f"{path}: weights file is missing")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != manifest.weights_sha256:
+        raise InputError(f"{path}: sha256 {digest[:12]}... is not the manifest's {manifest.weights_sha256[:12]}...")
+    return folder, manifest

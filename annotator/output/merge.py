@@ -1,0 +1,221 @@
+"""From parts to final files: one ordered, bounded-memory concatenation; 0-based half-open throughout.
+
+The final bytes depend on the rows alone, not on how the genome was cut into parts: rows are cut again into blocks of
+`BLOCK_ROWS`, and each block is one Parquet row group and one piece of BED text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from annotator.output.bed import BedWriter, index_suffixes, refuse_unwritable_names, write_index
+from annotator.output.options import DEFAULT_BED, BedOptions
+from annotator.output.parts import PartInfo, read_first_row, read_part
+from annotator.output.publish import atomic_files, sha256_file, temporary_folder, write_faults
+from annotator.output.schema import (
+    PREDICTIONS_FILE,
+    SORT_KEY_IN_CONTIG,
+    TABLE_SCHEMA,
+    bed_files,
+    parquet_metadata,
+)
+
+BLOCK_ROWS: Final = 1 << 17
+
+Border = tuple[str, int]
+"""(contig, smallest start that a later part still has on it)."""
+
+
+def final_names(kinds: Collection[str], longest_contig_bp: int) -> tuple[str, ...]:
+    """Names of the files `merge_parts` writes: the Parquet file, then each BED file followed by its indices."""
+    names = [PREDICTIONS_FILE]
+    for file in bed_files(kinds):
+        names += [file.name, *(file.name + suffix for suffix in index_suffixes(longest_contig_bp))]
+    return tuple(names)
+
+
+def merge_parts(
+    parts: Sequence[Path],
+    out_dir: Path,
+    *,
+    contig_names: Sequence[str],
+    longest_contig_bp: int,
+    kinds: Collection[str],
+    tool_version: str,
+    expected: Sequence[PartInfo] | None = None,
+    bed: BedOptions = DEFAULT_BED,
+    threads: int = 1,
+    block_rows: int = BLOCK_ROWS,
+) -> dict[str, PartInfo]:
+    """Write the final files of a run; all appear together, or none.
+
+    Args:
+        parts: Parts in plan order: the shards follow each other along the contigs, and the contigs follow the FASTA.
+        out_dir: The results folder; it exists.
+        contig_names: Names of all contigs, in FASTA order.
+        longest_contig_bp: Length of the longest one; decides whether TBI can be written.
+        kinds: Kinds the run reports; only their BED files are written.
+        tool_version: Goes into the Parquet metadata and the BED header.
+        expected: What the journal says of each part, in the order of `parts`.
+        bed: Shape of the BED files; BED9+ with a header where not given.
+        threads: How many compress and index the BED files; the bytes do not depend on it.
+        block_rows: Rows of a Parquet row group. Another number gives other bytes, so leave it outside tests.
+
+    Returns:
+        File name -> rows and sha256, for every name of `final_names`; an index counts 0 rows.
+
+    Raises:
+        InputError: A part is missing or damaged, or a contig name cannot stand in a BED file.
+        ResourceFault: A file cannot be written.
+        ValueError: The parts are not those of `expected`, not in plan order, name an unknown contig, or hold a kind that is
+            not in `kinds`.
+
+    Notes:
+        Holds one part, one block and the rows that wait at a border; disk: the final files and, for the time of the
+        merge, the rows once more in `.tmp-*` pieces.
+    """
+    if expected is not None and len(expected) != len(parts):
+        raise ValueError(f"{len(parts)} parts, but {len(expected)} in the journal")
+    refuse_unwritable_names(contig_names)
+    files = bed_files(kinds)
+    names = final_names(kinds, longest_contig_bp)
+    blocks = _checked(_blocks(_ordered(parts, expected), block_rows), contig_names, kinds)
+    with (
+        temporary_folder(out_dir) as scratch,
+        atomic_files([out_dir / name for name in names]) as temporaries,
+        # Innermost: after a failure no thread may still write while the temporaries are removed.
+        ThreadPoolExecutor(threads) as pool,
+    ):
+        at = dict(zip(names, temporaries, strict=True))
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(BedWriter(at[file.name], out_dir / file.name, file, tool_version, bed, pool))
+                for file in files
+            ]
+            rows = {PREDICTIONS_FILE: _write_blocks(blocks, writers, scratch)}
+        rows |= {writer.file.name: writer.rows for writer in writers}
+        with write_faults(out_dir / PREDICTIONS_FILE):
+            _join_pieces(scratch, at[PREDICTIONS_FILE], block_rows, tool_version)
+        indices = [(file.name, suffix) for file in files for suffix in index_suffixes(longest_contig_bp)]
+        written = [
+            pool.submit(write_index, at[name], at[name + suffix], suffix, out_dir / (name + suffix)) for name, suffix in indices
+        ]
+        for index in written:
+            index.result()
+        return {name: PartInfo(rows.get(name, 0), sha256_file(at[name])) for name in names}
+
+
+def _write_blocks(blocks: Iterable[pl.DataFrame], writers: Sequence[BedWriter], scratch: Path) -> int:
+    """Write every block as one piece in `scratch` and as lines of the BED files; returns the number of rows."""
+    rows = 0
+    for number, block in enumerate(blocks):
+        with write_faults(scratch.parent / PREDICTIONS_FILE):
+            block.write_parquet(scratch / f"{number:08d}.parquet", compression="lz4")
+        for writer in writers:
+            writer.write(block)
+        rows += block.height
+    return rows
+
+
+def _join_pieces(scratch: Path, path: Path, block_rows: int, tool_version: str) -> None:
+    """Stream the pieces into one Parquet file, one row group each."""
+    pieces = sorted(scratch.iterdir())
+    if pieces:
+        # A results folder may be called "sample=1" or "run[2]": neither a hive key nor a glob pattern here.
+        table = pl.scan_parquet(pieces, glob=False, hive_partitioning=False)
+    else:
+        table = TABLE_SCHEMA.to_frame().lazy()
+    table.sink_parquet(
+        path,
+        compression="zstd",
+        compression_level=3,
+        row_group_size=block_rows,
+        maintain_order=True,
+        metadata=parquet_metadata(tool_version),
+    )
+
+
+def _ordered(parts: Sequence[Path], expected: Sequence[PartInfo] | None) -> Iterator[pl.DataFrame]:
+    """All rows in the order of the final files, in frames as large as a part."""
+    borders = _borders(parts)
+    waiting: pl.DataFrame | None = None
+    for number, path in enumerate(parts):
+        part = read_part(path, expected[number] if expected is not None else None)
+        if part.is_empty():
+            continue
+        if waiting is not None:
+            part = _interleave(waiting, part)
+            waiting = None
+        border = borders[number]
+        if border is not None and border[0] == part["chrom"][-1]:
+            waits = (part["chrom"] == border[0]) & (part["start"] >= border[1])
+            cut = part.height - int(waits.sum())  # the part is sorted, so they are its last rows
+            waiting = part.slice(cut) if cut < part.height else None
+            part = part.slice(0, cut)
+        yield part
+
+
+def _borders(parts: Sequence[Path]) -> list[Border | None]:
+    """For each part: the contig on which the next part with rows begins, and the smallest start still to come there."""
+    borders: list[Border | None] = [None] * len(parts)
+    coming: Border | None = None
+    for number in range(len(parts) - 1, -1, -1):
+        borders[number] = coming
+        first = read_first_row(parts[number])
+        if first is not None:
+            # A contig may go on for several parts, and a tiny one among them may begin after the one that follows it.
+            coming = min(first, coming) if coming is not None and coming[0] == first[0] else first
+    return borders
+
+
+def _interleave(waiting: pl.DataFrame, part: pl.DataFrame) -> pl.DataFrame:
+    """`waiting`, rows of one contig, and `part`, which begins on it, as one sorted frame."""
+    contig, last = waiting["chrom"][0], waiting["start"][-1]
+    mixed = int(((part["chrom"] == contig) & (part["start"] <= last)).sum())
+    head = pl.concat([waiting, part.slice(0, mixed)]).sort(SORT_KEY_IN_CONTIG, nulls_last=False, maintain_order=True)
+    return pl.concat([head, part.slice(mixed)])
+
+
+def _blocks(frames: Iterable[pl.DataFrame], block_rows: int) -> Iterator[pl.DataFrame]:
+    """The same rows in frames of exactly `block_rows`; only the last may be shorter, and none is empty."""
+    pending: list[pl.DataFrame] = []
+    rows = 0
+    for frame in frames:
+        pending.append(frame)
+        rows += frame.height
+        if rows < block_rows:
+            continue
+        joined = pl.concat(pending)
+        whole = rows - rows % block_rows
+        for start in range(0, whole, block_rows):
+            yield joined.slice(start, block_rows).rechunk()
+        pending, rows = [joined.slice(whole)], rows - whole
+    if rows:
+        yield pl.concat(pending, rechunk=True)
+
+
+def _checked(blocks: Iterable[pl.DataFrame], contig_names: Sequence[str], kinds: Collection[str]) -> Iterator[pl.DataFrame]:
+    """The blocks, once it is sure that contigs follow the FASTA, starts ascend, and only wanted kinds are there."""
+    names = iter(contig_names)
+    contig, start = "", 0
+    for block in blocks:
+        unwanted = set(block["kind"].unique()) - set(kinds)
+        if unwanted:
+            raise ValueError(f"the parts hold {sorted(unwanted)}; the run reports {sorted(kinds)}")
+        before = block.select(pl.col("chrom").shift(fill_value=contig), pl.col("start").shift(fill_value=start))
+        falls = (block["chrom"] == before["chrom"]) & (block["start"] < before["start"])
+        if falls.any():
+            raise ValueError(f"contig {block['chrom'].filter(falls)[0]!r}: the parts are not in plan order")
+        for following in block["chrom"].rle().struct.field("value"):
+            # Both lists have one order: the names that the search passes over are contigs without calls.
+            if following != contig and following not in names:
+                raise ValueError(f"contig {following!r} is unknown, or its rows are not in FASTA order")
+            contig = following
+        start = block["start"][-1]
+        yield block

@@ -1,0 +1,99 @@
+"""Parts: the immutable Parquet files of a run, one per shard; 0-based half-open."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import polars as pl
+
+from annotator.errors import InputError
+from annotator.output.publish import atomic_file, sha256_file
+from annotator.output.schema import PART_METADATA, TABLE_SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class PartInfo:
+    """What the journal keeps of a written file.
+
+    Attributes:
+        rows: Number of calls in it; 0 for an index.
+        sha256: Hex sha256 of its bytes.
+    """
+
+    rows: int
+    sha256: str
+
+
+def write_part(table: pl.DataFrame, path: Path) -> PartInfo:
+    """Write one part, atomically.
+
+    Args:
+        table: Rows of consecutive contigs, as `calls_table` returns them.
+        path: The final name; its folder exists.
+
+    Returns:
+        Rows and sha256 of the file.
+
+    Raises:
+        ResourceFault: It cannot be written.
+        ValueError: The table has another schema.
+    """
+    if table.schema != TABLE_SCHEMA:
+        raise ValueError(f"a part must have the schema {TABLE_SCHEMA}, not {table.schema}")
+    with atomic_file(path) as temporary:
+        table.write_parquet(temporary, compression="zstd", compression_level=1, metadata=PART_METADATA)
+        digest = sha256_file(temporary)
+    return PartInfo(table.height, digest)
+
+
+def read_part(path: Path, expected: PartInfo | None = None) -> pl.DataFrame:
+    """Read one part, and check it against the journal.
+
+    Args:
+        path: A file of `write_part`.
+        expected: What `write_part` returned for it. Without it a flipped bit inside a page goes unseen, because Polars
+            writes no page checksums.
+
+    Returns:
+        Its rows, in file order.
+
+    Raises:
+        InputError: It is missing, damaged, or not the file that was journalled.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read part {path}: {error.strerror}") from error
+    if expected is not None and hashlib.sha256(data).hexdigest() != expected.sha256:
+        raise InputError(f"part {path} is damaged: its sha256 is not the journalled one")
+    table = _parsed(io.BytesIO(data), path)
+    if table.schema != TABLE_SCHEMA:
+        raise InputError(f"part {path} has columns of another version of this program")
+    if expected is not None and table.height != expected.rows:
+        raise InputError(f"part {path} has {table.height} rows; {expected.rows} are journalled")
+    return table
+
+
+def read_first_row(path: Path) -> tuple[str, int] | None:
+    """Contig and start of a part's first row without reading the rest; None where it has no rows.
+
+    Raises:
+        InputError: The part is missing or damaged.
+    """
+    try:
+        with path.open("rb") as handle:
+            head = _parsed(handle, path, columns=["chrom", "start"], n_rows=1)
+    except OSError as error:
+        raise InputError(f"cannot read part {path}: {error.strerror}") from error
+    return None if head.is_empty() else (head["chrom"][0], head["start"][0])
+
+
+def _parsed(source: IO[bytes], path: Path, columns: list[str] | None = None, n_rows: int | None = None) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(source, columns=columns, n_rows=n_rows)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"part {path} is damaged: {' '.join(str(error).split())}") from error

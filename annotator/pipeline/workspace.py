@@ -1,0 +1,199 @@
+"""The results folder: lock, plan, journal of finished shards, and the final files.
+
+While a run is unfinished its state lies in `<out>/.annotator/`: `plan.json` (what was asked), `journal.jsonl` (one line per
+finished shard), `parts/` (one immutable Parquet file per shard). The final files appear together at the end, `run.json` last;
+then the state is removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from annotator.errors import ResourceFault, UsageError
+from annotator.output.publish import sha256_file, sweep_temporaries, write_json
+
+STATE = ".annotator"
+RUN_JSON = "run.json"
+
+
+@dataclass(frozen=True)
+class FinishedShard:
+    """A line of the journal."""
+
+    shard: int
+    rows: int
+    sha256: str
+    counts: dict[str, int]
+
+
+class Workspace:
+    """A results folder held by this process alone."""
+
+    def __init__(self, out_dir: Path) -> None:
+        """Create the folder where needed and lock it.
+
+        Raises:
+            UsageError: The path is no folder, or another run holds it.
+            ResourceFault: It cannot be created or written.
+        """
+        self.out_dir, self.state = out_dir, out_dir / STATE
+        self.parts = self.state / "parts"
+        self._created = [path for path in (out_dir, self.state) if not path.exists()]
+        if out_dir.exists() and not out_dir.is_dir():
+            raise UsageError(f"{out_dir}: is not a folder")
+        try:
+            self.parts.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.state / "lock").open("a+")
+        except OSError as error:
+            raise ResourceFault(f"cannot write {out_dir}: {error.strerror}") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            self._lock.close()
+            raise UsageError(f"{out_dir}: locked by pid {holder}, another run is writing there") from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+        for folder in (out_dir, self.state, self.parts):
+            sweep_temporaries(folder)
+
+    def abandon(self) -> None:
+        """Leave as little behind as there was: for a run that failed before its first shard."""
+        self._lock.close()
+        if not (self.state / "plan.json").exists():
+            shutil.rmtree(self.state, ignore_errors=True)
+            if self.out_dir in self._created and not any(self.out_dir.iterdir()):
+                self.out_dir.rmdir()
+
+    def close(self) -> None:
+        """Release the lock, keeping what is needed to resume."""
+        self._lock.close()
+
+    def finish(self) -> None:
+        """Remove the state of a finished run and release the lock."""
+        shutil.rmtree(self.state, ignore_errors=True)
+        self._lock.close()
+
+    def finished_run(self) -> dict[str, Any] | None:
+        """The run.json of a complete run whose files are all there, or None."""
+        path = self.out_dir / RUN_JSON
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+            files = run["files"]
+            whole = all((self.out_dir / name).stat().st_size == entry["bytes"] for name, entry in files.items())
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path}: not a run.json of this program ({error})") from None
+        return run if whole else None
+
+    def refuse_other_plan(self, plan: dict[str, Any]) -> None:
+        """Raise UsageError, naming the field, where the folder holds a run with another plan."""
+        for path, key in ((self.out_dir / RUN_JSON, "plan"), (self.state / "plan.json", None)):
+            if not path.exists():
+                continue
+            try:
+                old = json.loads(path.read_text(encoding="utf-8"))
+                old = old[key] if key else old
+            except (ValueError, KeyError, TypeError) as error:
+                raise UsageError(f"{path}: not readable ({error}); use --overwrite or another folder") from None
+            for name in sorted(set(old) | set(plan)):
+                if old.get(name) != plan.get(name):
+                    raise UsageError(
+                        f"{self.out_dir}: holds a run with another {name} ({_short(old.get(name))}, now {_short(plan.get(name))}); "
+                        "use --overwrite or another folder"
+                    )
+
+    def refuse_foreign_files(self, names: list[str]) -> None:
+        """Raise UsageError where a final file's name is taken by a file that no run of ours wrote."""
+        if (self.out_dir / RUN_JSON).exists() or (self.state / "plan.json").exists():
+            return
+        for name in names:
+            if (self.out_dir / name).exists():
+                raise UsageError(f"{self.out_dir / name}: exists and is not ours; choose another folder")
+
+    def clear(self) -> None:
+        """Remove the files named in run.json, run.json itself and the state of an unfinished run; nothing else."""
+        path = self.out_dir / RUN_JSON
+        if path.exists():
+            try:
+                names = list(json.loads(path.read_text(encoding="utf-8"))["files"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise UsageError(f"{path}: not a run.json of this program ({error}); nothing was removed") from None
+            for name in names:
+                if Path(name).name == name:  # never outside the folder, whatever the file says
+                    (self.out_dir / name).unlink(missing_ok=True)
+            path.unlink()
+        for old in ("plan.json", "journal.jsonl"):
+            (self.state / old).unlink(missing_ok=True)
+        for part in self.parts.iterdir():
+            part.unlink()
+
+    def begin(self, plan: dict[str, Any]) -> dict[int, FinishedShard]:
+        """Record the plan and return the shards that are done, each part checked against its hash."""
+        if not (self.state / "plan.json").exists():
+            write_json(self.state / "plan.json", plan)
+        done = {}
+        for entry in self._journal(plan_hash(plan)):
+            part = self.part(entry.shard)
+            if part.exists() and sha256_file(part) == entry.sha256:
+                done[entry.shard] = entry
+        return done
+
+    def part(self, shard: int) -> Path:
+        """Path of a shard's part."""
+        return self.parts / f"{shard:07d}.parquet"
+
+    def record(self, plan: dict[str, Any], entry: FinishedShard) -> None:
+        """Append a finished shard to the journal, durably; its part is already published."""
+        line = {"shard": entry.shard, "rows": entry.rows, "sha256": entry.sha256, "counts": entry.counts, "plan": plan_hash(plan)}
+        try:
+            with (self.state / "journal.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, sort_keys=True) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ResourceFault(f"cannot write {self.state / 'journal.jsonl'}: {error.strerror}") from None
+
+    def _journal(self, wanted: str) -> list[FinishedShard]:
+        path = self.state / "journal.jsonl"
+        if not path.exists():
+            return []
+        entries = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                row = json.loads(line)
+                entry = FinishedShard(int(row["shard"]), int(row["rows"]), str(row["sha256"]), dict(row["counts"]))
+            except (ValueError, KeyError, TypeError):
+                continue  # a line cut short by a kill: its shard is simply computed again
+            if row.get("plan") == wanted:
+                entries.append(entry)
+        return entries
+
+
+def plan_hash(plan: dict[str, Any]) -> str:
+    """sha256 of a plan in canonical JSON."""
+    return hashlib.sha256(json.dumps(plan, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def total_counts(entries: list[FinishedShard]) -> Counter[str]:
+    """Sum of the shards' counts."""
+    total: Counter[str] = Counter()
+    for entry in entries:
+        total.update(entry.counts)
+    return total
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= 60 else text[:57] + "..."

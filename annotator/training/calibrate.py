@@ -1,0 +1,181 @@
+"""Calibration and thresholds, from validation data alone.
+
+Coordinates: contigs end to end, as in `LabelledGenome`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from annotator.calls.batch import KINDS as CALL_KINDS
+from annotator.calls.batch import Calls
+from annotator.calls.sites import TRACK_KIND, TrackRule, call_sites
+from annotator.genome.plan import Span, Windows
+from annotator.models.manifest import Calibration
+from annotator.training.dataset import KINDS, LabelledGenome
+
+PROMOTER_MATCH_BP = 250
+"""A promoter call is right when an annotated TSS lies within this on the same strand; its probability means just that."""
+CANDIDATE_LOGIT = -7.0
+"""Local maxima below this are not looked at when thresholds are chosen; calls lie far above it."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Local maxima of one kind: what could be called.
+
+    Attributes:
+        logit: float64, [n].
+        right: Whether it hits a truth site, each site counted once, [n].
+        truth: Number of truth sites.
+    """
+
+    logit: NDArray[np.float64]
+    right: NDArray[np.bool_]
+    truth: int
+
+
+def genome_calls(
+    logits: NDArray[np.float32], genome: LabelledGenome, rules: list[TrackRule | None]
+) -> Calls:
+    """Calls of a whole genome from its logits, by the code that makes them in a run; positions are within contigs.
+
+    Args:
+        logits: [2, C, n] as from `genome_logits`.
+        genome: Where they come from.
+        rules: One per track.
+
+    Returns:
+        The calls.
+    """
+    ends = genome.contig_ends
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    lengths = (ends - starts).astype(np.int64)
+    count = len(lengths)
+    zeros = np.zeros(count, np.int64)
+    windows = Windows(np.arange(count), zeros, lengths, zeros, lengths, starts, zeros, np.append(starts, ends[-1]))
+    spans = tuple(Span(i, 0, int(n)) for i, n in enumerate(lengths))
+    found = []
+    for i in range(count):
+        piece = torch.from_numpy(logits[None, :, :, starts[i] : ends[i]])
+        found.append(call_sites(piece, np.array([i]), windows, spans, lengths, genome.bases, rules, Counter()))
+    return Calls.concatenate(found)
+
+
+def candidates(logits: NDArray[np.float32], genome: LabelledGenome, radius_bp: dict[str, int], kind: str) -> Candidates:
+    """All local maxima of one kind of call with their truth.
+
+    Args:
+        logits: From `genome_logits`.
+        genome: Where they come from.
+        radius_bp: Per kind of call.
+        kind: donor, acceptor or promoter.
+
+    Returns:
+        The candidates; ambiguous sites are left out.
+    """
+    threshold = 1.0 / (1.0 + np.exp(-CANDIDATE_LOGIT))
+    rules = [
+        TrackRule(kind, threshold, 1.0, 0.0, radius_bp[kind]) if TRACK_KIND[track] == kind else None for track in KINDS
+    ]
+    calls = genome_calls(logits, genome, rules)
+    track = next(track for track in KINDS if TRACK_KIND[track] == kind)
+    row = KINDS.index(track)
+    starts = np.concatenate([[0], genome.contig_ends[:-1]]).astype(np.int64)
+    place = starts[calls.contig] + calls.position
+    minus = calls.strand < 0
+    logit = logits[minus.astype(np.int64), row, place].astype(np.float64)
+    right, masked = np.zeros(len(calls), bool), np.zeros(len(calls), bool)
+    truth = 0
+    reach = PROMOTER_MATCH_BP if kind == "promoter" else 0
+    for strand, mine in (("+", np.flatnonzero(~minus)), ("-", np.flatnonzero(minus))):
+        sites = genome.sites[track, strand]
+        truth += len(sites)
+        right[mine] = _claims(place[mine], logit[mine], sites, reach, genome.contig_ends)
+        masked[mine] = np.isin(place[mine], genome.masked[track, strand]) & ~right[mine]
+    assert CALL_KINDS[int(calls.kind[0])] == kind if len(calls) else True
+    return Candidates(logit[~masked], right[~masked], truth)
+
+
+def _claims(
+    place: NDArray[np.int64], logit: NDArray[np.float64], sites: NDArray[np.int64], reach: int, ends: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Whether each call takes a site within reach on its contig; the best call takes the nearest site still free."""
+    right = np.zeros(len(place), bool)
+    if reach == 0:
+        return np.isin(place, sites)
+    free = np.ones(len(sites), bool)
+    for call in np.argsort(-logit, kind="stable"):
+        low, high = np.searchsorted(sites, place[call] - reach), np.searchsorted(sites, place[call] + reach, side="right")
+        near = [s for s in range(low, high) if free[s] and _contig(ends, sites[s]) == _contig(ends, place[call])]
+        if near:
+            free[min(near, key=lambda s: abs(int(sites[s] - place[call])))] = False
+            right[call] = True
+    return right
+
+
+def _contig(ends: NDArray[np.int64], position: int) -> int:
+    return int(np.searchsorted(ends, position, side="right"))
+
+
+def fit_calibration(logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Calibration:
+    """Scale and bias of `sigmoid(scale * logit + bias)` by maximum likelihood (Platt), on a fine histogram of the logits.
+
+    Args:
+        logit: Any number of examples.
+        right: Whether each is a site.
+
+    Returns:
+        The calibration; the identity where there is nothing to fit.
+    """
+    if not right.any() or right.all():
+        return Calibration()
+    edges = np.linspace(-31, 31, 6201)
+    centre = (edges[1:] + edges[:-1]) / 2
+    clipped = np.clip(logit, -30.9, 30.9)
+    hits = np.histogram(clipped[right], edges)[0].astype(float)
+    misses = np.histogram(clipped[~right], edges)[0].astype(float)
+    x = np.stack([centre, np.ones_like(centre)], 1)
+    w = np.array([1.0, 0.0])
+    for _ in range(100):  # Newton's method on two parameters
+        p = 1 / (1 + np.exp(-np.clip(x @ w, -60, 60)))
+        total = hits + misses
+        gradient = x.T @ (hits - total * p)
+        hessian = (x * (total * p * (1 - p))[:, None]).T @ x + 1e-9 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        w = w + np.clip(step, -1, 1)
+        if np.abs(step).max() < 1e-8:
+            break
+    return Calibration(round(float(w[0]), 5), round(float(w[1]), 5))
+
+
+def best_threshold(found: list[Candidates], calibration: Calibration) -> tuple[float, dict[str, float]]:
+    """The probability threshold with the highest F1 over all candidates of all genomes together.
+
+    Args:
+        found: Candidates of the validation genomes.
+        calibration: Of their logits.
+
+    Returns:
+        Threshold, rounded to 3 decimals, and precision, recall and F1 there.
+    """
+    logit = np.concatenate([c.logit for c in found])
+    right = np.concatenate([c.right for c in found])
+    truth = sum(c.truth for c in found)
+    probability = 1 / (1 + np.exp(-(calibration.scale * logit + calibration.bias)))
+    best = (0.5, {"precision": 0.0, "recall": 0.0, "f1": -1.0})
+    order = np.sort(probability)
+    hits = np.sort(probability[right])
+    for threshold in np.arange(0.02, 0.99, 0.005):
+        called = len(order) - int(np.searchsorted(order, threshold))
+        good = len(hits) - int(np.searchsorted(hits, threshold))
+        precision, recall = good / max(called, 1), good / max(truth, 1)
+        f1 = 2 * precision * recall / max(precision + recall, 1e-12)
+        if f1 > best[1]["f1"]:
+            best = (round(float(threshold), 3), {"precision": precision, "recall": recall, "f1": f1})
+    return best

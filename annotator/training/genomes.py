@@ -1,0 +1,62 @@
+"""Labelled genomes from disk, read by the same reader as everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from annotator.errors import InputError
+from annotator.genome.annotation import read_sites
+from annotator.genome.options import GenomeOptions
+from annotator.genome.source import open_genome
+from annotator.models.manifest import CLADES
+from annotator.training.dataset import KINDS, LabelledGenome
+from annotator.training.options import Organism
+
+CLADE_INDEX = {"vertebrate": 1, "invertebrate": 2, "plant": 3, "fungi": 0}
+"""Entry of the clade embedding; 0 is the clade-free one, which fungi use until a fungus is in the training data."""
+
+
+def load_genome(organism: Organism, spool_dir: Path) -> LabelledGenome:
+    """Read an organism's bases and sites into memory.
+
+    Args:
+        organism: Files and how to use them.
+        spool_dir: Where the reader may put decompressed bases.
+
+    Returns:
+        The labelled genome.
+
+    Raises:
+        AnnotatorError: A file is missing or bad, or its truth holds no site.
+    """
+    genome = open_genome(organism.fasta, spool_dir, GenomeOptions())
+    names, lengths = genome.contigs.names, genome.contigs.lengths
+    ends = np.cumsum(lengths)
+    bases = np.concatenate([genome.read_bases(i, 0, int(length)) for i, length in enumerate(lengths)])
+    by_name = dict(zip(names, lengths.tolist(), strict=True))
+    starts = ends - lengths
+    sites = read_sites(organism.truth, by_name).end_to_end(starts)
+    masked = {(kind, strand): np.empty(0, np.int64) for kind in KINDS for strand in "+-"}
+    if organism.mask:
+        masked = read_sites(organism.mask, by_name).end_to_end(starts)
+    kinds = frozenset(kind for kind in KINDS if len(sites[kind, "+"]) + len(sites[kind, "-"]))
+    if not kinds:
+        raise InputError(f"{organism.truth}: no donor, acceptor or tss to learn from")
+    if organism.max_bp:
+        bases, ends = _first(bases, ends, organism.max_bp)
+        sites, masked = ({key: value[value < len(bases)] for key, value in table.items()} for table in (sites, masked))
+    return LabelledGenome(
+        organism.name, CLADE_INDEX[organism.clade], bases, ends, tuple(names[: len(ends)]), sites, masked, kinds,
+        organism.trim_bp, organism.weight,
+    )  # fmt: skip
+
+
+def _first(bases: np.ndarray, ends: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    """The first `limit` bases, the last contig cut short."""
+    kept = np.minimum(ends[: int(np.searchsorted(ends, limit)) + 1], limit)
+    return bases[: int(kept[-1])], kept
+
+
+assert set(CLADE_INDEX) == set(CLADES)

@@ -1,0 +1,184 @@
+"""The training loop: plain torch, checkpointed, resumable to the same numbers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from annotator.models.compact import CompactNet
+from annotator.tokens.kmer import kmer_ids_of_rows
+from annotator.tokens.vocabulary import KmerVocabulary
+from annotator.training.dataset import Batch, LabelledGenome, draw_batch
+from annotator.training.options import TrainOptions, WindowOptions
+
+logger = logging.getLogger(__name__)
+
+
+def batch_loss(logits: Tensor, targets: Tensor, weights: Tensor, tss_weight: float) -> tuple[Tensor, list[float]]:
+    """Binary cross-entropy a kilobase, summed over tracks.
+
+    Args:
+        logits: float32, [B, L, C].
+        targets: 0..1, float32, [B, L, C].
+        weights: 1 where the loss counts, [B, L, C].
+        tss_weight: Factor of the last track.
+
+    Returns:
+        The loss, and each track's own part of it.
+    """
+    losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weights
+    parts = losses.sum((0, 1)) / weights.sum((0, 1)).clamp(min=1.0) * 1000.0
+    factors = torch.tensor([1.0, 1.0, tss_weight], device=parts.device)
+    return (parts * factors).sum(), parts.detach().tolist()
+
+
+class Trainer:
+    """One training run in a folder: state.safetensors, state.json and metrics.jsonl; killed and started again, it goes on."""
+
+    def __init__(
+        self,
+        net: CompactNet,
+        vocabulary: KmerVocabulary,
+        genomes: list[LabelledGenome],
+        windows: WindowOptions,
+        options: TrainOptions,
+        folder: Path,
+        *,
+        device: torch.device,
+        validate: Callable[[CompactNet], dict[str, float]] | None = None,
+    ) -> None:
+        """Set up, and resume if the folder holds a checkpoint."""
+        self.net, self.vocabulary, self.genomes = net.to(device), vocabulary, genomes
+        self.windows, self.options, self.folder, self.device = windows, options, folder, device
+        self.validate = validate
+        decay = [p for p in net.parameters() if p.ndim > 2]
+        rest = [p for p in net.parameters() if p.ndim <= 2]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decay, "weight_decay": options.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+            lr=options.learning_rate,
+            betas=(0.9, 0.98),
+        )
+        self.average = {name: value.detach().clone() for name, value in net.state_dict().items()}
+        self.step = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+
+    def run(self, *, until: int | None = None) -> None:
+        """Train to the last step (or to `until`)."""
+        end = min(self.options.steps, until or self.options.steps)
+        sums, count, since = np.zeros(4), 0, time.monotonic()
+        while self.step < end:
+            loss, parts = self._one_step()
+            sums += [loss, *parts]
+            count += 1
+            if self.step % 100 == 0:
+                mean = sums / count
+                bases = count * self.options.batch_windows * self.windows.window_bp
+                self._log(
+                    step=self.step, loss=mean[0], donor=mean[1], acceptor=mean[2], tss=mean[3],
+                    kbp_per_s=bases / (time.monotonic() - since) / 1e3,
+                )  # fmt: skip
+                sums, count, since = np.zeros(4), 0, time.monotonic()
+            if self.step % self.options.checkpoint_steps == 0 or self.step == end:
+                self.save()
+            if self.validate and (self.step % self.options.validate_steps == 0 or self.step == self.options.steps):
+                self._log(step=self.step, **{f"val_{key}": value for key, value in self.validate(self.averaged()).items()})
+                since = time.monotonic()
+
+    def averaged(self) -> CompactNet:
+        """A copy of the net with the averaged weights, in eval mode."""
+        net = CompactNet(self.net.config).to(self.device)
+        net.load_state_dict(self.average)
+        return net.eval()
+
+    def _one_step(self) -> tuple[float, list[float]]:
+        options = self.options
+        batch = draw_batch(
+            self.genomes, self.windows, windows=options.batch_windows, k=self.vocabulary.k,
+            rng=np.random.default_rng([options.seed, self.step]),
+        )  # fmt: skip
+        loss, parts = self._loss(batch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = options.rate(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
+        self.optimizer.step()
+        self.step += 1
+        keep = min(options.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.net.state_dict().items():
+                if value.is_floating_point():
+                    self.average[name].lerp_(value, 1 - keep)
+                else:
+                    self.average[name].copy_(value)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise FloatingPointError(f"loss is {value} at step {self.step}")
+        return value, parts
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, list[float]]:
+        self.net.train()
+        ids = kmer_ids_of_rows(torch.from_numpy(batch.bases), self.vocabulary).to(self.device)
+        targets, weights = (torch.from_numpy(x).to(self.device) for x in (batch.targets, batch.weights))
+        clade = torch.from_numpy(batch.clade).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16):
+            logits = self.net(ids, clade)
+        return batch_loss(logits, targets, weights, self.options.tss_loss_weight)
+
+    def save(self) -> None:
+        """Write the checkpoint: tensors, then the small JSON that makes it current; a kill leaves the older pair whole."""
+        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        name = f"state-{self.step}.safetensors"
+        temporary = self.folder / f".tmp-{name}"
+        save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, temporary)
+        os.replace(temporary, self.folder / name)
+        state = {"step": self.step, "tensors": name, "options": asdict(self.options), "windows": asdict(self.windows)}
+        temporary = self.folder / ".tmp-state.json"
+        temporary.write_text(json.dumps(state, indent=1))
+        os.replace(temporary, self.folder / "state.json")
+        for old in self.folder.glob("state-*.safetensors"):
+            if old.name != name:
+                old.unlink()
+
+    def _resume(self) -> None:
+        path = self.folder / "state.json"
+        if not path.exists():
+            return
+        state = json.loads(path.read_text())
+        tensors = load_file(self.folder / state["tensors"], device=str(self.device))
+        parts: dict[str, dict[str, Tensor]] = {"net": {}, "average": {}, "optimizer": {}}
+        for key, value in tensors.items():
+            part, name = key.split(".", 1)
+            parts[part][name] = value
+        self.net.load_state_dict(parts["net"])
+        self.average = parts["average"]
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in parts["optimizer"].items():
+            index, name = key.split(".", 1)
+            moments.setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.step = int(state["step"])
+        logger.info("resumed at step %d", self.step)
+
+    def _log(self, **values: Any) -> None:
+        row = {key: round(float(value), 5) if key != "step" else int(value) for key, value in values.items()}
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        logger.info(" ".join(f"{key} {value}" for key, value in row.items()))

@@ -1,0 +1,185 @@
+"""`annotator train`: genomes in, a model directory out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from annotator.errors import EnvironmentFault, UsageError
+from annotator.evaluation.metrics import average_precision, topk
+from annotator.genome.plan import PlanOptions
+from annotator.models.compact import CompactConfig, CompactNet
+from annotator.models.manifest import MANIFEST_NAME, Calibration, CladeSettings, Manifest
+from annotator.tokens.vocabulary import KmerVocabulary
+from annotator.training.calibrate import best_threshold, candidates, fit_calibration
+from annotator.training.dataset import LabelledGenome, trim_contigs
+from annotator.training.genomes import CLADE_INDEX, load_genome
+from annotator.training.loop import Trainer
+from annotator.training.options import TrainingSettings
+from annotator.training.validate import genome_logits, splice_examples, validation_topk
+
+logger = logging.getLogger(__name__)
+
+WATCH_BP = 2_000_000
+"""Bases of each validation genome scored during a run; the finished model is calibrated on all of them."""
+TRIM_BP = 4500
+TRIM_SEED = 7
+
+
+def run_training(settings: TrainingSettings, out: Path, *, device: str, threads: int) -> Path:
+    """Train (or go on training), calibrate on validation data, and write `<out>/model`.
+
+    Args:
+        settings: The recipe.
+        out: Run folder.
+        device: auto, cpu, cuda or cuda:N.
+        threads: CPU threads.
+
+    Returns:
+        The model directory.
+
+    Raises:
+        AnnotatorError: Bad files, options or device.
+    """
+    if not settings.organisms:
+        raise UsageError("nothing to learn from: give --fasta and --truth, or [[organism]] in the recipe")
+    if device not in ("auto", "cpu") and not torch.cuda.is_available():
+        raise EnvironmentFault(f"--device {device}: no CUDA device here")
+    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    torch.set_num_threads(threads)
+    torch.manual_seed(settings.train.seed)
+    vocabulary = KmerVocabulary(settings.k)
+    plan = PlanOptions(**settings.plan)
+    spool = out / "spool"
+    genomes = [load_genome(organism, spool / organism.name) for organism in settings.organisms]
+    validation = [load_genome(organism, spool / f"val-{organism.name}") for organism in settings.validation]
+    shutil.rmtree(spool, ignore_errors=True)
+    for genome in genomes:
+        logger.info("%s: %s bp, %d sites", genome.name, f"{len(genome.bases):,}", sum(map(len, genome.sites.values())))
+    watched = [_watched(genome) for genome in validation]
+    trainer = Trainer(
+        CompactNet(CompactConfig(**(settings.architecture | {"dilations": tuple(settings.architecture["dilations"])}))),
+        vocabulary, genomes, settings.windows, settings.train, out, device=chosen,
+        validate=(lambda net: validation_topk(net, watched, vocabulary, plan, chosen)) if watched else None,
+    )  # fmt: skip
+    trainer.run()
+    return export_model(settings, trainer.averaged(), validation, out / "model", device=chosen, steps=trainer.step)
+
+
+def _watched(genome: LabelledGenome) -> LabelledGenome:
+    """The first few million bases of a validation genome."""
+    limit = min(WATCH_BP, len(genome.bases))
+    ends = np.minimum(genome.contig_ends, limit)
+    ends = ends[: int(np.searchsorted(ends, limit)) + 1]
+    tables = [{key: value[value < limit] for key, value in table.items()} for table in (genome.sites, genome.masked)]
+    return LabelledGenome(
+        genome.name, genome.clade, genome.bases[:limit], ends, genome.contig_names[: len(ends)], *tables, genome.kinds
+    )
+
+
+def export_model(
+    settings: TrainingSettings, net: CompactNet, validation: list[LabelledGenome], folder: Path, *, device: torch.device, steps: int
+) -> Path:
+    """Calibrate on validation genomes and write a model directory.
+
+    Args:
+        settings: The recipe.
+        net: Weights to keep.
+        validation: Genomes with truth, none of them trained on.
+        folder: Where to; replaced when complete.
+        device: Where to compute.
+        steps: Optimiser steps the weights have seen.
+
+    Returns:
+        `folder`.
+    """
+    vocabulary, plan = KmerVocabulary(settings.k), PlanOptions(**settings.plan)
+    clades, metrics = {}, {}
+    for clade, index in CLADE_INDEX.items():
+        own = [genome for genome in validation if genome.clade == index]
+        # a clade without validation data borrows the clade-free bias, calibrated on whole chromosomes of the others
+        used = own or [genome for genome in validation if not genome.trim_bp]
+        if not used:
+            continue
+        clades[clade], figures = _calibrate(net, used, index, vocabulary, plan, settings, own=bool(own), device=device)
+        if own:
+            metrics[clade] = figures
+        logger.info("%s: %s", clade, json.dumps(figures))
+
+    temporary = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    weights = temporary / "model.safetensors"
+    save_file({name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}, weights)
+    manifest = Manifest(
+        name=settings.name, version=settings.version, family="compact", architecture=net.config.as_dict(),
+        tokenizer={"k": settings.k, "order": "ATCG", "first_kmer_id": 5, "ambiguous_id": 1},
+        plan=settings.plan, tracks=("donor", "acceptor", "tss"), radius_bp=settings.radius_bp, clades=clades,
+        licence="Apache-2.0", weights=weights.name, weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        training={
+            "organisms": [_described(organism) for organism in settings.organisms],
+            "windows": asdict(settings.windows), "schedule": asdict(settings.train), "steps_done": steps,
+            "device": device.type, "torch": torch.__version__,
+        },
+        metrics={"split": "validation", **metrics},
+    )  # fmt: skip
+    (temporary / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+    logger.info("wrote %s", folder)
+    return folder
+
+
+def _calibrate(
+    net: CompactNet, genomes: list[LabelledGenome], index: int, vocabulary: KmerVocabulary, plan: PlanOptions,
+    settings: TrainingSettings, *, own: bool, device: torch.device,
+) -> tuple[CladeSettings, dict[str, Any]]:  # fmt: skip
+    """Calibration, thresholds and figures of one clade."""
+    scored = [(g, genome_logits(net, g, vocabulary, plan, clade=index, device=device)) for g in genomes]
+    thresholds: dict[str, float] = {}
+    calibration: dict[str, Calibration] = {}
+    figures: dict[str, Any] = {"genomes": [genome.name for genome in genomes]}
+    for kind in ("donor", "acceptor"):
+        pairs = [splice_examples(logits, genome, kind) for genome, logits in scored]
+        values, labels = np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
+        calibration[kind] = fit_calibration(values, labels)
+        found = [candidates(logits, genome, settings.radius_bp, kind) for genome, logits in scored]
+        thresholds[kind], figures[kind] = best_threshold(found, calibration[kind])
+        if own:
+            figures[kind] |= _ranking(values, labels)
+    labelled = [genome for genome in genomes if "tss" in genome.kinds]
+    if labelled:
+        trimmed = [trim_contigs(genome, TRIM_BP, TRIM_SEED) for genome in labelled]
+        logits = [genome_logits(net, g, vocabulary, plan, clade=index, device=device) for g in trimmed]
+        found = [candidates(x, g, settings.radius_bp, "promoter") for x, g in zip(logits, trimmed, strict=True)]
+        calibration["promoter"] = fit_calibration(
+            np.concatenate([c.logit for c in found]), np.concatenate([c.right for c in found])
+        )
+        thresholds["promoter"], figures["promoter"] = best_threshold(found, calibration["promoter"])
+    else:
+        thresholds["promoter"], calibration["promoter"] = 0.5, Calibration()
+    validated = ("donor", "acceptor", "promoter") if labelled and own else ("donor", "acceptor") if own else ()
+    names = ", ".join(genome.name for genome in genomes)
+    note = f"calibrated on validation data of {names}" if own else f"no data of this clade: borrowed from {names}"
+    figures = {key: {k: round(v, 4) for k, v in value.items()} if isinstance(value, dict) else value for key, value in figures.items()}
+    return CladeSettings(index, thresholds, calibration, validated, note), figures
+
+
+def _ranking(values: NDArray[np.float32], labels: NDArray[np.bool_]) -> dict[str, float]:
+    """top-k and AUPRC over all examples."""
+    return {"topk": float(topk(values, labels)), "auprc": float(average_precision(values, labels))}
+
+
+def _described(organism: Any) -> dict[str, Any]:
+    return {key: str(value.name) if isinstance(value, Path) else value for key, value in asdict(organism).items()}

@@ -1,0 +1,136 @@
+"""A small genome with planted calls, and the way from calls to final files; 0-based half-open."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from annotator.calls.batch import KINDS, Calls
+from annotator.output.merge import merge_parts
+from annotator.output.parts import PartInfo, write_part
+from annotator.output.table import calls_table
+
+CONTIGS = {"chr2": 6000, "HLA:A*01|x": 2500, "empty_of_calls": 400, "chr10": 4000}
+"""Names in an order that is not alphabetical, one with the odd characters real genomes have."""
+
+NAMES = list(CONTIGS)
+MOTIFS = [("MA0001.1", "AGL3"), ("MA0009.2", "TBXT"), ("MA0001.1-b", "EWSR1-FLI1"), ("MA0004.1", "Arnt::Ahr (var.2)")]
+MODEL, MOTIF_MODEL = "compact-1", "JASPAR2024"
+_COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
+
+
+def load_validator() -> ModuleType:
+    """The BED validator of the benchmarks; it lies outside the packages."""
+    path = Path(__file__).parents[2] / "benchmarks" / "validate_bed.py"
+    spec = importlib.util.spec_from_file_location("validate_bed", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["validate_bed"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def site(kind: str, position: int, strand: int) -> tuple[int, int]:
+    """Span of a splice site or a 10 bp motif match at `position`, written from the specification."""
+    if kind == "tfbs":
+        return position, position + 10
+    after = (kind == "donor") == (strand > 0)  # the intron lies behind the position on the plus strand
+    return (position + 1, position + 3) if after else (position - 2, position)
+
+
+def make_calls(rows: Sequence[tuple[int, str, int, int]], seed: int = 0) -> Calls:
+    """Calls of (contig, kind, position, strand) in the order given, with random values."""
+    rng = np.random.default_rng(seed)
+    n = len(rows)
+    lengths = list(CONTIGS.values())
+    start, end = np.empty(n, np.int64), np.empty(n, np.int64)
+    for i, (contig, kind, position, strand) in enumerate(rows):
+        if kind == "promoter":
+            low, high = (position - 249, position + 51) if strand > 0 else (position - 50, position + 250)
+            start[i], end[i] = max(low, 0), min(high, lengths[contig])
+        else:
+            start[i], end[i] = site(kind, position, strand)
+    kinds = np.array([KINDS.index(kind) for _, kind, _, _ in rows], np.uint8)
+    tfbs = kinds == KINDS.index("tfbs")
+    probability = rng.random(n).astype(np.float32)
+    return Calls(
+        contig=np.array([row[0] for row in rows], np.int64),
+        start=start,
+        end=end,
+        kind=kinds,
+        strand=np.array([row[3] for row in rows], np.int8),
+        probability=np.where(tfbs, np.float32(np.nan), probability).astype(np.float32),
+        score=rng.integers(0, 1001, n).astype(np.uint16),
+        position=np.array([row[2] for row in rows], np.int64),
+        motif=np.where(tfbs, rng.integers(0, len(MOTIFS), n), -1).astype(np.int32),
+        p_value=np.where(tfbs, 10 ** -rng.uniform(4, 12, n), np.nan),
+        bits=np.where(tfbs, rng.uniform(-3, 20, n), np.nan).astype(np.float32),
+    )
+
+
+def planted_calls(n: int = 900, seed: int = 1) -> tuple[Calls, dict[str, bytes]]:
+    """About n calls on the contigs that have any, in random order, and a genome in which every splice site is canonical."""
+    rng = np.random.default_rng(seed)
+    genome = {name: bytearray(rng.choice(np.frombuffer(b"ACGT", np.uint8), length)) for name, length in CONTIGS.items()}
+    spots = [(c, p) for c in (0, 1, 3) for p in range(4, CONTIGS[NAMES[c]] - 14, 6)]
+    rows: list[tuple[int, str, int, int]] = []
+    for spot in rng.permutation(len(spots))[:n]:
+        contig, position = spots[spot]
+        kind, strand = str(rng.choice(KINDS)), int(rng.choice([-1, 1]))
+        rows.append((contig, kind, position, strand))
+        if kind in ("donor", "acceptor"):
+            bases = b"GT" if kind == "donor" else b"AG"
+            start, end = site(kind, position, strand)
+            genome[NAMES[contig]][start:end] = bases if strand > 0 else bases.translate(_COMPLEMENT)[::-1]
+    return make_calls(rows, seed), {name: bytes(sequence) for name, sequence in genome.items()}
+
+
+def table_of(calls: Calls, names: Sequence[str] = NAMES, motifs: Sequence[tuple[str, str]] = MOTIFS) -> pl.DataFrame:
+    """`calls_table` with this module's names."""
+    return calls_table(calls, names, motifs, MODEL, MOTIF_MODEL)
+
+
+def owners(calls: Calls, cuts: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """The part that owns each call where the genome is cut before each (contig, base)."""
+    owner = np.zeros(len(calls), np.int64)
+    for contig, base in cuts:
+        owner += (calls.contig > contig) | ((calls.contig == contig) & (calls.position >= base))
+    return owner
+
+
+def write_parts(calls: Calls, cuts: Sequence[tuple[int, int]], folder: Path) -> tuple[list[Path], list[PartInfo]]:
+    """One part per piece of the genome, in plan order; pieces without calls have parts without rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = owners(calls, cuts)
+    paths, infos = [], []
+    for part in range(len(cuts) + 1):
+        path = folder / f"part-{part:03d}.parquet"
+        infos.append(write_part(table_of(calls.take(owner == part)), path))
+        paths.append(path)
+    return paths, infos
+
+
+def merge(parts: Sequence[Path], out_dir: Path, **changes: Any) -> dict[str, PartInfo]:
+    """`merge_parts` into a new folder with this module's genome; row groups are small so that there are several."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    arguments: dict[str, Any] = {
+        "contig_names": NAMES,
+        "longest_contig_bp": max(CONTIGS.values()),
+        "kinds": KINDS,
+        "tool_version": "0.0.test",
+        "block_rows": 128,
+    }
+    return merge_parts(parts, out_dir, **(arguments | changes))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -1,0 +1,317 @@
+"""Parts become final files: order, determinism, empty runs, failures."""
+
+import errno
+import gzip
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pysam
+import pytest
+
+from annotator.calls.batch import KINDS, Calls
+from annotator.errors import InputError, ResourceFault
+from annotator.output.bgzf import BgzfWriter
+from annotator.output.merge import final_names
+from annotator.output.options import BedOptions
+from annotator.output.parts import write_part
+from annotator.output.publish import sha256_file
+from annotator.output.schema import SORT_KEY_IN_CONTIG, TABLE_SCHEMA
+
+_SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")
+assert _SPEC is not None and _SPEC.loader is not None
+cases = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(cases)
+
+# The genome cut before these (contig, base): through promoters, into slivers shorter than a promoter, into nothing.
+CUTS = {
+    "one part": [],
+    "two parts": [(0, 2999)],
+    "seven parts": [(0, 100), (0, 101), (0, 3000), (1, 1250), (3, 0), (3, 3999)],
+    "slivers": [(0, base) for base in range(1000, 1400, 20)] + [(1, 0), (1, 1), (2, 0), (2, 200), (3, 2000), (3, 2001)],
+}
+ALL_FILES = final_names(KINDS, 6000)
+
+
+@pytest.fixture(scope="module")
+def calls() -> Calls:
+    return cases.planted_calls()[0]
+
+
+def test_predictions_are_all_rows_in_order(calls: Calls, tmp_path: Path) -> None:
+    parts, infos = cases.write_parts(calls, CUTS["seven parts"], tmp_path / "parts")
+    written = cases.merge(parts, tmp_path / "out", expected=infos)
+    table = pl.read_parquet(tmp_path / "out" / "predictions.parquet")
+    assert table.schema == TABLE_SCHEMA
+    assert table.equals(cases.table_of(calls))
+    rank = pl.col("chrom").replace_strict(cases.NAMES, range(4), return_dtype=pl.Int64)
+    assert table.equals(table.sort(rank, *SORT_KEY_IN_CONTIG, nulls_last=False))
+    assert tuple(written) == ALL_FILES
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(ALL_FILES)
+    for name, info in written.items():
+        assert info.sha256 == sha256_file(tmp_path / "out" / name)
+    metadata = pl.read_parquet_metadata(tmp_path / "out" / "predictions.parquet")
+    del metadata["ARROW:schema"]
+    assert metadata == {"coordinate_system": "0-based-half-open", "schema_version": "1", "tool": "genome-annotator 0.0.test"}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_C09_files_do_not_depend_on_how_the_genome_was_cut(tmp_path: Path, seed: int) -> None:
+    calls, _ = cases.planted_calls(n=1400, seed=seed)
+    results = []
+    for name, cuts in CUTS.items():
+        parts, _ = cases.write_parts(calls, cuts, tmp_path / name / "parts")
+        cases.merge(parts, tmp_path / name / "out")
+        results.append(cases.contents(tmp_path / name / "out"))
+    assert len(results[0]) == len(ALL_FILES)
+    assert all(result == results[0] for result in results[1:])
+
+
+def test_the_cuts_do_need_reordering(calls: Calls, tmp_path: Path) -> None:
+    """The cases above would pass a plain concatenation only if no row had to wait at a border."""
+    parts, _ = cases.write_parts(calls, CUTS["slivers"], tmp_path)
+    plain = pl.concat([pl.read_parquet(part) for part in parts])
+    moved = (plain["start"].diff() < 0) & (plain["chrom"] == plain["chrom"].shift())
+    assert moved.sum() > 5
+
+
+def test_C09_bytes_do_not_depend_on_threads(calls: Calls, tmp_path: Path) -> None:
+    parts, _ = cases.write_parts(calls, CUTS["two parts"], tmp_path / "parts")
+    cases.merge(parts, tmp_path / "here", threads=3)
+    script = (
+        "import sys, polars, annotator.output.merge as m; from pathlib import Path; p, out, names = sys.argv[1:]\n"
+        "m.merge_parts(sorted(Path(p).iterdir()), Path(out), contig_names=names.split(','), longest_contig_bp=6000,\n"
+        "    kinds=m.bed_files.__globals__['KINDS'], tool_version='0.0.test', block_rows=128)\n"
+        "print(polars.thread_pool_size())"
+    )
+    for threads in ("1", "4"):
+        out = tmp_path / threads
+        out.mkdir()
+        command = [sys.executable, "-c", script, str(tmp_path / "parts"), str(out), ",".join(cases.NAMES)]
+        environment = {**os.environ, "POLARS_MAX_THREADS": threads, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == threads
+        assert cases.contents(out) == cases.contents(tmp_path / "here")
+
+
+def test_row_groups_have_one_size(calls: Calls, tmp_path: Path) -> None:
+    """The Parquet footer is bytes that must not change with the cuts; here are its row groups, through Polars' row index."""
+    parts, _ = cases.write_parts(calls, CUTS["seven parts"], tmp_path / "parts")
+    small = cases.merge(parts, tmp_path / "a", block_rows=64)
+    large = cases.merge(parts, tmp_path / "b", block_rows=1 << 17)
+    assert small["predictions.parquet"] != large["predictions.parquet"]
+    assert {name: small[name] for name in ALL_FILES[1:]} == {name: large[name] for name in ALL_FILES[1:]}
+
+
+def test_C03_no_calls_at_all(tmp_path: Path) -> None:
+    parts, _ = cases.write_parts(Calls.empty(), [(0, 100)], tmp_path / "parts")
+    for number, some in enumerate((parts, [])):
+        out = tmp_path / str(number)
+        written = cases.merge(some, out)
+        assert set(info.rows for info in written.values()) == {0}
+        table = pl.read_parquet(out / "predictions.parquet")
+        assert (table.height, table.schema) == (0, TABLE_SCHEMA)
+        assert pl.read_parquet_metadata(out / "predictions.parquet")["coordinate_system"] == "0-based-half-open"
+        for name in ("promoters.bed.gz", "splice_sites.bed.gz", "tfbs.bed.gz"):
+            assert cases.load_validator().validate_bed(out / name, cases.CONTIGS).errors == []
+            assert gzip.decompress((out / name).read_bytes()).count(b"\n") == 3
+            for suffix in (".csi", ".tbi"):
+                with pysam.TabixFile(str(out / name), index=str(out / name) + suffix) as rows:
+                    assert rows.contigs == []
+                    assert list(rows.fetch()) == []
+                    assert rows.header[0] == "##coordinate_system=0-based-half-open"
+
+
+def test_indices_find_the_rows(calls: Calls, tmp_path: Path) -> None:
+    parts, _ = cases.write_parts(calls, [], tmp_path / "parts")
+    cases.merge(parts, tmp_path / "out")
+    table = pl.read_parquet(tmp_path / "out" / "predictions.parquet").filter(kind="promoter")
+    for suffix in (".csi", ".tbi"):
+        path = str(tmp_path / "out" / "promoters.bed.gz")
+        with pysam.TabixFile(path, index=path + suffix) as rows:
+            for chrom in ("chr2", "HLA:A*01|x"):
+                found = [int(line.split("\t")[1]) for line in rows.fetch(chrom, 700, 1200)]
+                near = table.filter(pl.col("chrom") == chrom, pl.col("start") < 1200, pl.col("end") > 700)
+                assert found == near["start"].to_list() != []
+
+
+def test_A22_no_tbi_for_a_contig_of_two_to_the_29(tmp_path: Path) -> None:
+    far = cases.make_calls([(0, "donor", 2**31 + 5, 1), (0, "donor", 2**33, 1)])
+    parts, _ = cases.write_parts(far, [], tmp_path / "parts")
+    written = cases.merge(parts, tmp_path / "out", longest_contig_bp=2**34, kinds=["donor", "acceptor"])
+    assert tuple(written) == ("predictions.parquet", "splice_sites.bed.gz", "splice_sites.bed.gz.csi")
+    path = str(tmp_path / "out" / "splice_sites.bed.gz")
+    with pysam.TabixFile(path, index=path + ".csi") as rows:
+        assert [line.split("\t")[12] for line in rows.fetch("chr2", 2**33, 2**33 + 9)] == [str(2**33)]
+
+
+def test_files_of_kinds_that_were_not_asked_for_are_not_written(calls: Calls, tmp_path: Path) -> None:
+    some = calls.take(calls.kind != KINDS.index("tfbs"))
+    parts, _ = cases.write_parts(some, CUTS["two parts"], tmp_path / "parts")
+    written = cases.merge(parts, tmp_path / "out", kinds=("promoter", "donor", "acceptor"))
+    assert not [name for name in written if "tfbs" in name]
+    with pytest.raises(ValueError, match="hold .'promoter'"):
+        cases.merge(parts, tmp_path / "other", kinds=("donor", "acceptor"))
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_bed_options_reach_the_files(calls: Calls, tmp_path: Path) -> None:
+    parts, _ = cases.write_parts(calls, [], tmp_path / "parts")
+    cases.merge(parts, tmp_path / "out", bed=BedOptions(header=False, bed6=True))
+    path = tmp_path / "out" / "tfbs.bed.gz"
+    assert gzip.decompress(path.read_bytes()).startswith(b"chr2\t")
+    assert cases.load_validator().validate_bed(path, cases.CONTIGS, None, 6).columns == 6
+
+
+@pytest.mark.parametrize("folder", ["sample=1", "run[2]", "a*b", "<script>", "..x", "ü ü"])
+def test_A24_names_of_the_results_folder(calls: Calls, tmp_path: Path, folder: str) -> None:
+    parts, infos = cases.write_parts(calls, CUTS["two parts"], tmp_path / folder / "parts=x")
+    cases.merge(parts, tmp_path / folder / "out", expected=infos)
+    with (tmp_path / folder / "out" / "predictions.parquet").open("rb") as handle:
+        assert pl.read_parquet(handle).equals(cases.table_of(calls))
+
+
+@pytest.mark.parametrize("names", [["../../x", "a/b", "CON", "<script>"], ["=cmd()", "c" * 300, "chr1:1-2", "chr1"]])
+def test_A24_contig_names_stay_in_their_column(calls: Calls, tmp_path: Path, names: list[str]) -> None:
+    part = tmp_path / "part"
+    write_part(cases.table_of(calls, names), part)
+    cases.merge([part], tmp_path / "out", contig_names=names)
+    lengths = dict(zip(names, cases.CONTIGS.values(), strict=True))
+    for path in (tmp_path / "out").glob("*.bed.gz"):
+        assert cases.load_validator().validate_bed(path, lengths).errors == []
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted([*ALL_FILES, "out", "part"])
+    with pytest.raises(InputError, match="cannot stand in a BED file"):
+        cases.merge([part], tmp_path / "out2", contig_names=[*names, "#x"])
+
+
+def test_parts_out_of_order_are_refused(calls: Calls, tmp_path: Path) -> None:
+    parts, infos = cases.write_parts(calls, [(0, 3000), (1, 0)], tmp_path / "parts")
+    wrong: list[tuple[list[Path], dict[str, Any], str]] = [
+        ([parts[0], parts[2], parts[1]], {}, "not in FASTA order"),
+        (parts, {"contig_names": cases.NAMES[1:]}, "unknown, or its rows are not in FASTA order"),
+        (parts, {"contig_names": cases.NAMES[::-1]}, "not in FASTA order"),
+        (parts, {"expected": infos[:-1]}, "3 parts, but 2 in the journal"),
+    ]
+    for number, (some, changes, message) in enumerate(wrong):
+        with pytest.raises(ValueError, match=message):
+            cases.merge(some, tmp_path / str(number), **changes)
+        assert list((tmp_path / str(number)).iterdir()) == []
+
+
+def test_C10_missing_swapped_and_damaged_parts_are_refused(calls: Calls, tmp_path: Path) -> None:
+    parts, infos = cases.write_parts(calls, CUTS["two parts"], tmp_path / "parts")
+    with pytest.raises(InputError, match="sha256 is not the journalled one"):
+        cases.merge(parts, tmp_path / "out", expected=infos[::-1])
+    data = parts[1].read_bytes()
+    parts[1].write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match="part-001.parquet is damaged"):
+        cases.merge(parts, tmp_path / "out")
+    parts[1].unlink()
+    with pytest.raises(InputError, match="cannot read part"):
+        cases.merge(parts, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def _full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _full_disk_in_polars(*_: object, **__: object) -> None:
+    raise pl.exceptions.ComputeError("parquet: underlying IO error: No space left on device (os error 28)")
+
+
+def _full_disk_in_htslib(*_: object, **__: object) -> None:
+    raise OSError("building of index failed")
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "fault", "file"),
+    [
+        (Path, "mkdir", _full_disk, "out"),
+        (pl.DataFrame, "write_parquet", _full_disk_in_polars, "predictions.parquet"),
+        (pl.LazyFrame, "sink_parquet", _full_disk_in_polars, "predictions.parquet"),
+        (BgzfWriter, "write", _full_disk, "promoters.bed.gz"),
+        (BgzfWriter, "finish", _full_disk, "tfbs.bed.gz"),
+        (pysam, "tabix_index", _full_disk_in_htslib, "promoters.bed.gz.csi"),
+        (os, "fsync", _full_disk, "predictions.parquet"),
+        (os, "replace", _full_disk, "predictions.parquet"),
+    ],
+)
+def test_C04_a_failure_in_any_writer_leaves_nothing(
+    calls: Calls,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: object,
+    method: str,
+    fault: Callable[..., None],
+    file: str,
+) -> None:
+    parts, _ = cases.write_parts(calls, CUTS["two parts"], tmp_path / "parts")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("the user's")
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, method, fault)
+        with pytest.raises(ResourceFault, match=rf"^cannot write .*{file}: ") as caught:
+            cases.merge_parts(
+                parts, tmp_path / "out", contig_names=cases.NAMES, longest_contig_bp=6000, kinds=KINDS, tool_version="0.0.test"
+            )
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
+    cases.merge(parts, tmp_path / "out")
+    cases.merge(parts, tmp_path / "reference")
+    (tmp_path / "out" / "notes.txt").unlink()
+    assert cases.contents(tmp_path / "out") == cases.contents(tmp_path / "reference")
+
+
+FULL_DISK_SCRIPT = """
+import resource, sys
+from pathlib import Path
+from annotator.calls.batch import KINDS
+from annotator.errors import AnnotatorError
+from annotator.output.merge import merge_parts
+parts, out, limit, names = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4].split(",")
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    merge_parts(sorted(parts.iterdir()), out, contig_names=names, longest_contig_bp=6000, kinds=KINDS, tool_version="1")
+except AnnotatorError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+def test_C04_a_really_full_disk_ends_with_status_6(calls: Calls, tmp_path: Path) -> None:
+    parts, _ = cases.write_parts(calls, CUTS["two parts"], tmp_path / "parts")
+    sizes = {name: (tmp_path / "free" / name).stat().st_size for name in cases.merge(parts, tmp_path / "free", block_rows=1 << 17)}
+    # Each limit lets all smaller files through, so that another writer is the first to fail.
+    blocked = set()
+    for limit in (40, sizes["promoters.bed.gz"] - 1, sizes["splice_sites.bed.gz"] - 1, sizes["predictions.parquet"] - 1, 10**9):
+        out = tmp_path / str(limit)
+        out.mkdir()
+        command = [sys.executable, "-c", FULL_DISK_SCRIPT, str(tmp_path / "parts"), str(out), str(limit), ",".join(cases.NAMES)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            assert limit == 10**9
+            assert len(list(out.iterdir())) == len(ALL_FILES)
+            continue
+        assert done.returncode == 6, done.stderr
+        line = next(line for line in done.stderr.splitlines() if line.startswith("cannot write "))
+        blocked.add(Path(line.removeprefix("cannot write ").split(": ")[0]).name)
+        assert list(out.iterdir()) == []
+    assert len(blocked) >= 2, blocked
+
+
+def test_a_part_may_hold_more_rows_than_a_block_and_blocks_may_span_parts(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    positions = np.sort(rng.choice(np.arange(10, 5900), 1000, replace=False))
+    calls = cases.make_calls([(0, "donor", int(position), 1) for position in positions])
+    for number, size in enumerate((1, 7, 1000, 1001, 333)):
+        parts, _ = cases.write_parts(calls, [(0, 500), (0, 510), (0, 2000)], tmp_path / f"parts{number}")
+        cases.merge(parts, tmp_path / str(number), block_rows=size)
+        assert pl.read_parquet(tmp_path / str(number) / "predictions.parquet").equals(cases.table_of(calls))
