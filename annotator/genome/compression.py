@@ -106,7 +106,7 @@ def iter_gzip(blocks: Iterable[bytes], label: str, offset: int = 0) -> Iterator[
     inflater = zlib.decompressobj(wbits=_WBITS_GZIP)
     for data in blocks:
         while data:
-            magic = magic or data[:1]
+            magic = (magic + data[:2])[:2]
             try:
                 output = inflater.decompress(data, OUTPUT_BYTES)
             except zlib.error as error:

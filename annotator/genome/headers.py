@@ -49,7 +49,8 @@ class HeaderParser:
 
         Args:
             text: The headers' bytes with their line ends, joined; the last may still lack its end, and the first
-                may be the rest of such a one. A carriage return never ends the text.
+                may be the rest of such a one. A carriage return that ends it is not
+                followed by a line feed.
 
         Returns:
             Names of the headers that ended in this block, and the first fault.

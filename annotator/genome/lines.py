@@ -28,7 +28,8 @@ class Pieces:
         bases: Bases on the piece (0 for headers), int64, [p].
         flat: Bases of the file before the piece, int64, [p].
         contig: Contig the piece belongs to, int64, [p]; -1 before the first header.
-        continues: Whether the first piece continues a line of the block before.
+        line_starts: Byte of the file at which the piece's line begins, int64, [p].
+        line_bases: Bases on the line up to the piece's end, int64, [p].
     """
 
     starts: NDArray[np.int64]
@@ -38,25 +39,38 @@ class Pieces:
     bases: NDArray[np.int64]
     flat: NDArray[np.int64]
     contig: NDArray[np.int64]
-    continues: bool
+    line_starts: NDArray[np.int64]
+    line_bases: NDArray[np.int64]
 
 
 class LineCutter:
-    """Cuts block after block; holds what is known about the unfinished line."""
+    """Cuts block after block; holds where the next block begins and what is known about the unfinished line.
 
-    def __init__(self) -> None:
-        """Stand at the start of a file."""
+    Attributes:
+        offset: Byte of the file.
+        line: Line, 1-based.
+        contig: Contig, -1 before the first header.
+        flat: Bases of the file so far.
+        in_line: Whether a line was begun.
+        in_header: Whether that line is a header.
+        line_start: Byte of the file at which it begins.
+    """
+
+    def __init__(self, offset: int) -> None:
+        """Stand at the start of a line, at a byte of the file."""
+        self.offset = self.line_start = offset
         self.line = 1
         self.contig = -1
         self.flat = 0
         self.in_line = False
-        self._in_header = False
+        self.in_header = False
+        self._line_bases = 0
 
     def cut(self, block: NDArray[np.uint8]) -> Pieces:
         """Cut one block.
 
         Args:
-            block: Text, uint8, [n], n > 0; must not end in a carriage return.
+            block: Text, uint8, [n], n > 0; must not end between a carriage return and its line feed.
 
         Returns:
             The pieces; `advance` then moves on.
@@ -68,11 +82,15 @@ class LineCutter:
         is_header[-1] &= bool(starts[-1] < len(block))
         opens = is_header.copy()
         if self.in_line:
-            is_header[0] = self._in_header
+            is_header[0] = self.in_header
             opens[0] = False
-        if len(breaks):
+        if (block == _RETURN).any():
             ends[:-1] -= (block[breaks - 1] == _RETURN) & (breaks > starts[:-1])
         bases = np.where(is_header, 0, ends - starts)
+        line_starts, line_bases = starts + self.offset, bases.copy()
+        if self.in_line:
+            line_starts[0] = self.line_start
+            line_bases[0] += self._line_bases
         return Pieces(
             starts=starts,
             ends=ends,
@@ -81,16 +99,20 @@ class LineCutter:
             bases=bases,
             flat=self.flat + np.cumsum(bases) - bases,
             contig=self.contig + np.cumsum(opens),
-            continues=self.in_line,
+            line_starts=line_starts,
+            line_bases=line_bases,
         )
 
     def advance(self, pieces: Pieces) -> None:
         """Move past a block that was cut and accepted."""
+        self.offset += int(pieces.ends[-1])
         self.line += len(pieces.starts) - 1
         self.contig = int(pieces.contig[-1])
         self.flat = int(pieces.flat[-1] + pieces.bases[-1])
         self.in_line = bool(pieces.ends[-1] > pieces.starts[-1])
-        self._in_header = bool(pieces.is_header[-1])
+        self.in_header = self.in_line and bool(pieces.is_header[-1])
+        self.line_start = int(pieces.line_starts[-1])
+        self._line_bases = int(pieces.line_bases[-1])
 
 
 class LayoutTracker:
@@ -100,23 +122,12 @@ class LayoutTracker:
         """Know no contig yet."""
         self._even = True
         self._rows: list[NDArray[np.int64]] = []
-        self._open_start = 0
-        self._open_bases = 0
         self._last = np.empty((0, 3), np.int64)
         self._width = np.zeros(2, np.int64)
 
-    def add(self, pieces: Pieces, block_offset: int) -> None:
-        """Take in the lines that ended in a block.
-
-        Args:
-            pieces: The block's lines.
-            block_offset: Byte of the file at which the block begins.
-        """
-        line_starts, line_bases = pieces.starts + block_offset, pieces.bases.copy()
-        if pieces.continues:
-            line_starts[0] = self._open_start
-            line_bases[0] += self._open_bases
-        self._open_start, self._open_bases = int(line_starts[-1]), int(line_bases[-1])
+    def add(self, pieces: Pieces) -> None:
+        """Take in the lines that ended in a block."""
+        line_starts, line_bases = pieces.line_starts, pieces.line_bases
         full = np.flatnonzero(line_bases[:-1])
         if not self._even or not len(full):
             return
@@ -137,7 +148,7 @@ class LayoutTracker:
         wrong = follows & ((starts[1:] - starts[:-1] != expected_bytes[1:]) | (bases[:-1] != expected_bases[1:]))
         self._even = not (wrong.any() or (bases > expected_bases).any())
         self._rows.append(rows[carried:])
-        self._last = lines[-1:]
+        self._last = lines[-1:].copy()
         self._width = rows[-1, 2:]
 
     def finish(self, contigs: int) -> Layout | None:

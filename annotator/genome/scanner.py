@@ -59,7 +59,7 @@ class FastaScanner:
     """Feed it the file's bytes in order, then call `finish`.
 
     Notes:
-        Memory is the contig table and some multiple of a block: about 5 for long lines, 120 for one base a line. No
+        Memory is the contig table and some multiple of a block: about 4 for lines of 60, 80 for one base a line. No
         line, contig or description is ever held as a whole.
     """
 
@@ -77,12 +77,11 @@ class FastaScanner:
         self._refused = alphabet.BAD if options.gaps_as_n else alphabet.BAD | alphabet.GAP
         self._warnings = WarningLog()
         self._headers = HeaderParser(self._warnings)
-        self._cutter = LineCutter()
+        self._cutter = LineCutter(0)
         self._layout = LayoutTracker()
         self._runs = RunCounter()
         self._held = b""
         self._started = False
-        self._offset = 0
         self._names: list[str] = []
         self._header_lines: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
         self._contig_flat: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
@@ -127,11 +126,12 @@ class FastaScanner:
         if self._fault:
             raise self._fault.error()
         if self._held:
-            raise self._error(self._offset, self._cutter.line, alphabet.describe_byte(_RETURN), self._cutter.contig)
+            at = self._cutter.line_start if self._cutter.in_header else self._cutter.offset
+            raise self._error(at, self._cutter.line, alphabet.describe_byte(_RETURN), self._cutter.contig)
         if self._cutter.in_line:
             self._scan(b"\n")
         if not self._names:
-            blank = f"only {self._cutter.line - 1} blank lines" if self._offset else "the file is empty"
+            blank = f"only {self._cutter.line - 1} blank lines" if self._cutter.offset else "the file is empty"
             raise InputError(f"{self._label}: no sequences ({blank})")
         return self._result()
 
@@ -140,7 +140,7 @@ class FastaScanner:
         if not data.startswith(_BYTE_ORDER_MARK):
             return data
         self._warnings.add("byte order marks", "UTF-8 byte order mark at the start of the file skipped")
-        self._offset = len(_BYTE_ORDER_MARK)
+        self._cutter = LineCutter(len(_BYTE_ORDER_MARK))
         return data[len(_BYTE_ORDER_MARK) :]
 
     def _scan(self, data: bytes) -> None:
@@ -154,21 +154,19 @@ class FastaScanner:
         refused = self._first_refused(block, classes, present, pieces)
         if header_fault:
             header = int(np.flatnonzero(pieces.is_header)[header_fault.index])
-            position = int(pieces.starts[header])
-            if refused is None or position < refused:
-                raise self._error(self._offset + position, self._cutter.line + header, header_fault.reason, -1)
+            if refused is None or pieces.starts[header] < refused:
+                raise self._error(int(pieces.line_starts[header]), self._cutter.line + header, header_fault.reason, -1)
         if refused is not None:
             self._refuse(data, refused, pieces)
             return
         self._count(classes, present, pieces)
-        self._layout.add(pieces, self._offset)
+        self._layout.add(pieces)
         if self._sink:
             self._sink(text.translate(alphabet.BASE_TABLE, alphabet.LINE_ENDS))
         opened = np.flatnonzero(pieces.opens)
         self._header_lines.append(opened + self._cutter.line)
         self._contig_flat.append(pieces.flat[opened])
         self._cutter.advance(pieces)
-        self._offset += len(data)
 
     def _first_refused(self, block: NDArray[np.uint8], classes: NDArray[np.uint8], present: int, pieces: Pieces) -> int | None:
         """Position in the block of the first byte that no sequence may hold."""
@@ -181,7 +179,8 @@ class FastaScanner:
             candidates.append(int(np.argmax((classes & self._refused) != 0)))
         if present & alphabet.CARRIAGE_RETURN:
             returns = np.flatnonzero(classes & alphabet.CARRIAGE_RETURN)
-            candidates += returns[block[returns + 1] != _NEWLINE][:1].tolist()
+            # One that ends the block is followed by the held one.
+            candidates += returns[block[np.minimum(returns + 1, len(block) - 1)] != _NEWLINE][:1].tolist()
         return min(candidates, default=None)
 
     def _refuse(self, data: bytes, position: int, pieces: Pieces) -> None:
@@ -189,7 +188,7 @@ class FastaScanner:
         byte = data[position]
         piece = int(np.searchsorted(pieces.starts, position, side="right")) - 1
         contig = int(pieces.contig[piece])
-        offset, line = self._offset + position, self._cutter.line + piece
+        offset, line = self._cutter.offset + position, self._cutter.line + piece
         if contig < 0 and byte != _RETURN:
             raise self._error(offset, line, _describe_junk(byte), -1)
         reason = alphabet.describe_byte(byte)

@@ -30,7 +30,7 @@ class SpoolWriter:
             ResourceFault: It cannot be made or written to.
         """
         self._path = folder / SPOOL_NAME
-        self._temporary = folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+        self._temporary = folder / f".tmp-{os.getpid()}-{secrets.token_hex(8)}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = open(self._temporary, "xb", buffering=0)  # noqa: SIM115
@@ -73,13 +73,13 @@ class SpoolWriter:
         """
         try:
             os.fsync(self._file.fileno())
+            now = os.fstat(self._file.fileno())
             os.replace(self._temporary, self._path)
             folder = os.open(self._path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
-            now = os.stat(self._path)
         except OSError as error:
             raise self._fault(error) from error
         path = os.path.abspath(self._path)

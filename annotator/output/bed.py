@@ -119,11 +119,12 @@ class BedWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Complete the file, or just close it where the body failed."""
-        if error is not None:
-            self._stream.abandon()
-            return
-        with write_faults(self._final_path):
-            self._stream.finish()
+        try:
+            if error is None:
+                with write_faults(self._final_path):
+                    self._stream.finish()
+        finally:
+            self._stream.close()
 
 
 def write_index(path: Path, index_path: Path, suffix: str, final_path: Path) -> None:

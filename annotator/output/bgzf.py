@@ -51,17 +51,12 @@ class BgzfWriter:
         self._pending = data[full:]
 
     def finish(self) -> None:
-        """Write the last block and the end marker, and close."""
-        try:
-            if self._pending:
-                self._stream.write(compress_block(self._pending))
-            self._stream.write(EOF_BLOCK)
-            self._stream.flush()
-        except OSError:
-            self.abandon()
-            raise
-        self._stream.close()
+        """Write the last block and the end marker; `close` is still due."""
+        if self._pending:
+            self._stream.write(compress_block(self._pending))
+        self._stream.write(EOF_BLOCK)
+        self._stream.flush()
 
-    def abandon(self) -> None:
-        """Close after a failure: no end marker, and no second attempt at what could not be written."""
+    def close(self) -> None:
+        """Close; what a failed write left in the buffer is not tried again."""
         self._stream.raw.close()

@@ -194,6 +194,9 @@ def _reason(error: BaseException, path: Path) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     reason = " ".join(str(error).split())
+    told = re.search(r"[^:]+ \(os error \d+\)", reason)
+    if told:  # Polars: the system's reason behind "File out of specification: underlying IO error:"
+        return told.group().strip()
     # htslib says that a write failed, not why; the space left is nearly always the answer.
     folder = path if path.is_dir() else path.parent
     return f"{reason} ({shutil.disk_usage(folder).free} bytes free there)" if folder.is_dir() else reason

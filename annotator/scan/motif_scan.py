@@ -170,9 +170,11 @@ class _Tables:
         plus = [(m.steps.max(axis=1, keepdims=True) - m.steps).astype(np.int64) for m in matrices]
         shortfalls = [strand for one in plus for strand in (one, one[::-1, ::-1])]
         budgets = np.repeat([len(m.tail) - 1 for m in matrices], 2)
-        self.seed_bp, self.seed_offset = _choose_seeds(shortfalls, budgets)
+        self.seed_bp, self.seed_offset, total = _choose_seeds(shortfalls, budgets)
         self.flanks = _Flanks(shortfalls, budgets, self.seed_offset, self.seed_bp)
-        self.first, self.candidates = _seed_table(shortfalls, budgets, self.seed_offset, self.seed_bp, self.flanks.offset[0])
+        self.first, self.candidates = _seed_table(
+            shortfalls, budgets, self.seed_offset, self.seed_bp, total, self.flanks.offset[0]
+        )
         self.any = np.diff(self.first) > 0
         self.width = np.array([len(s) for s in shortfalls], np.int64)
         self.bits = np.concatenate([m.log_odds.reshape(-1) for m in matrices])
@@ -343,11 +345,11 @@ def _seed_halves(shortfall: _Ints, offset: int, k: int) -> tuple[_Ints, _Ints]:
     return _kmer_shortfalls(columns[: k // 2]), _kmer_shortfalls(columns[k // 2 :])
 
 
-def _choose_seeds(shortfalls: list[_Ints], budgets: _Ints) -> tuple[int, _Ints]:
-    """The longest seed whose table stays within bounds, and for every row the offset with the fewest k-mers."""
+def _choose_seeds(shortfalls: list[_Ints], budgets: _Ints) -> tuple[int, _Ints, int]:
+    """The longest seed whose table stays within bounds, for every row the offset with the fewest k-mers, and their sum."""
     for k in range(SEED_BP, 0, -1):
         offsets = np.zeros(len(shortfalls), np.int64)
-        candidates = 0
+        total = 0
         for row in range(0, len(shortfalls), 2):  # the other strand is the mirror image
             counts = []
             for offset in range(max(1, len(shortfalls[row]) - k + 1)):
@@ -356,17 +358,18 @@ def _choose_seeds(shortfalls: list[_Ints], budgets: _Ints) -> tuple[int, _Ints]:
             best = int(np.argmin(counts))
             offsets[row] = best
             offsets[row + 1] = max(0, len(shortfalls[row]) - k - best)
-            candidates += 2 * counts[best]
-        if candidates <= MAX_CANDIDATES:
+            total += 2 * counts[best]
+        if total <= MAX_CANDIDATES:
             break
-    return k, offsets
+    return k, offsets, total
 
 
 def _seed_table(
-    shortfalls: list[_Ints], budgets: _Ints, offsets: _Ints, k: int, flank_offset: _Ints
+    shortfalls: list[_Ints], budgets: _Ints, offsets: _Ints, k: int, total: int, flank_offset: _Ints
 ) -> tuple[NDArray[np.int32], _Ints]:
-    """First candidate of every k-mer, [4**k + 1], and the candidates, ordered by k-mer and row."""
-    keys = []
+    """First candidate of every k-mer, [4**k + 1], and the candidates, [total], ordered by k-mer and row."""
+    table = np.empty(total, np.uint64)  # k-mer, row, budget left; then, in place, the candidates
+    done = 0
     for row, (shortfall, budget, offset) in enumerate(zip(shortfalls, budgets.tolist(), offsets.tolist(), strict=True)):
         head, rest = _seed_halves(shortfall, offset, k)
         by_shortfall = np.argsort(rest, kind="stable")
@@ -376,13 +379,17 @@ def _seed_table(
         second = by_shortfall[rank]
         kmer = (first * len(rest) + second).astype(np.uint64)
         left = (budget - head[first] - rest[second]).astype(np.uint64)
-        keys.append((kmer << np.uint64(_ROW_BITS + _BUDGET_BITS)) | np.uint64(row << _BUDGET_BITS) | left)
-    table = np.concatenate(keys)
-    del keys
+        mine = (kmer << np.uint64(_ROW_BITS + _BUDGET_BITS)) | np.uint64(row << _BUDGET_BITS) | left
+        table[done : done + len(mine)] = mine
+        done += len(mine)
     table.sort()
-    kmers = (table >> np.uint64(_ROW_BITS + _BUDGET_BITS)).astype(np.int64)
-    counts = np.bincount(kmers, minlength=4**k)
-    row_of = ((table >> np.uint64(_BUDGET_BITS)) & np.uint64((1 << _ROW_BITS) - 1)).astype(np.int64)
-    left_of = (table & np.uint64((1 << _BUDGET_BITS) - 1)).astype(np.int64)
-    candidates = (left_of << _BUDGET_SHIFT) | (row_of << _OFFSET_BITS) | (flank_offset[row_of] + _OFFSET_BIAS)
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32), candidates
+    starts = np.searchsorted(table, np.arange(4**k, dtype=np.uint64) << np.uint64(_ROW_BITS + _BUDGET_BITS))
+    table &= np.uint64((1 << (_ROW_BITS + _BUDGET_BITS)) - 1)
+    candidates = table.view(np.int64)
+    rows = candidates >> _BUDGET_BITS
+    candidates &= (1 << _BUDGET_BITS) - 1
+    candidates <<= _BUDGET_SHIFT
+    candidates |= flank_offset.take(rows) + _OFFSET_BIAS
+    rows <<= _OFFSET_BITS
+    candidates |= rows
+    return np.append(starts, total).astype(np.int32), candidates

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from annotator.calls.batch import KINDS as CALL_KINDS
 from annotator.calls.batch import Calls
 from annotator.calls.sites import TRACK_KIND, TrackRule, call_sites
+from annotator.evaluation.metrics import Places, match_tss
 from annotator.genome.plan import Span, Windows
 from annotator.models.manifest import Calibration
 from annotator.training.dataset import KINDS, LabelledGenome
@@ -88,39 +88,27 @@ def candidates(logits: NDArray[np.float32], genome: LabelledGenome, radius_bp: d
     row = KINDS.index(track)
     starts = np.concatenate([[0], genome.contig_ends[:-1]]).astype(np.int64)
     place = starts[calls.contig] + calls.position
-    minus = calls.strand < 0
-    logit = logits[minus.astype(np.int64), row, place].astype(np.float64)
+    logit = logits[(calls.strand < 0).astype(np.int64), row, place].astype(np.float64)
+    truth = sites_as_places(genome.sites, track, genome.contig_ends)
+    if kind == "promoter":
+        called = Places(calls.contig, calls.position, calls.strand)
+        return Candidates(logit, match_tss(called, logit, truth, PROMOTER_MATCH_BP).truth_row >= 0, len(truth))
     right, masked = np.zeros(len(calls), bool), np.zeros(len(calls), bool)
-    truth = 0
-    reach = PROMOTER_MATCH_BP if kind == "promoter" else 0
-    for strand, mine in (("+", np.flatnonzero(~minus)), ("-", np.flatnonzero(minus))):
-        sites = genome.sites[track, strand]
-        truth += len(sites)
-        right[mine] = _claims(place[mine], logit[mine], sites, reach, genome.contig_ends)
-        masked[mine] = np.isin(place[mine], genome.masked[track, strand]) & ~right[mine]
-    assert CALL_KINDS[int(calls.kind[0])] == kind if len(calls) else True
-    return Candidates(logit[~masked], right[~masked], truth)
+    for strand, sign in (("+", 1), ("-", -1)):
+        mine = calls.strand == sign
+        right |= mine & np.isin(place, genome.sites[track, strand])
+        masked |= mine & np.isin(place, genome.masked[track, strand])
+    keep = right | ~masked
+    return Candidates(logit[keep], right[keep], len(truth))
 
 
-def _claims(
-    place: NDArray[np.int64], logit: NDArray[np.float64], sites: NDArray[np.int64], reach: int, ends: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Whether each call takes a site within reach on its contig; the best call takes the nearest site still free."""
-    right = np.zeros(len(place), bool)
-    if reach == 0:
-        return np.isin(place, sites)
-    free = np.ones(len(sites), bool)
-    for call in np.argsort(-logit, kind="stable"):
-        low, high = np.searchsorted(sites, place[call] - reach), np.searchsorted(sites, place[call] + reach, side="right")
-        near = [s for s in range(low, high) if free[s] and _contig(ends, sites[s]) == _contig(ends, place[call])]
-        if near:
-            free[min(near, key=lambda s: abs(int(sites[s] - place[call])))] = False
-            right[call] = True
-    return right
-
-
-def _contig(ends: NDArray[np.int64], position: int) -> int:
-    return int(np.searchsorted(ends, position, side="right"))
+def sites_as_places(sites: dict[tuple[str, str], NDArray[np.int64]], kind: str, contig_ends: NDArray[np.int64]) -> Places:
+    """Sites of one kind, from positions end to end to positions within contigs."""
+    starts = np.concatenate([[0], contig_ends[:-1]])
+    position = np.concatenate([sites[kind, "+"], sites[kind, "-"]])
+    strand = np.repeat(np.array([1, -1], np.int8), [len(sites[kind, "+"]), len(sites[kind, "-"])])
+    contig = np.searchsorted(contig_ends, position, side="right")
+    return Places(contig, position - starts[contig], strand)
 
 
 def fit_calibration(logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Calibration:

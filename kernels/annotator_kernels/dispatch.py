@@ -116,15 +116,17 @@ def run_kernel(
     """
     where = f"{kernel}/{device.type}"
     if backend == "torch":
+        result = call(reference)
         _chosen[where] = "torch (asked for)"
-        return call(reference)
+        return result
     if backend == "triton":
         try:
             wrapper = _load(kernel)
         except ImportError as fault:
             raise BackendError(f"{kernel}: the triton backend was asked for, but triton cannot be imported: {fault}") from fault
+        result = call(wrapper)
         _chosen[where] = "triton (asked for)"
-        return call(wrapper)
+        return result
     if backend != "auto":
         raise ValueError(f"backend must be auto, triton or torch, not {backend!r}")
     if device.type != "cuda":

@@ -31,7 +31,8 @@ def load_validator() -> ModuleType:
     """The BED validator of the benchmarks; it lies outside the packages."""
     path = Path(__file__).parents[2] / "benchmarks" / "validate_bed.py"
     spec = importlib.util.spec_from_file_location("validate_bed", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["validate_bed"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)

@@ -1,5 +1,6 @@
 """BED lines, header, odd names, BGZF."""
 
+import contextlib
 import dataclasses
 import gzip
 import importlib.util
@@ -11,26 +12,28 @@ import numpy as np
 import pysam
 import pytest
 
+from annotator.calls.batch import Calls
 from annotator.errors import InputError
 from annotator.output.bed import bed_header, bed_text, index_suffixes, refuse_unwritable_names, write_index
 from annotator.output.bgzf import BLOCK_BYTES, EOF_BLOCK, BgzfWriter
 from annotator.output.options import BedOptions
-from annotator.output.schema import BED_FILES, ITEM_RGB
+from annotator.output.schema import BED_FILES, ITEM_RGB, BedFile
 
 _SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")
-assert _SPEC is not None and _SPEC.loader is not None
+assert _SPEC is not None
+assert _SPEC.loader is not None
 cases = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(cases)
 
 PROMOTERS, SPLICE_SITES, TFBS = BED_FILES
 
 
-def lines(calls: object, file: object, options: BedOptions | None = None, **names: object) -> list[str]:
+def lines(calls: Calls, file: BedFile, options: BedOptions | None = None, **names: object) -> list[str]:
     return bed_text(cases.table_of(calls, **names), file, options or BedOptions()).decode().splitlines()
 
 
-def fixed(rows: list[tuple[int, str, int, int]]) -> object:
-    calls = cases.make_calls(rows)
+def fixed(rows: list[tuple[int, str, int, int]]) -> Calls:
+    calls: Calls = cases.make_calls(rows)
     tfbs = calls.motif >= 0
     return dataclasses.replace(
         calls,
@@ -67,7 +70,8 @@ def test_promoters_are_thick_at_the_tss_and_clipped_to_the_contig() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probability", "text"), [(0.0, "0.000000"), (1.0, "1.000000"), (4.9e-7, "0.000000"), (0.9999996, "1.000000"), (0.5, "0.500000")]
+    ("probability", "text"),
+    [(0.0, "0.000000"), (1.0, "1.000000"), (4.9e-7, "0.000000"), (0.9999996, "1.000000"), (0.5, "0.500000")],
 )
 def test_probability_has_six_decimals(probability: float, text: str) -> None:
     calls = dataclasses.replace(cases.make_calls([(0, "donor", 99, 1)]), probability=np.array([probability], np.float32))
@@ -157,8 +161,7 @@ def test_A22_longest_contig_decides_on_tbi() -> None:
 def test_A22_csi_finds_rows_beyond_two_to_the_32(tmp_path: Path) -> None:
     starts = [5, 2**29, 2**31 + 7, 2**32 + 11, 17 * 10**9]
     path = tmp_path / "x.bed.gz"
-    with ThreadPoolExecutor(1) as pool:
-        writer = BgzfWriter(path, pool)
+    with ThreadPoolExecutor(1) as pool, contextlib.closing(BgzfWriter(path, pool)) as writer:
         writer.write(b"".join(b"chr1\t%d\t%d\n" % (start, start + 2) for start in starts))
         writer.finish()
     write_index(path, tmp_path / "x.bed.gz.csi", ".csi", path)
@@ -175,8 +178,7 @@ def test_bgzf_does_not_depend_on_chunks_or_threads(tmp_path: Path, size: int, te
     written = set()
     for number, (chunk, threads) in enumerate([(size + 1, 1), (1000, 3), (BLOCK_BYTES, 2), (77_777, 1)]):
         path = tmp_path / f"{number}.gz"
-        with ThreadPoolExecutor(threads) as pool:
-            writer = BgzfWriter(path, pool)
+        with ThreadPoolExecutor(threads) as pool, contextlib.closing(BgzfWriter(path, pool)) as writer:
             for start in range(0, size, chunk):
                 writer.write(data[start : start + chunk])
             writer.finish()

@@ -1,10 +1,12 @@
 """The independent validator accepts what we write and refuses broken files."""
 
+import contextlib
 import gzip
 import importlib.util
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,8 @@ from annotator.calls.batch import KINDS
 from annotator.output.bgzf import EOF_BLOCK, BgzfWriter
 
 _SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")
-assert _SPEC is not None and _SPEC.loader is not None
+assert _SPEC is not None
+assert _SPEC.loader is not None
 cases = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(cases)
 
@@ -28,7 +31,7 @@ GOOD = [
 LENGTHS = {"chr0": 60, "chr1": 50}
 
 
-def report_of(folder: Path, text: str, standard_columns: int = 9) -> object:
+def report_of(folder: Path, text: str, standard_columns: int = 9) -> Any:
     path = folder / "x.bed"
     path.write_bytes(text.encode())
     return validator.validate_bed(path, LENGTHS, None, standard_columns)
@@ -93,8 +96,7 @@ def test_C01_broken_files_are_refused(tmp_path: Path, case: str) -> None:
 
 
 def _bgzf(path: Path, text: str) -> bytes:
-    with ThreadPoolExecutor(1) as pool:
-        writer = BgzfWriter(path, pool)
+    with ThreadPoolExecutor(1) as pool, contextlib.closing(BgzfWriter(path, pool)) as writer:
         writer.write(text.encode())
         writer.finish()
     return path.read_bytes()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 import tracemalloc
 
+import numpy as np
 import pytest
 
 from annotator.errors import InputError
+from annotator.genome.lines import LayoutTracker, LineCutter
+from annotator.genome.n_runs import RunCounter
 from annotator.genome.options import GenomeOptions
 from annotator.genome.scanner import FastaScanner, ScanResult
 
@@ -137,7 +140,9 @@ def test_A06_crlf_and_mixed_line_ends() -> None:
     assert mixed.layout is None
 
 
-@pytest.mark.parametrize("data", [b">a\rACGT\r>b\rACGT\r", b">a\rACGT", b">a\r", b"\r>a\rAC", b">a\nAC\rGT\n", b">a\nAC\r", b">a\r\r\nAC\n"])
+@pytest.mark.parametrize(
+    "data", [b">a\rACGT\r>b\rACGT\r", b">a\rACGT", b">a\r", b"\r>a\rAC", b">a\nAC\rGT\n", b">a\nAC\r", b">a\r\r\nAC\n"]
+)
 def test_A07_cr_only(data: bytes) -> None:
     assert "carriage return without line feed (old Mac line ends?)" in refusal(data)
 
@@ -149,7 +154,8 @@ def test_A08_no_final_newline() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b">a\nAC\n\nGT\nACG\n>b\nA\n", b">a\nA\nCGT\nACG\n>b\nA\n", b">a\nACGTA\nCG\n\n\n>b\n\nA\n", b"\n\n>a\nACGTACG\n>b\nA\n\n"]
+    "data",
+    [b">a\nAC\n\nGT\nACG\n>b\nA\n", b">a\nA\nCGT\nACG\n>b\nA\n", b">a\nACGTA\nCG\n\n\n>b\n\nA\n", b"\n\n>a\nACGTACG\n>b\nA\n\n"],
 )
 def test_A09_blank_lines_and_uneven_widths(data: bytes) -> None:
     result, bases = scan(data)
@@ -167,13 +173,18 @@ def test_A09_layout_only_where_lines_are_even() -> None:
 
 
 @pytest.mark.parametrize(
-    ("byte", "words"), [(b" ", "space"), (b"\t", "tab"), (b"7", "digit '7'"), (b">", "'>'"), (b";", "character ';'"), (b"@", "character '@'")]
+    ("byte", "words"),
+    [(b" ", "space"), (b"\t", "tab"), (b"7", "digit '7'"), (b">", "'>'"), (b";", "character ';'"), (b"@", "character '@'")],
 )
 def test_A10_space_tab_digit(byte: bytes, words: str) -> None:
-    assert refusal(b">a\nAC\n>chr2 x\nACGT\nAC" + byte + b"GT\n") == f"x.fa: contig 'chr2', line 5, byte 21: {words} in the sequence"
+    assert (
+        refusal(b">a\nAC\n>chr2 x\nACGT\nAC" + byte + b"GT\n") == f"x.fa: contig 'chr2', line 5, byte 21: {words} in the sequence"
+    )
 
 
-@pytest.mark.parametrize(("byte", "words"), [(0, "NUL byte"), (7, "control byte 0x07"), (127, "control byte 0x7f"), (0xE9, "non-ASCII byte 0xe9")])
+@pytest.mark.parametrize(
+    ("byte", "words"), [(0, "NUL byte"), (7, "control byte 0x07"), (127, "control byte 0x7f"), (0xE9, "non-ASCII byte 0xe9")]
+)
 def test_A11_nul_control_non_ascii(byte: int, words: str) -> None:
     assert refusal(b">a\nAC" + bytes([byte]) + b"GT\n") == f"x.fa: contig 'a', line 2, byte 5: {words} in the sequence"
 
@@ -187,7 +198,12 @@ def test_A12_byte_order_mark() -> None:
 
 @pytest.mark.parametrize(
     ("data", "where"),
-    [(b"junk\n>a\nAC\n", "line 1, byte 0"), (b"\n\nACGT\n>a\nAC\n", "line 3, byte 2"), (b"\xef\xbb\xbfAC\n", "line 1, byte 3"), (b"\xef\xbb", "line 1, byte 0")],
+    [
+        (b"junk\n>a\nAC\n", "line 1, byte 0"),
+        (b"\n\nACGT\n>a\nAC\n", "line 3, byte 2"),
+        (b"\xef\xbb\xbfAC\n", "line 1, byte 3"),
+        (b"\xef\xbb", "line 1, byte 0"),
+    ],
 )
 def test_A12_junk_before_the_first_header(data: bytes, where: str) -> None:
     message = refusal(data)
@@ -232,7 +248,9 @@ def test_A15_gaps(gap: str) -> None:
     assert result.warnings == ["gap characters read as N: 2 in 1 contigs, the first is 'a'"]
 
 
-PROTEIN = b"MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVKALPDAQFEVVHSLAKWKRQTLGQHDFSAGEGLYTHMKALRPDEDRLSPLHSVYVDQWDWE"
+PROTEIN = (
+    b"MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVKALPDAQFEVVHSLAKWKRQTLGQHDFSAGEGLYTHMKALRPDEDRLSPLHSVYVDQWDWE"
+)
 
 
 def test_A16_protein() -> None:
@@ -241,7 +259,7 @@ def test_A16_protein() -> None:
 
 
 def test_A16_protein_after_dna_and_protein_alignment() -> None:
-    assert "contig 'p', line 3" in refusal(b">d\nACGTACGT\n" + b">p\n" + PROTEIN)
+    assert "contig 'p', line 4" in refusal(b">d\nACGTACGT\n" + b">p\n" + PROTEIN)
     assert "looks like protein" in refusal(b">p\n" + PROTEIN[:4] + b"--" + PROTEIN)
 
 
@@ -289,7 +307,23 @@ def test_A19_awkward_lengths(length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../../x", "a/b", "CON", "<script>", "=cmd()", "chr1:1-2", "..%2F", "-", "+", "@x", "x>y", "%s{}", "'\"\\", "</script><img onerror=x>"]
+    "name",
+    [
+        "../../x",
+        "a/b",
+        "CON",
+        "<script>",
+        "=cmd()",
+        "chr1:1-2",
+        "..%2F",
+        "-",
+        "+",
+        "@x",
+        "x>y",
+        "%s{}",
+        "'\"\\",
+        "</script><img/onerror=x>",
+    ],
 )
 def test_A24_odd_names_stay_verbatim(name: str) -> None:
     result, _ = scan(f">chr1\nA\n>{name} desc\nC\n".encode())
@@ -353,6 +387,22 @@ def test_A25_long_line_and_long_header_in_constant_memory() -> None:
 
     for head in (b">a\n", b">a "):
         assert abs(peak(32, head) - peak(4, head)) < len(block) // 4
+
+
+def test_A22_positions_past_32_bits() -> None:
+    """The arithmetic of lines and runs stands where 2^33 bases came before."""
+    cutter, layout, runs = LineCutter(2**34), LayoutTracker(), RunCounter()
+    cutter.flat = 2**33
+    for text in (b">a\nACN", b"N\nNNAC\n", b"A\n"):
+        block = np.frombuffer(text, np.uint8)
+        pieces = cutter.cut(block)
+        runs.add(block == ord("N"), pieces)
+        layout.add(pieces)
+        cutter.advance(pieces)
+    assert (cutter.flat, cutter.offset) == (2**33 + 9, 2**34 + 15)
+    assert runs.finish() == (1, 4)
+    found = layout.finish(1)
+    assert found is not None and found.byte_span(0, 3, 9) == (2**34 + 6, 2**34 + 14)
 
 
 def test_many_contigs_in_a_block_count_like_few() -> None:

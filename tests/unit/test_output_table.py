@@ -12,7 +12,8 @@ from annotator.calls.batch import KINDS, Calls
 from annotator.output.schema import SORT_KEY_IN_CONTIG, TABLE_SCHEMA, bed_files
 
 _SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")
-assert _SPEC is not None and _SPEC.loader is not None
+assert _SPEC is not None
+assert _SPEC.loader is not None
 cases = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(cases)
 
@@ -61,7 +62,9 @@ def test_rows_keep_their_values_and_are_sorted() -> None:
                 "model": cases.MOTIF_MODEL if kind == "tfbs" else cases.MODEL,
             }
         )
-    expected.sort(key=lambda row: (cases.NAMES.index(row["chrom"]), *("" if row[c] is None else row[c] for c in SORT_KEY_IN_CONTIG)))
+    expected.sort(
+        key=lambda row: (cases.NAMES.index(row["chrom"]), *("" if row[c] is None else row[c] for c in SORT_KEY_IN_CONTIG))
+    )
     assert table.to_dicts() == expected
 
 

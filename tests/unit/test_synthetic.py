@@ -1,6 +1,7 @@
 """The example assembly: same bytes every time, labelled, and its truth lies where the sequence says."""
 
 import gzip
+import itertools
 import os
 import re
 from pathlib import Path
@@ -160,3 +161,34 @@ def test_C08_a_failing_rename_leaves_nothing_behind(tmp_path: Path, monkeypatch:
     with pytest.raises(ResourceFault, match="No space left on device"):
         write_example(tmp_path, length_bp=SHORTEST_BP)
     assert list(tmp_path.iterdir()) == []
+
+
+def longest_reading_frame(spliced: str) -> tuple[int, int]:
+    """Start of ATG and end of the stop codon of the longest open reading frame."""
+    found = re.finditer("(?=(ATG(?:(?!TAA|TAG|TGA)...)*(?:TAA|TAG|TGA)))", spliced)
+    return max(((match.start(), match.start() + len(match[1])) for match in found), key=lambda span: span[1] - span[0])
+
+
+def test_introns_leave_the_reading_frame_whole(example: Example) -> None:
+    whole = 0
+    genes = 0
+    for contig, sequence in enumerate(example.contigs.values()):
+        own = example.sites.contig == contig
+        positions, kinds = example.sites.position[own].tolist(), example.sites.kind[own].tolist()
+        for sign in (1, -1):
+            text = sequence.upper() if sign > 0 else sequence[::-1].translate(COMPLEMENT).upper()
+            strand = example.sites.strand[own] == sign
+            rows = [(p if sign > 0 else len(text) - 1 - p, k) for p, k, s in zip(positions, kinds, strand, strict=True) if s]
+            rows.sort()
+            starts = [i for i, (_, kind) in enumerate(rows) if kind == 2]
+            for first, last in itertools.pairwise([*starts, len(rows)]):
+                if last - first == 1:
+                    continue
+                genes += 1
+                places = [position for position, _ in rows[first:last]]
+                exons = [text[a : b + 1] for a, b in zip(places[::2], places[1::2], strict=False)]
+                spliced = "".join(exons)
+                start, end = longest_reading_frame(spliced + text[places[-1] : places[-1] + 4000])
+                whole += start < len(spliced) < end  # from an earlier exon into the last one
+    assert genes >= 8
+    assert whole >= 0.8 * genes  # a few coding sequences are shorter than a frame that arises by chance

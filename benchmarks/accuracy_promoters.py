@@ -1,0 +1,124 @@
+"""Promoter accuracy on human loci trimmed at random by 0 to 4.5 kb at each end, beside two baselines at equal recall.
+
+    python benchmarks/accuracy_promoters.py --data DATA
+
+A call is right when an annotated TSS lies within d bp on the same strand; each TSS counts once (data pack README). Baselines:
+CpG (local maxima of a CpG score, each a call on both strands) and position (base 5,000 of each untrimmed locus on the plus
+strand and its mirror on the minus strand, moved along with the trimming; it knows how the loci were cut and reads no base).
+The model's threshold is the shipped one; the CpG threshold is set where its recall on the same loci equals the model's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from accuracy_splice import organism_genome
+
+from annotator.calls.sites import TrackRule
+from annotator.evaluation.baselines import cpg_promoter_calls
+from annotator.evaluation.metrics import Places, TssMatches, match_tss
+from annotator.genome.plan import PlanOptions
+from annotator.models.compact_inference import load_compact
+from annotator.models.registry import read_model
+from annotator.tokens.vocabulary import KmerVocabulary
+from annotator.training.calibrate import genome_calls, sites_as_places
+from annotator.training.dataset import LabelledGenome, trim_contigs
+from annotator.training.run import TRIM_BP, TRIM_SEED
+from annotator.training.validate import genome_logits
+
+
+def cpg_calls(genome: LabelledGenome) -> tuple[Places, np.ndarray]:
+    """CpG maxima of every contig, on both strands."""
+    contigs, positions, scores = [], [], []
+    start = 0
+    for contig, end in enumerate(genome.contig_ends.tolist()):
+        at, score = cpg_promoter_calls(genome.bases[start:end])
+        contigs.append(np.full(len(at), contig))
+        positions.append(at)
+        scores.append(score)
+        start = end
+    contig, position, score = (np.concatenate(x) for x in (contigs, positions, scores))
+    strand = np.repeat(np.array([1, -1], np.int8), len(contig))
+    return Places(np.tile(contig, 2), np.tile(position, 2), strand), np.tile(score, 2)
+
+
+def positional_calls(genome: LabelledGenome, trimmed: LabelledGenome) -> Places:
+    """Where a model that had learnt the distance to the cut end would call."""
+    marks = {}
+    starts = np.concatenate([[0], genome.contig_ends[:-1]])
+    lengths = genome.contig_ends - starts
+    keep = lengths > 5000
+    marks["tss", "+"] = (starts + 5000)[keep]
+    marks["tss", "-"] = (genome.contig_ends - 5001)[keep]
+    moved = trim_contigs(
+        LabelledGenome(genome.name, 1, genome.bases, genome.contig_ends, genome.contig_names, marks, {}, frozenset(("tss",))),
+        TRIM_BP, TRIM_SEED,
+    )  # fmt: skip
+    return sites_as_places(moved.sites, "tss", trimmed.contig_ends)
+
+
+def at_recall(matches: TssMatches, recall: float) -> tuple[float, float]:
+    """Precision and recall at the first threshold that reaches a recall (or the highest recall there is)."""
+    order = np.argsort(-matches.probability, kind="stable")
+    right = np.cumsum(matches.truth_row[order] >= 0)
+    reached = np.flatnonzero(right >= recall * matches.truths)
+    last = int(reached[0]) if len(reached) else len(right) - 1
+    return float(right[last] / (last + 1)), float(right[last] / matches.truths)
+
+
+def main() -> None:
+    """Run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--model", default="compact")
+    parser.add_argument("--splits", default="val,test")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    folder, manifest = read_model(args.model)
+    net, vocabulary, plan = load_compact(folder, manifest), KmerVocabulary(**manifest.tokenizer), PlanOptions(**manifest.plan)
+    settings = manifest.clades["vertebrate"]
+    threshold, fit = settings.thresholds["promoter"], settings.calibration["promoter"]
+    rule = TrackRule("promoter", threshold, fit.scale, fit.bias, manifest.radius_bp["promoter"])
+    weak = TrackRule("promoter", 0.001, fit.scale, fit.bias, manifest.radius_bp["promoter"])
+    for split in args.splits.split(","):
+        with tempfile.TemporaryDirectory() as scratch:
+            whole = organism_genome(args.data, "human", split, Path(scratch))
+        genome = trim_contigs(whole, TRIM_BP, TRIM_SEED)
+        logits = genome_logits(net, genome, vocabulary, plan, clade=settings.index, device=torch.device("cpu"))
+        calls = genome_calls(logits, genome, [None, None, weak])
+        places = Places(calls.contig, calls.position, calls.strand)
+        truth = sites_as_places(genome.sites, "tss", genome.contig_ends)
+        cpg, cpg_score = cpg_calls(genome)
+        fixed = positional_calls(whole, genome)
+        for within in (50, 250, 500):
+            ours = match_tss(places, calls.probability, truth, within)
+            here = ours.at(rule.threshold)
+            position = match_tss(fixed, np.ones(len(fixed)), truth, within).at(0.5)
+            cpg_matches = match_tss(cpg, cpg_score, truth, within)
+            cpg_precision, cpg_recall = at_recall(cpg_matches, here.recall)
+            at_cpg_recall, _ = at_recall(ours, cpg_recall)
+            at_position_recall, _ = at_recall(ours, position.recall)
+            row = {
+                "split": split, "within_bp": within, "tss": len(truth), "threshold": rule.threshold,
+                "precision": here.precision, "recall": here.recall, "calls_per_mb": here.calls * 1e6 / len(genome.bases),
+                "average_precision": ours.average_precision(), "cpg_average_precision": cpg_matches.average_precision(),
+                "cpg_precision": cpg_precision, "cpg_recall": cpg_recall, "ours_at_cpg_recall": at_cpg_recall,
+                "position_precision": position.precision, "position_recall": position.recall,
+                "ours_at_position_recall": at_position_recall,
+            }  # fmt: skip
+            row = {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
+            print("  ".join(f"{k}={v}" for k, v in row.items()), flush=True)
+            if args.json:
+                with args.json.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
