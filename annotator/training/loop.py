@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from annotator.errors import UsageError
 from annotator.models.compact import CompactNet
 from annotator.tokens.kmer import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
@@ -25,6 +26,9 @@ from annotator.training.dataset import Batch, LabelledGenome, draw_batch
 from annotator.training.options import TrainOptions, WindowOptions
 
 logger = logging.getLogger(__name__)
+
+MAY_CHANGE = ("steps", "decay_steps", "validate_steps", "checkpoint_steps")
+"""Options that an unfinished run may be continued with another value of: its length, not what it learns from."""
 
 
 def batch_loss(logits: Tensor, targets: Tensor, weights: Tensor, tss_weight: float) -> tuple[Tensor, list[float]]:
@@ -162,6 +166,11 @@ class Trainer:
         if not path.exists():
             return
         state = json.loads(path.read_text())
+        now = {**asdict(self.options), **asdict(self.windows)}
+        for name, old in {**state["options"], **state["windows"]}.items():
+            new = list(now[name]) if isinstance(now[name], tuple) else now[name]
+            if name not in MAY_CHANGE and old != new:
+                raise UsageError(f"{self.folder}: holds a run with {name} = {old}, the recipe says {new}; use another folder")
         tensors = load_file(self.folder / state["tensors"], device=str(self.device))
         parts: dict[str, dict[str, Tensor]] = {"net": {}, "average": {}, "optimizer": {}}
         for key, value in tensors.items():

@@ -1,0 +1,147 @@
+"""`annotator train`: a tiny genome is learnt, a killed run ends where an unbroken one ends, and the model scans."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from annotator.cli import main
+from tests.support.runs import annotate, plant, random_bases, revcomp, table, write_fasta
+
+RECIPE = """
+name = "tiny"
+version = "0"
+k = 6
+[architecture]
+fine_channels = 16
+fine_width = 5
+trunk_channels = 16
+trunk_width = 3
+dilations = [1, 2]
+step_bp = 8
+[plan]
+window_bp = 1024
+halo_bp = 128
+pad_bp = 64
+smallest_bp = 256
+align_bp = 8
+[radius_bp]
+donor = 2
+acceptor = 2
+promoter = 30
+[windows]
+window_bp = 512
+margin_bp = 64
+site_fraction = 0.9
+[train]
+steps = {steps}
+batch_windows = 8
+learning_rate = 0.01
+warmup_steps = 5
+decay_steps = 20
+ema = 0.9
+checkpoint_steps = 10
+validate_steps = 40
+bf16 = false
+[[validation]]
+name = "tiny"
+clade = "vertebrate"
+fasta = "tiny.fa"
+truth = "tiny.bed"
+"""
+
+
+def genome(folder: Path) -> None:
+    """Introns that begin with GTAAGTCC and end with CCTTTCAG, on both strands, and their truth."""
+    text, lines = random_bases(30_000, 3), []
+    for i, at in enumerate(range(300, 29_000, 400)):
+        intron = "GTAAGTCC" + "A" * 84 + "CCTTTCAG"
+        strand = "+-"[i % 2]
+        text = plant(text, intron if strand == "+" else revcomp(intron), at)
+        donor, acceptor = (at - 1, at + 100) if strand == "+" else (at + 100, at - 1)
+        lines += [(donor, f"chr1\t{donor}\t{donor + 1}\tdonor\t0\t{strand}"), (acceptor, f"chr1\t{acceptor}\t{acceptor + 1}\tacceptor\t0\t{strand}")]
+    write_fasta(folder / "tiny.fa", {"chr1": text})
+    (folder / "tiny.bed").write_text("".join(line + "\n" for _, line in sorted(lines)))
+
+
+def train(folder: Path, out: str, steps: int) -> int:
+    recipe = folder / f"{out}.toml"
+    recipe.write_text(RECIPE.format(steps=steps))
+    data = ["--data", str(folder), "--fasta", str(folder / "tiny.fa"), "--truth", str(folder / "tiny.bed"), "--clade", "vertebrate"]
+    return main(["train", str(recipe), "-o", str(folder / out), *data, "-q", "-t", "1"])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    genome(folder)
+    assert train(folder, "run", 120) == 0
+    return folder
+
+
+def test_a_planted_grammar_is_learnt_and_scanned(trained: Path) -> None:
+    metrics = [json.loads(line) for line in (trained / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert metrics[-1]["val_tiny_donor"] > 0.9 and metrics[-1]["val_tiny_acceptor"] > 0.9
+    model = trained / "run" / "model"
+    manifest = json.loads((model / "manifest.json").read_text())
+    assert manifest["clades"]["vertebrate"]["validated"] == ["donor", "acceptor"]
+    assert manifest["training"]["steps_done"] == 120 and manifest["metrics"]["vertebrate"]["donor"]["recall"] > 0.9
+    out = trained / "results"
+    assert annotate(trained / "tiny.fa", "-o", out, "--model", model, "--tasks", "splice") == 0
+    found = set(table(out).select("position", "strand", "kind").iter_rows())
+    truth = {(int(f[1]), f[5], f[3]) for f in (line.split() for line in (trained / "tiny.bed").read_text().splitlines())}
+    assert len(found & truth) > 0.9 * len(truth)
+
+
+def test_killed_and_resumed_ends_at_the_same_weights(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from annotator.training.loop import Trainer
+
+    real, count = Trainer._one_step, [0]
+
+    def dies(self: Trainer) -> object:
+        count[0] += 1
+        if count[0] == 47:
+            raise KeyboardInterrupt
+        return real(self)
+
+    monkeypatch.setattr(Trainer, "_one_step", dies)
+    assert train(trained, "broken", 120) == 130
+    assert json.loads((trained / "broken" / "state.json").read_text())["step"] == 40
+    monkeypatch.setattr(Trainer, "_one_step", real)
+    assert train(trained, "broken", 120) == 0
+    one, two = (load_file(trained / run / "model" / "model.safetensors") for run in ("run", "broken"))
+    assert all(np.array_equal(one[name].numpy(), two[name].numpy()) for name in one)
+    assert (trained / "run" / "model" / "manifest.json").read_text() == (trained / "broken" / "model" / "manifest.json").read_text()
+
+
+def test_another_recipe_in_the_same_folder_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = trained / "other.toml"
+    recipe.write_text(RECIPE.format(steps=120).replace("learning_rate = 0.01", "learning_rate = 0.02"))
+    data = ["--data", str(trained), "--fasta", str(trained / "tiny.fa"), "--truth", str(trained / "tiny.bed")]
+    assert main(["train", str(recipe), "-o", str(trained / "run"), *data, "-q"]) == 2
+    assert "learning_rate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [("k = 6", "k = 60", "field k"), ("step_bp = 8", "size = 3", "architecture.size"), ("k = 6", "[[[", "TOML"), ("steps = 1", "stops = 1", "stops")],
+)  # fmt: skip
+def test_bad_recipes(old: str, new: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(RECIPE.format(steps=1).replace(old, new, 1))
+    assert main(["train", str(recipe), "-o", str(tmp_path / "o"), "-q"]) == 3
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_options_that_do_not_match(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(RECIPE.format(steps=1))
+    base = ["train", str(recipe), "-o", str(tmp_path / "o"), "-q"]
+    assert main([*base]) == 2  # nothing to learn from
+    assert main([*base, "--fasta", "a.fa"]) == 2
+    assert main([*base, "--fasta", "a.fa", "--truth", "a.bed", "--clade", "fish"]) == 2
+    assert main(["train", str(tmp_path / "none.toml"), "-o", str(tmp_path / "o")]) == 2
+    assert main([*base, "--fasta", str(tmp_path / "none.fa"), "--truth", "a.bed"]) == 2
