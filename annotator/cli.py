@@ -49,7 +49,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Options of all commands."""
 
@@ -148,14 +150,19 @@ def example(
 
 @app.command(epilog="Example: annotator train recipe.toml --data data/ -o run/")
 def train(
-    recipe: Annotated[Path, typer.Argument(help="TOML recipe: architecture, windows, schedule, and organisms if not given here.")],
+    recipe: Annotated[
+        Path, typer.Argument(help="TOML recipe: architecture, windows, schedule, and organisms if not given here.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Run folder: checkpoints, metrics.jsonl and the finished model.")],
     data: Annotated[Path, typer.Option(help="Folder that the recipe's paths are relative to.")] = Path(),
     fasta: Annotated[list[Path] | None, typer.Option(help="Genome to learn from; repeatable, replaces the recipe's.")] = None,
     truth: Annotated[
-        list[Path] | None, typer.Option("--truth", "--gtf", help="Its sites: BED (donor, acceptor, tss) or GTF/GFF3; one per --fasta.")
+        list[Path] | None,
+        typer.Option("--truth", "--gtf", help="Its sites: BED (donor, acceptor, tss) or GTF/GFF3; one per --fasta."),
     ] = None,
-    mask: Annotated[list[str] | None, typer.Option(help="BED of sites left out of the loss; one per --fasta, '-' for none.")] = None,
+    mask: Annotated[
+        list[str] | None, typer.Option(help="BED of sites left out of the loss; one per --fasta, '-' for none.")
+    ] = None,
     clade: Annotated[list[str] | None, typer.Option(help="Clade; one per --fasta.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option("-t", "--threads", help="CPU threads; 0 takes all.")] = 0,
@@ -176,8 +183,8 @@ def train(
 @models_app.command("list", epilog="Example: annotator models list")
 def models_list() -> None:
     """Bundled models."""
-    from annotator.models.registry import BUNDLED, bundled_models
     from annotator.models.manifest import read_manifest
+    from annotator.models.registry import BUNDLED, bundled_models
 
     for name in bundled_models():
         manifest = read_manifest(BUNDLED / name)

@@ -74,8 +74,8 @@ class BarProgress(LineProgress):
 
         super().start(total_bp, done_bp)
         self.bar = Progress(
-            TextColumn("scanning"), BarColumn(), TextColumn("{task.percentage:>5.1f} % {task.fields[rate]}"), TimeRemainingColumn(),
-            console=Console(stderr=True), transient=True,
+            TextColumn("scanning"), BarColumn(), TextColumn("{task.percentage:>5.1f} % {task.fields[rate]}"),
+            TimeRemainingColumn(), console=Console(stderr=True), transient=True,
         )  # fmt: skip
         self.task = self.bar.add_task("scan", total=total_bp, completed=done_bp, rate="")
         self.bar.start()

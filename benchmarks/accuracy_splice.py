@@ -43,7 +43,13 @@ def organism_genome(data: Path, name: str, split: str, spool: Path) -> LabelledG
     base = data / name
     mask = base / f"{name}.{split}.ambiguous.bed.gz"
     return load_genome(
-        Organism(name, CLADES[name], base / f"{name}.{split}.fa.gz", base / f"{name}.{split}.truth.bed.gz", mask if mask.exists() else None),
+        Organism(
+            name,
+            CLADES[name],
+            base / f"{name}.{split}.fa.gz",
+            base / f"{name}.{split}.truth.bed.gz",
+            mask if mask.exists() else None,
+        ),
         spool,
     )
 
@@ -69,7 +75,9 @@ def rows(genome: LabelledGenome, tracks: np.ndarray, floor: float, label: dict[s
     return table
 
 
-def at_thresholds(genome: LabelledGenome, logits: np.ndarray, rules: list[TrackRule | None], label: dict[str, str]) -> list[dict[str, object]]:
+def at_thresholds(
+    genome: LabelledGenome, logits: np.ndarray, rules: list[TrackRule | None], label: dict[str, str]
+) -> list[dict[str, object]]:
     """Precision, recall and calls per Mb at the shipped thresholds, and how far the probabilities can be believed."""
     table = []
     starts = np.concatenate([[0], genome.contig_ends[:-1]])
@@ -86,19 +94,26 @@ def at_thresholds(genome: LabelledGenome, logits: np.ndarray, rules: list[TrackR
             masked += int((np.isin(mine, genome.masked[kind, strand]) & ~hit).sum())
         truth = sum(len(genome.sites[kind, s]) for s in "+-")
         counted = len(calls) - masked
-        low: list[TrackRule | None] = [TrackRule(kind, 0.01, rule.scale, rule.bias, rule.radius_bp) if i == k else None for i in range(len(rules))]
+        low: list[TrackRule | None] = [
+            TrackRule(kind, 0.01, rule.scale, rule.bias, rule.radius_bp) if i == k else None for i in range(len(rules))
+        ]
         weak = genome_calls(logits, genome, low)
         at = starts[weak.contig] + weak.position
         truth_of = np.zeros(len(weak), bool)
         for strand, sign in (("+", 1), ("-", -1)):
             truth_of |= (weak.strand == sign) & np.isin(at, genome.sites[kind, strand])
         diagram = reliability(weak.probability, truth_of, 10)
-        table.append(
-            label | {"kind": kind, "threshold": rule.threshold, "precision": round(right / max(counted, 1), 4), "recall": round(right / truth, 4),
-                     "calls_per_mb": round(len(calls) * 1e6 / len(genome.bases), 1),
-                     "calibration_error": round(diagram.expected_calibration_error(0.0), 4),
-                     "reliability": [[round(float(m), 3), round(float(o), 3), int(n)] for m, o, n in zip(diagram.mean_probability, diagram.observed, diagram.count, strict=True) if n]}
-        )  # fmt: skip
+        bins = zip(diagram.mean_probability, diagram.observed, diagram.count, strict=True)
+        figures = {
+            "kind": kind,
+            "threshold": rule.threshold,
+            "precision": round(right / max(counted, 1), 4),
+            "recall": round(right / truth, 4),
+            "calls_per_mb": round(len(calls) * 1e6 / len(genome.bases), 1),
+            "calibration_error": round(diagram.expected_calibration_error(0.0), 4),
+            "reliability": [[round(float(mean), 3), round(float(seen), 3), int(n)] for mean, seen, n in bins if n],
+        }
+        table.append(label | figures)
     return table
 
 
@@ -151,10 +166,12 @@ def main() -> None:
                 began = time.time()
                 logits = genome_logits(net, genome, vocabulary, plan, clade=settings.index, device=torch.device("cpu"))
                 rate = 2 * len(genome.bases) / (time.time() - began)
-                rules = [
-                    TrackRule(kind, settings.thresholds[kind], settings.calibration[kind].scale, settings.calibration[kind].bias, manifest.radius_bp[kind])
-                    for kind in ("donor", "acceptor")
-                ] + [None]  # fmt: skip
+                fits = {kind: settings.calibration[kind] for kind in ("donor", "acceptor")}
+                rules: list[TrackRule | None] = [
+                    TrackRule(kind, settings.thresholds[kind], fit.scale, fit.bias, manifest.radius_bp[kind])
+                    for kind, fit in fits.items()
+                ]
+                rules.append(None)
                 tracks = np.stack(
                     [1 / (1 + np.exp(-(r.scale * logits[:, i].astype(np.float64) + r.bias))) for i, r in enumerate(rules) if r], 1
                 ).astype(np.float32)
@@ -172,7 +189,14 @@ def main() -> None:
                 peer_net, context = load_openspliceai(args.data / "weights" / "openspliceai-mane" / peer)
                 parts = np.split(genome.bases, genome.contig_ends[:-1])
                 tracks = np.concatenate([contig_probabilities(peer_net, context, part) for part in parts], 2)
-                emit(rows(genome, tracks, FLOOR["probability"], {"organism": name, "split": split, "model": f"OpenSpliceAI {context}nt"}))
+                emit(
+                    rows(
+                        genome,
+                        tracks,
+                        FLOOR["probability"],
+                        {"organism": name, "split": split, "model": f"OpenSpliceAI {context}nt"},
+                    )
+                )
     if args.json:
         with args.json.open("a") as file:
             for row in out:

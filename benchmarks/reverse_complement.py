@@ -57,7 +57,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "f.fa").write_bytes(b"".join(b">%s\n%s\n" % (n.encode(), s) for n, s in records.items()))
-        (folder / "r.fa").write_bytes(b"".join(b">%s\n%s\n" % (n.encode(), s.translate(COMPLEMENT)[::-1]) for n, s in records.items()))
+        (folder / "r.fa").write_bytes(
+            b"".join(b">%s\n%s\n" % (n.encode(), s.translate(COMPLEMENT)[::-1]) for n, s in records.items())
+        )
         forward, thresholds = calls(folder / "f.fa", folder / "f", args.clade, args.tasks)
         backward, _ = calls(folder / "r.fa", folder / "r", args.clade, args.tasks)
     mirrored = backward.join(lengths, on="chrom").with_columns(
@@ -69,7 +71,15 @@ def main() -> None:
         a, b = (frame.filter(kind=kind) for frame in (forward, mirrored))
         found = a.filter(sure).join(b, on=key, how="semi").height + b.filter(sure).join(a, on=key, how="semi").height
         total = a.filter(sure).height + b.filter(sure).height
-        row = {"benchmark": "reverse_complement", "fasta": args.fasta.name, "bp": taken, "kind": kind, "threshold": threshold, "calls": total, "agree": round(found / max(total, 1), 5)}
+        row = {
+            "benchmark": "reverse_complement",
+            "fasta": args.fasta.name,
+            "bp": taken,
+            "kind": kind,
+            "threshold": threshold,
+            "calls": total,
+            "agree": round(found / max(total, 1), 5),
+        }
         print("  ".join(f"{k}={v}" for k, v in row.items()))
         if args.json:
             with args.json.open("a") as file:

@@ -57,7 +57,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if shutil.which(args.peer) is None:
-        sys.exit(f"{args.peer}: not found. Get it with: python -m venv peer && peer/bin/pip install openspliceai; then --peer peer/bin/openspliceai")
+        sys.exit(
+            f"{args.peer}: not found. `pip install openspliceai` into an environment of its own, then --peer ITS/bin/openspliceai"
+        )
     annotator = shutil.which("annotator") or str(Path(sys.executable).with_name("annotator"))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -66,18 +68,52 @@ def main() -> None:
         rates: dict[str, list[float]] = {"annotator": [], "openspliceai": []}
         for i in range(args.repeats):
             out = folder / f"out{i}"
-            seconds = timed([annotator, "annotate", str(folder / "ours.fa"), "-o", str(out), "--tasks", "splice", "-q", "-t", str(args.threads)])
+            seconds = timed(
+                [
+                    annotator,
+                    "annotate",
+                    str(folder / "ours.fa"),
+                    "-o",
+                    str(out),
+                    "--tasks",
+                    "splice",
+                    "-q",
+                    "-t",
+                    str(args.threads),
+                ]
+            )
             rates["annotator"].append(2 * ours_bp / seconds)
-            seconds = timed([args.peer, "predict", "-i", str(folder / "peer.fa"), "-m", str(args.peer_model), "-f", args.peer_model.name.split("_")[1].removesuffix("nt"), "-o", str(folder / f"peer{i}")])
+            seconds = timed(
+                [
+                    args.peer,
+                    "predict",
+                    "-i",
+                    str(folder / "peer.fa"),
+                    "-m",
+                    str(args.peer_model),
+                    "-f",
+                    args.peer_model.name.split("_")[1].removesuffix("nt"),
+                    "-o",
+                    str(folder / f"peer{i}"),
+                ]
+            )
             rates["openspliceai"].append(peer_bp / seconds)
         best = {name: max(values) for name, values in rates.items()}
         ratio = best["annotator"] / best["openspliceai"]
-        print(f"annotator     {best['annotator'] / 1e3:9.1f} kbp x strand a second ({ours_bp:,} bp, both strands, command start to end)")
-        print(f"openspliceai  {best['openspliceai'] / 1e3:9.1f} kbp x strand a second ({peer_bp:,} bp, one strand, {args.peer_model.name})")
+        for name, bp, what in (
+            ("annotator", ours_bp, "both strands"),
+            ("openspliceai", peer_bp, f"one strand, {args.peer_model.name}"),
+        ):
+            print(f"{name:13} {best[name] / 1e3:9.1f} kbp x strand a second ({bp:,} bp, {what}; whole command)")
         print(f"ratio         {ratio:9.1f}")
         if args.json:
             with args.json.open("a") as file:
-                file.write(json.dumps({"benchmark": "speed_vs_peers", "ours_bp": ours_bp, "peer_bp": peer_bp, "rates": rates, "ratio": ratio}) + "\n")
+                file.write(
+                    json.dumps(
+                        {"benchmark": "speed_vs_peers", "ours_bp": ours_bp, "peer_bp": peer_bp, "rates": rates, "ratio": ratio}
+                    )
+                    + "\n"
+                )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Coordinates are 0-based half-open on the plus strand of the contig.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,19 +51,22 @@ class Calls:
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Calls:
         """The chosen rows, in the order given."""
-        return Calls(*(getattr(self, field.name)[rows] for field in fields(self)))
+        columns: dict[str, Any] = {f.name: getattr(self, f.name)[rows] for f in fields(self)}
+        return Calls(**columns)
 
     @staticmethod
     def concatenate(batches: list[Calls]) -> Calls:
         """All rows of all batches, in order."""
         if not batches:
             return Calls.empty()
-        return Calls(*(np.concatenate([getattr(b, field.name) for b in batches]) for field in fields(Calls)))
+        columns: dict[str, Any] = {f.name: np.concatenate([getattr(b, f.name) for b in batches]) for f in fields(Calls)}
+        return Calls(**columns)
 
     @staticmethod
     def empty() -> Calls:
         """No calls, right types."""
-        types = (
-            np.int64, np.int64, np.int64, np.uint8, np.int8, np.float32, np.uint16, np.int64, np.int32, np.float64, np.float32,
-        )  # fmt: skip
-        return Calls(*(np.empty(0, dtype) for dtype in types))
+        none: dict[str, Any] = {
+            "contig": np.int64, "start": np.int64, "end": np.int64, "kind": np.uint8, "strand": np.int8,
+            "probability": np.float32, "score": np.uint16, "position": np.int64, "motif": np.int32, "p_value": np.float64, "bits": np.float32,
+        }  # fmt: skip
+        return Calls(**{name: np.empty(0, dtype) for name, dtype in none.items()})

@@ -101,7 +101,7 @@ class Windows:
         length: Bases it covers, one of `PlanOptions.window_lengths`.
         offset: Where `start` lies in the block.
         stretch_start: Per span: first contig base of its stretch of the block; may be negative.
-        stretch_offset: Per span: where its stretch starts in the block; one more entry than spans, the last is the block's length.
+        stretch_offset: Per span: where its stretch starts in the block; then the block's length.
     """
 
     span: NDArray[np.int64]
@@ -132,7 +132,8 @@ def plan_shards(
         Shards in contig order; their spans tile every contig (or every chosen window) exactly once.
     """
     per_shard = max(1, round(options.shard_bp / options.core_bp)) * options.core_bp
-    index, pack, packed = 0, [], 0
+    index, packed = 0, 0
+    pack: list[Span] = []
     for span in _spans(lengths, options, regions):
         for start in range(span.start, span.end, per_shard):
             piece = Span(span.contig, start, min(start + per_shard, span.end))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -76,7 +75,8 @@ class ConvNorm(nn.Module):
         y = self.norm(self.conv(x))
         if self.clade is not None and clade is not None:
             y = y + self.clade(clade)[:, :, None].to(y.dtype)
-        return F.leaky_relu(y, SLOPE)
+        activated: Tensor = F.leaky_relu(y, SLOPE)
+        return activated
 
 
 class CompactNet(nn.Module):
@@ -124,4 +124,5 @@ class CompactNet(nn.Module):
         up = self.up(h).view(batch, self.config.fine_channels, self.config.step_bp, steps)
         x = x + up.transpose(2, 3).reshape(batch, self.config.fine_channels, length)
         x = x + self.mix(x)
-        return self.head(x).transpose(1, 2).float()
+        logits: Tensor = self.head(x).transpose(1, 2).float()
+        return logits

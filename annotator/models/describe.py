@@ -14,7 +14,8 @@ def describe(folder: Path, manifest: Manifest) -> str:
         f"{manifest.name} {manifest.version} ({manifest.family}), licence {manifest.licence}",
         f"weights: {manifest.weights}, sha256 {manifest.weights_sha256}, {(folder / manifest.weights).stat().st_size:,} bytes",
         f"tokens: {manifest.tokenizer['k']}-mers, order {manifest.tokenizer['order']}",
-        f"window: {manifest.plan['window_bp']:,} bp with halos of {manifest.plan['halo_bp']:,} bp; tracks {', '.join(manifest.tracks)}",
+        f"window: {manifest.plan['window_bp']:,} bp with halos of {manifest.plan['halo_bp']:,} bp",
+        f"tracks: {', '.join(manifest.tracks)}, both strands",
         "calls: local maxima within " + ", ".join(f"{r} bp ({kind})" for kind, r in manifest.radius_bp.items()),
     ]
     for clade, settings in manifest.clades.items():

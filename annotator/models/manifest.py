@@ -111,7 +111,14 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         raise ValueError(f"{unknown[0]!r} is unknown")
     if raw.get("format_version") != FORMAT_VERSION:
         raise ValueError(f"'format_version' is {raw.get('format_version')!r}, this program reads {FORMAT_VERSION}")
-    for name, kind in (("name", str), ("family", str), ("architecture", dict), ("tokenizer", dict), ("plan", dict), ("clades", dict)):
+    for name, kind in (
+        ("name", str),
+        ("family", str),
+        ("architecture", dict),
+        ("tokenizer", dict),
+        ("plan", dict),
+        ("clades", dict),
+    ):
         if name not in raw:
             raise ValueError(f"{name!r} is missing")
         if not isinstance(raw[name], kind):

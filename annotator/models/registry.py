@@ -30,7 +30,9 @@ def model_folder(model: str) -> Path:
     path = Path(model)
     if path.is_dir():
         return path
-    raise EnvironmentFault(f"no model {model!r}: neither a bundled model ({', '.join(bundled_models()) or 'none'}) nor a directory")
+    raise EnvironmentFault(
+        f"no model {model!r}: neither a bundled model ({', '.join(bundled_models()) or 'none'}) nor a directory"
+    )
 
 
 def read_model(model: str) -> tuple[Path, Manifest]:

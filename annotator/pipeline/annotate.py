@@ -24,6 +24,7 @@ from annotator.models.manifest import CladeSettings, Manifest
 from annotator.models.motif_scores import expected_hits
 from annotator.models.motifs import CLADE_TAXA, JASPAR_RELEASE, Motif, jaspar_motifs, read_motifs
 from annotator.models.registry import read_model
+from annotator.output.bed import refuse_unwritable_names
 from annotator.output.merge import final_names, merge_parts
 from annotator.output.parts import PartInfo, write_part
 from annotator.output.publish import write_json
@@ -73,7 +74,8 @@ def annotate(options: AnnotateOptions, progress: Progress) -> dict[str, Any]:
     workspace = Workspace(options.out_dir)
     try:
         try:
-            genome = open_genome(options.fasta, workspace.state / "spool", options.genome)
+            genome = open_genome(options.fasta, workspace.spool, options.genome)
+            refuse_unwritable_names(genome.contigs.names)
             order, plan = _prepare(options, genome, device)
             if options.overwrite:
                 workspace.clear()
@@ -283,10 +285,13 @@ def _run_json(
             "warnings": genome.warnings,
         },
         "counts": dict(sorted(counts.items())),
-        "shards": [{"shard": shard.index, "rows": done[shard.index].rows, "sha256": done[shard.index].sha256} for shard in shards],
+        "shards": [
+            {"shard": shard.index, "rows": done[shard.index].rows, "sha256": done[shard.index].sha256} for shard in shards
+        ],
         "backends": chosen_backends(),
         "versions": {
-            name: importlib.metadata.version(name) for name in ("genome-annotator", "torch", "polars", "pysam", "numpy", "pyjaspar")
+            name: importlib.metadata.version(name)
+            for name in ("genome-annotator", "torch", "polars", "pysam", "numpy", "pyjaspar")
         }
         | {"python": platform.python_version()},
         "wall_s": round(seconds, 1),

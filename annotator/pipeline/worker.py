@@ -114,9 +114,7 @@ class ShardWorker:
             scored = 0
             for batch in self.scorer.score(block, windows):
                 scored += len(batch.rows)
-                found.append(
-                    call_sites(batch.logits, batch.rows, windows, shard.spans, self.lengths, block, self.rules, counts)
-                )
+                found.append(call_sites(batch.logits, batch.rows, windows, shard.spans, self.lengths, block, self.rules, counts))
             counts["windows all N"] += len(windows) - scored
         if self.scanner:
             found.append(motif_calls(self.scanner.scan(block), self.widths, windows, shard.spans))

@@ -45,12 +45,13 @@ class Workspace:
             ResourceFault: It cannot be created or written.
         """
         self.out_dir, self.state = out_dir, out_dir / STATE
-        self.parts = self.state / "parts"
+        self.parts, self.spool = self.state / "parts", self.state / "spool"
         self._created = [path for path in (out_dir, self.state) if not path.exists()]
         if out_dir.exists() and not out_dir.is_dir():
             raise UsageError(f"{out_dir}: is not a folder")
         try:
-            self.parts.mkdir(parents=True, exist_ok=True)
+            for folder in (self.parts, self.spool):
+                folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self.state / "lock").open("a+")
         except OSError as error:
             raise ResourceFault(f"cannot write {out_dir}: {error.strerror}") from None
@@ -64,7 +65,7 @@ class Workspace:
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
-        for folder in (out_dir, self.state, self.parts):
+        for folder in (out_dir, self.state, self.parts, self.spool):
             sweep_temporaries(folder)
 
     def abandon(self) -> None:
@@ -109,9 +110,9 @@ class Workspace:
                 raise UsageError(f"{path}: not readable ({error}); use --overwrite or another folder") from None
             for name in sorted(set(old) | set(plan)):
                 if old.get(name) != plan.get(name):
+                    before, now = _short(old.get(name)), _short(plan.get(name))
                     raise UsageError(
-                        f"{self.out_dir}: holds a run with another {name} ({_short(old.get(name))}, now {_short(plan.get(name))}); "
-                        "use --overwrite or another folder"
+                        f"{self.out_dir}: another run is there, with {name} {before} (now {now}); use --overwrite or another folder"
                     )
 
     def refuse_foreign_files(self, names: list[str]) -> None:

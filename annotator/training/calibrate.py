@@ -40,9 +40,7 @@ class Candidates:
     truth: int
 
 
-def genome_calls(
-    logits: NDArray[np.float32], genome: LabelledGenome, rules: list[TrackRule | None]
-) -> Calls:
+def genome_calls(logits: NDArray[np.float32], genome: LabelledGenome, rules: list[TrackRule | None]) -> Calls:
     """Calls of a whole genome from its logits, by the code that makes them in a run; positions are within contigs.
 
     Args:
@@ -80,9 +78,7 @@ def candidates(logits: NDArray[np.float32], genome: LabelledGenome, radius_bp: d
         The candidates; ambiguous sites are left out.
     """
     threshold = 1.0 / (1.0 + np.exp(-CANDIDATE_LOGIT))
-    rules = [
-        TrackRule(kind, threshold, 1.0, 0.0, radius_bp[kind]) if TRACK_KIND[track] == kind else None for track in KINDS
-    ]
+    rules = [TrackRule(kind, threshold, 1.0, 0.0, radius_bp[kind]) if TRACK_KIND[track] == kind else None for track in KINDS]
     calls = genome_calls(logits, genome, rules)
     track = next(track for track in KINDS if TRACK_KIND[track] == kind)
     row = KINDS.index(track)

@@ -199,7 +199,8 @@ def trim_contigs(genome: LabelledGenome, trim_bp: int, seed: int) -> LabelledGen
     def moved(positions: NDArray[np.int64]) -> NDArray[np.int64]:
         contig = np.searchsorted(genome.contig_ends, positions, side="right")
         inside = (positions >= low[contig]) & (positions < high[contig])
-        return positions[inside] - shift[contig[inside]]
+        there: NDArray[np.int64] = positions[inside] - shift[contig[inside]]
+        return there
 
     bases = np.concatenate([genome.bases[a:b] for a, b in zip(low, high, strict=True)])
     sites = {key: moved(value) for key, value in genome.sites.items()}

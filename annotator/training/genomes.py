@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from annotator.errors import InputError
 from annotator.genome.annotation import read_sites
@@ -53,7 +54,7 @@ def load_genome(organism: Organism, spool_dir: Path) -> LabelledGenome:
     )  # fmt: skip
 
 
-def _first(bases: np.ndarray, ends: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _first(bases: NDArray[np.uint8], ends: NDArray[np.int64], limit: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """The first `limit` bases, the last contig cut short."""
     kept = np.minimum(ends[: int(np.searchsorted(ends, limit)) + 1], limit)
     return bases[: int(kept[-1])], kept

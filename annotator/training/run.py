@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +82,19 @@ def _watched(genome: LabelledGenome) -> LabelledGenome:
     limit = min(WATCH_BP, len(genome.bases))
     ends = np.minimum(genome.contig_ends, limit)
     ends = ends[: int(np.searchsorted(ends, limit)) + 1]
-    tables = [{key: value[value < limit] for key, value in table.items()} for table in (genome.sites, genome.masked)]
-    return LabelledGenome(
-        genome.name, genome.clade, genome.bases[:limit], ends, genome.contig_names[: len(ends)], *tables, genome.kinds
-    )
+    sites, masked = ({key: value[value < limit] for key, value in table.items()} for table in (genome.sites, genome.masked))
+    names = genome.contig_names[: len(ends)]
+    return replace(genome, bases=genome.bases[:limit], contig_ends=ends, contig_names=names, sites=sites, masked=masked)
 
 
 def export_model(
-    settings: TrainingSettings, net: CompactNet, validation: list[LabelledGenome], folder: Path, *, device: torch.device, steps: int
+    settings: TrainingSettings,
+    net: CompactNet,
+    validation: list[LabelledGenome],
+    folder: Path,
+    *,
+    device: torch.device,
+    steps: int,
 ) -> Path:
     """Calibrate on validation genomes and write a model directory.
 
@@ -172,7 +177,9 @@ def _calibrate(
     validated = ("donor", "acceptor", "promoter") if labelled and own else ("donor", "acceptor") if own else ()
     names = ", ".join(genome.name for genome in genomes)
     note = f"calibrated on validation data of {names}" if own else f"no data of this clade: borrowed from {names}"
-    figures = {key: {k: round(v, 4) for k, v in value.items()} if isinstance(value, dict) else value for key, value in figures.items()}
+    figures = {
+        key: {k: round(v, 4) for k, v in value.items()} if isinstance(value, dict) else value for key, value in figures.items()
+    }
     return CladeSettings(index, thresholds, calibration, validated, note), figures
 
 

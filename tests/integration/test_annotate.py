@@ -14,7 +14,9 @@ from annotator.cli import main
 from tests.support.detector import ACCEPTOR, DONOR, TSS, write_detector
 from tests.support.runs import annotate, bed_lines, plant, random_bases, results, revcomp, sites, table, write_fasta
 
-MOTIF = ">MA0001.1 TEST\nA [ 100 0 0 0 0 0 0 0 ]\nC [ 0 100 0 0 0 0 100 0 ]\nG [ 0 0 100 0 0 100 0 0 ]\nT [ 0 0 0 100 100 0 0 100 ]\n"
+MOTIF = (
+    ">MA0001.1 TEST\nA [ 100 0 0 0 0 0 0 0 ]\nC [ 0 100 0 0 0 0 100 0 ]\nG [ 0 0 100 0 0 100 0 0 ]\nT [ 0 0 0 100 100 0 0 100 ]\n"
+)
 MATCH = "ACGTTGCT"
 
 
@@ -153,7 +155,9 @@ def test_regions_give_exactly_the_calls_inside(model: Path, motifs: Path, tmp_pa
     assert run(model, motifs, fasta, tmp_path / "some", "--regions", bed) == 0
     inside = [("a", 100, 1203), ("c", 5000, 6000), ("c", 17, 18)]
     whole = table(tmp_path / "all")
-    expected = [row for row in whole.iter_rows(named=True) if any(c == row["chrom"] and s <= row["position"] < e for c, s, e in inside)]
+    expected = [
+        row for row in whole.iter_rows(named=True) if any(c == row["chrom"] and s <= row["position"] < e for c, s, e in inside)
+    ]
     assert table(tmp_path / "some").to_dicts() == expected and expected
     bed.write_text("chra\t1\t2\n")
     assert run(model, motifs, fasta, tmp_path / "bad", "--regions", bed) == 3
@@ -197,7 +201,9 @@ def test_C03_no_calls_at_all(model: Path, motifs: Path, tmp_path: Path) -> None:
             assert list(file.contigs) == []
 
 
-def test_C06_results_folder_of_this_run_another_run_or_somebody_else(model: Path, motifs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_C06_results_folder_of_this_run_another_run_or_somebody_else(
+    model: Path, motifs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text, _ = planted(2000, seed=10)
     fasta = write_fasta(tmp_path / "g.fa", {"c": text})
     out = tmp_path / "out"
@@ -208,7 +214,7 @@ def test_C06_results_folder_of_this_run_another_run_or_somebody_else(model: Path
     assert run(model, motifs, fasta, out) == 0  # the same command does nothing
     assert (out / "predictions.parquet").stat().st_mtime_ns == stamp
     assert run(model, motifs, fasta, out, "--threshold", "0.9") == 2
-    assert "another thresholds" in capsys.readouterr().err
+    assert "with thresholds" in capsys.readouterr().err
     before = results(out)
     assert run(model, motifs, fasta, out, "--threshold", "0.9", "--overwrite", "--tasks", "splice") == 0
     assert (out / "mine.txt").read_text() == "keep"
@@ -264,7 +270,9 @@ def test_sigterm_ends_with_143_and_resumes(model: Path, motifs: Path, tmp_path: 
     _, error = process.communicate(timeout=60)
     assert process.returncode == 143, error
     assert not list((tmp_path / "out").glob("*.gz"))
-    done = subprocess.run([sys.executable, "-c", script, *arguments], env=python_env(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], env=python_env(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0 and "resuming" in done.stderr
 
 
@@ -310,7 +318,8 @@ def test_B10_paths_that_cannot_be_read(model: Path, motifs: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [(["--device", "cuda:99"], 5), (["--device", "tpu"], 2), (["--model", "no-such-model"], 5), (["--clade", "fish"], 2),
-     (["--tasks", "promoter,genes"], 2), (["--threshold", "donor=x"], 2), (["--threshold", "0"], 2), (["--threshold", "exon=0.5"], 2),
+     (["--tasks", "promoter,genes"], 2), (["--threshold", "donor=x"], 2), (["--threshold", "0"], 2),
+     (["--threshold", "exon=0.5"], 2),
      (["--tfbs-pvalue", "0"], 2), (["--dup-names", "drop"], 2), (["--motifs", "missing.jaspar"], 2), (["--nonsense"], 2)],
 )  # fmt: skip
 def test_wrong_options(arguments: list[str], code: int, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,10 @@ def genome(folder: Path) -> None:
         strand = "+-"[i % 2]
         text = plant(text, intron if strand == "+" else revcomp(intron), at)
         donor, acceptor = (at - 1, at + 100) if strand == "+" else (at + 100, at - 1)
-        lines += [(donor, f"chr1\t{donor}\t{donor + 1}\tdonor\t0\t{strand}"), (acceptor, f"chr1\t{acceptor}\t{acceptor + 1}\tacceptor\t0\t{strand}")]
+        lines += [
+            (donor, f"chr1\t{donor}\t{donor + 1}\tdonor\t0\t{strand}"),
+            (acceptor, f"chr1\t{acceptor}\t{acceptor + 1}\tacceptor\t0\t{strand}"),
+        ]
     write_fasta(folder / "tiny.fa", {"chr1": text})
     (folder / "tiny.bed").write_text("".join(line + "\n" for _, line in sorted(lines)))
 
@@ -69,7 +72,16 @@ def genome(folder: Path) -> None:
 def train(folder: Path, out: str, steps: int) -> int:
     recipe = folder / f"{out}.toml"
     recipe.write_text(RECIPE.format(steps=steps))
-    data = ["--data", str(folder), "--fasta", str(folder / "tiny.fa"), "--truth", str(folder / "tiny.bed"), "--clade", "vertebrate"]
+    data = [
+        "--data",
+        str(folder),
+        "--fasta",
+        str(folder / "tiny.fa"),
+        "--truth",
+        str(folder / "tiny.bed"),
+        "--clade",
+        "vertebrate",
+    ]
     return main(["train", str(recipe), "-o", str(folder / out), *data, "-q", "-t", "1"])
 
 
@@ -113,7 +125,9 @@ def test_killed_and_resumed_ends_at_the_same_weights(trained: Path, monkeypatch:
     assert train(trained, "broken", 120) == 0
     one, two = (load_file(trained / run / "model" / "model.safetensors") for run in ("run", "broken"))
     assert all(np.array_equal(one[name].numpy(), two[name].numpy()) for name in one)
-    assert (trained / "run" / "model" / "manifest.json").read_text() == (trained / "broken" / "model" / "manifest.json").read_text()
+    assert (trained / "run" / "model" / "manifest.json").read_text() == (
+        trained / "broken" / "model" / "manifest.json"
+    ).read_text()
 
 
 def test_another_recipe_in_the_same_folder_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +140,8 @@ def test_another_recipe_in_the_same_folder_is_refused(trained: Path, capsys: pyt
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
-    [("k = 6", "k = 60", "field k"), ("step_bp = 8", "size = 3", "architecture.size"), ("k = 6", "[[[", "TOML"), ("steps = 1", "stops = 1", "stops")],
+    [("k = 6", "k = 60", "field k"), ("step_bp = 8", "size = 3", "architecture.size"), ("k = 6", "[[[", "TOML"),
+     ("steps = 1", "stops = 1", "stops")],
 )  # fmt: skip
 def test_bad_recipes(old: str, new: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "r.toml"

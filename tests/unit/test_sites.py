@@ -54,7 +54,11 @@ def test_feature_of_a_site_at_base_100(kind: str, strand: int, start: int, end: 
 def test_every_window_border_calls_once(strand: int) -> None:
     where = {p: 3.0 for p in range(5, 990, 9)} | {127: 3.0, 128: 2.0, 130: 3.0, 256: 3.0, 384: 4.0}
     calls, _ = call(peaks(1000, where), RULE, strand)
-    expected = [p for p in where if all(where.get(p + d, -9) < where[p] for d in (-2, -1)) and all(where.get(p + d, -9) <= where[p] for d in (1, 2))]
+    expected = [
+        p
+        for p in where
+        if all(where.get(p + d, -9) < where[p] for d in (-2, -1)) and all(where.get(p + d, -9) <= where[p] for d in (1, 2))
+    ]
     assert sorted(calls.position.tolist()) == sorted(expected)
     assert set(calls.strand.tolist()) == {strand}
 
