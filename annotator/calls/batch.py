@@ -67,6 +67,7 @@ class Calls:
         """No calls, right types."""
         none: dict[str, Any] = {
             "contig": np.int64, "start": np.int64, "end": np.int64, "kind": np.uint8, "strand": np.int8,
-            "probability": np.float32, "score": np.uint16, "position": np.int64, "motif": np.int32, "p_value": np.float64, "bits": np.float32,
+            "probability": np.float32, "score": np.uint16, "position": np.int64, "motif": np.int32,
+            "p_value": np.float64, "bits": np.float32,
         }  # fmt: skip
         return Calls(**{name: np.empty(0, dtype) for name, dtype in none.items()})

@@ -112,7 +112,7 @@ class Workspace:
                 if old.get(name) != plan.get(name):
                     before, now = _short(old.get(name)), _short(plan.get(name))
                     raise UsageError(
-                        f"{self.out_dir}: another run is there, with {name} {before} (now {now}); use --overwrite or another folder"
+                        f"{self.out_dir}: holds another run, with {name} {before}, not {now}; use --overwrite or another folder"
                     )
 
     def refuse_foreign_files(self, names: list[str]) -> None:
