@@ -49,6 +49,7 @@ class _Recipe(_Strict):
     train: dict[str, Any] = {}
     organism: list[_Organism] = []
     validation: list[_Organism] = []
+    note: str = ""
 
 
 def read_recipe(path: Path, data: Path) -> TrainingSettings:
@@ -80,6 +81,7 @@ def read_recipe(path: Path, data: Path) -> TrainingSettings:
             windows=WindowOptions(**_tuples(recipe.windows)), train=TrainOptions(**recipe.train),
             organisms=tuple(_organism(o, data) for o in recipe.organism),
             validation=tuple(_organism(o, data) for o in recipe.validation),
+            note=recipe.note,
         )  # fmt: skip
     except ValidationError as error:
         first = error.errors()[0]

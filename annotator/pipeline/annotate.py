@@ -7,7 +7,6 @@ import importlib.metadata
 import logging
 import platform
 import time
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -102,7 +101,7 @@ def annotate(options: AnnotateOptions, progress: Progress) -> dict[str, Any]:
             longest_contig_bp=longest_bp, kinds=kinds, tool_version=plan["program"], threads=options.threads,
             expected=[PartInfo(done[shard.index].rows, done[shard.index].sha256) for shard in shards],
         )  # fmt: skip
-        run = _run_json(options, plan, genome, total_counts(list(done.values())), merged, shards, done, time.time() - started)
+        run = _run_json(options, plan, genome, worker, merged, shards, done, time.time() - started)
         write_json(options.out_dir / RUN_JSON, run)
         workspace.finish()
         return run
@@ -185,14 +184,14 @@ def _tasks(options: AnnotateOptions, settings: CladeSettings) -> tuple[str, ...]
         tasks = tuple(task for task in TASKS if task != "promoter" or "promoter" in settings.validated)
         if "promoter" not in tasks:
             logger.info("promoters are off: not validated for clade %s (ask for them with --tasks)", options.clade)
-        return tasks
-    if unknown := sorted(set(options.tasks) - set(TASKS)):
-        raise UsageError(f"--tasks {unknown[0]}: choose from {', '.join(TASKS)}")
-    if "promoter" in options.tasks and "promoter" not in settings.validated:
-        logger.warning("promoter calls are NOT validated for clade %s: their probabilities mean little there", options.clade)
-    if "splice" in options.tasks and "donor" not in settings.validated:
-        logger.warning("splice calls are not validated for clade %s (%s)", options.clade, settings.note)
-    return tuple(task for task in TASKS if task in options.tasks)
+    else:
+        if unknown := sorted(set(options.tasks) - set(TASKS)):
+            raise UsageError(f"--tasks {unknown[0]}: choose from {', '.join(TASKS)}")
+        tasks = tuple(task for task in TASKS if task in options.tasks)
+    for kind in wanted_kinds(tasks):
+        if kind not in settings.validated:
+            logger.warning("%s calls are NOT VALIDATED for clade %s (%s)", kind, options.clade, settings.note)
+    return tasks
 
 
 def _motifs(options: AnnotateOptions) -> tuple[tuple[Motif, ...], dict[str, Any]]:
@@ -261,7 +260,7 @@ def _run_json(
     options: AnnotateOptions,
     plan: dict[str, Any],
     genome: Genome,
-    counts: Counter[str],
+    worker: ShardWorker,
     merged: dict[str, PartInfo],
     shards: list[Shard],
     done: dict[int, FinishedShard],
@@ -284,7 +283,9 @@ def _run_json(
             "empty_contigs": int((lengths == 0).sum()),
             "warnings": genome.warnings,
         },
-        "counts": dict(sorted(counts.items())),
+        "counts": dict(sorted(total_counts(list(done.values())).items())),
+        "not_validated": [kind for kind in worker.order.kinds if kind not in worker.validated],
+        "motifs_out_of_reach": [worker.scanner.motifs[i].matrix_id for i in worker.scanner.skipped] if worker.scanner else [],
         "shards": [
             {"shard": shard.index, "rows": done[shard.index].rows, "sha256": done[shard.index].sha256} for shard in shards
         ],

@@ -76,10 +76,12 @@ class ShardWorker:
         torch.set_num_threads(order.threads)
         self.order, self.lengths, self.read_bases = order, lengths, read_bases
         self.rules: list[TrackRule | None] = []
+        self.validated: tuple[str, ...] = ()
         self.scorer: WindowScorer | None = None
         if order.kinds:
             folder, manifest = read_model(order.model)
             settings = manifest.clades[order.clade]
+            self.validated = settings.validated
             for track in manifest.tracks:
                 kind = TRACK_KIND[track]
                 calibration = settings.calibration.get(kind, Calibration())

@@ -107,6 +107,7 @@ class TrainingSettings:
         train: How long and how fast.
         organisms: To learn from.
         validation: To watch, to calibrate and to set thresholds on.
+        note: Anything about the run that the other fields do not say; goes into the manifest.
     """
 
     name: str
@@ -119,3 +120,4 @@ class TrainingSettings:
     train: TrainOptions = field(default_factory=TrainOptions)
     organisms: tuple[Organism, ...] = ()
     validation: tuple[Organism, ...] = ()
+    note: str = ""

@@ -135,7 +135,7 @@ def export_model(
         training={
             "organisms": [_described(organism) for organism in settings.organisms],
             "windows": asdict(settings.windows), "schedule": asdict(settings.train), "steps_done": steps,
-            "device": device.type, "torch": torch.__version__,
+            "device": device.type, "torch": torch.__version__, "note": settings.note,
         },
         metrics={"split": "validation", **metrics},
     )  # fmt: skip

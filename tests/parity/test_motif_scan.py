@@ -95,6 +95,31 @@ def test_planted_sites_are_found_on_both_strands_up_to_the_very_ends(width: int)
     assert rows_of(hits) == slow_hits([motif], bases, 0.07)
 
 
+@pytest.mark.parametrize("width", [6, 12, 25, 40])
+def test_the_threshold_itself_hits_and_one_step_below_does_not(width: int) -> None:
+    codes = np.random.default_rng(width).integers(0, 4, width)
+    for column in range(width):  # in the seed, in its flanks, at their borders
+        counts = np.zeros((width, 4))
+        counts[range(width), codes] = 10_000
+        counts[column, codes[column] ^ 1] = 9_990
+        counts[column, codes[column] ^ 2] = 10
+        motif = Motif("m", "m", counts)
+        p_value = 1.5 * 4.0**-width
+        matrix = score_matrix(motif.counts, p_value)
+        second = np.sort(matrix.steps[column])[-2]
+        assert matrix.threshold == matrix.best and second == matrix.steps[column].max() - 1
+        below = codes.copy()
+        below[column] ^= 1
+        best, other = (bytes(b"ACGT"[code] for code in read) for read in (codes, below))
+        minus, other_minus = (site.translate(COMPLEMENT)[::-1] for site in (best, other))
+        bases = np.frombuffer(b"N".join([best, other, minus, other_minus]), np.uint8)
+        hits = rows_of(MotifScanner([motif], p_value).scan(bases))
+        assert [(start, strand, score) for start, _, strand, score, _, _ in hits] == [
+            (0, 1, matrix.best),
+            (2 * width + 2, -1, matrix.best),
+        ]
+
+
 @pytest.mark.parametrize("seed_limit", [8_000_000, 20_000, 300, 1], ids=lambda n: f"at most {n} candidates")
 def test_seed_length_pieces_and_chunks_change_nothing(seed_limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     motifs = [random_motif(width, seed) for width in (4, 8, 13, 18, 30) for seed in range(3)]

@@ -313,3 +313,28 @@ def test_without_pyjaspar_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "pyjaspar", None)
     with pytest.raises(EnvironmentFault, match="need the package pyjaspar"):
         jaspar_motifs("vertebrates")
+
+
+@pytest.mark.parametrize("text", [JASPAR, RAW, MEME, TRANSFAC], ids=["jaspar", "raw", "meme", "transfac"])
+def test_F06_damaged_files_give_motifs_or_one_typed_error(tmp_path: Path, text: str) -> None:
+    rng = np.random.default_rng(17)
+    refused = 0
+    for _ in range(300):
+        data = bytearray(text.encode())
+        for _ in range(int(rng.integers(1, 5))):
+            place = int(rng.integers(len(data)))
+            match rng.integers(3):
+                case 0:
+                    data[place] = int(rng.integers(256))
+                case 1:
+                    del data[place : place + int(rng.integers(1, 40))]
+                case _:
+                    data[place:place] = data[: int(rng.integers(1, 40))]
+        try:
+            found = read(tmp_path, bytes(data))
+        except InputError as error:
+            refused += 1
+            assert "motifs.txt: " in str(error) and len(str(error).splitlines()) == 1
+        else:
+            assert found and all(np.isfinite(motif.counts).all() for motif in found)
+    assert refused > 50
