@@ -75,6 +75,11 @@ def _thresholds(values: list[str]) -> dict[str, float]:
     return chosen
 
 
+def _all_threads() -> int:
+    """CPUs this process may use; macOS only knows how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise UsageError(f"{option} {value}: choose from {', '.join(choices)}")
@@ -119,7 +124,7 @@ def annotate(
     options = AnnotateOptions(
         fasta=fasta, out_dir=out, model=model, clade=_one_of("--clade", clade, CLADES), tasks=_comma_list(tasks) or None,
         thresholds=_thresholds(threshold or []), motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions, device=device,
-        threads=threads or len(os.sched_getaffinity(0)), overwrite=overwrite,
+        threads=threads or _all_threads(), overwrite=overwrite,
         genome=GenomeOptions(
             dup_names=_one_of("--dup-names", dup_names, ("error", "suffix")),  # type: ignore[arg-type]
             gaps_as_n=gaps_as_n, eof_check=not no_eof_check,
@@ -177,7 +182,7 @@ def train(
     settings = read_recipe(recipe, data)
     if fasta:
         settings = recipe_organisms(settings, fasta, truth or [], mask or [], clade or [])
-    run_training(settings, out, device=device, threads=threads or len(os.sched_getaffinity(0)))
+    run_training(settings, out, device=device, threads=threads or _all_threads())
 
 
 @models_app.command("list", epilog="Example: annotator models list")
