@@ -4,7 +4,8 @@
 
 Both sides use one thread; times are CPU seconds of the process. Exit code 1 where the hits differ: no figure is printed then.
 lightmotif is timed on two of its ways: `calculate` (all scores in float32, then a threshold; also the parity oracle) and
-`scan` (8-bit scores first; faster, but it loses a few hits, which are counted). Neither gives p-values, ours does.
+`scan` (8-bit scores first, float32 where they pass). Its thresholds are ours in bits, so its hit counts differ by windows
+that rounding moves across them; the parity check decides those. Neither way gives p-values; the own scan does.
 """
 
 from __future__ import annotations

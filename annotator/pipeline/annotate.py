@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 SHARD_BP = {"cpu": 2_000_000, "cuda": 8_000_000}
 BATCH_BP = {"cpu": 65_536, "cuda": 4_194_304}
+MOST_HITS_A_SHARD = 10_000_000
+"""Hits of a shard are held in memory: this many take about 2 GB."""
 TFBS_ROW_BYTES = 40
 """Measured: bytes of a motif hit in tfbs.bed.gz and predictions.parquet together, about."""
 
@@ -218,6 +220,12 @@ def _announce(worker: ShardWorker, plan: dict[str, Any], genome: Genome) -> None
     for kind, threshold in plan["thresholds"].items():
         logger.info("threshold %s: probability >= %.3f", kind, threshold)
     if worker.scanner:
+        a_shard = expected_hits(worker.scanner.matrices, worker.order.plan.shard_bp)
+        if a_shard > MOST_HITS_A_SHARD:
+            raise UsageError(
+                f"--tfbs-pvalue {worker.scanner.p_value:g}: about {a_shard:,.0f} hits in every {worker.order.plan.shard_bp:,} bp, "
+                f"more than {MOST_HITS_A_SHARD:,} are not held in memory; choose a smaller one"
+            )
         hits = expected_hits(worker.scanner.matrices, contigs["bp"])
         logger.info(
             "motifs: %s, %d matrices (%d cannot reach p <= %g); by chance about %s hits, %s on disk", plan["motifs"]["source"],
