@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -17,7 +18,8 @@ from typer.exceptions import Abort, Exit, TyperException
 from annotator.cli_progress import make_progress, setup_logging
 from annotator.errors import AnnotatorError, EnvironmentFault, ResourceFault, UsageError
 from annotator.genome.options import GenomeOptions
-from annotator.models.manifest import CLADES
+from annotator.models.options import CLADES, DEFAULT_CLADE
+from annotator.output.options import BedOptions
 from annotator.pipeline.options import TASKS, AnnotateOptions
 
 logger = logging.getLogger("annotator")
@@ -33,8 +35,6 @@ app = typer.Typer(
 )
 models_app = typer.Typer(no_args_is_help=True, help="List models, or show one.", rich_markup_mode=None)
 app.add_typer(models_app, name="models")
-
-DEFAULT_CLADE = "vertebrate"
 
 
 class Terminated(BaseException):
@@ -75,9 +75,11 @@ def _thresholds(values: list[str]) -> dict[str, float]:
     return chosen
 
 
-def _all_threads() -> int:
-    """CPUs this process may use; macOS only knows how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _threads(asked: int) -> int:
+    """0 stands for all CPUs this process may use; macOS only knows how many there are."""
+    if asked < 0:
+        raise UsageError(f"--threads {asked}: cannot be negative")
+    return asked or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
@@ -95,7 +97,7 @@ def annotate(
         str, typer.Option(help=f"One of {', '.join(CLADES)}: chooses thresholds and the JASPAR group; default {DEFAULT_CLADE}.")
     ] = "",
     tasks: Annotated[
-        str, typer.Option(help=f"Comma-separated from {','.join(TASKS)}. Default: those validated in the clade, and tfbs.")
+        str, typer.Option(help=f"Comma-separated from {','.join(TASKS)}. Default: all, but promoter only where validated.")
     ] = "",
     threshold: Annotated[
         list[str] | None, typer.Option(help="KIND=P (donor, acceptor, promoter), repeatable, or one number for all.")
@@ -108,6 +110,8 @@ def annotate(
     overwrite: Annotated[bool, typer.Option(help="Replace the files of another run in the results folder.")] = False,
     dup_names: Annotated[str, typer.Option(help="Duplicate contig names: error, or suffix to rename.")] = "error",
     gaps_as_n: Annotated[bool, typer.Option("--gaps-as-n", help="Read '-', '.' and '*' as N instead of refusing.")] = False,
+    bed6: Annotated[bool, typer.Option("--bed6", help="Plain BED6, without colours and extra columns.")] = False,
+    no_header: Annotated[bool, typer.Option("--no-header", help="BED without comment lines.")] = False,
     no_eof_check: Annotated[bool, typer.Option("--no-eof-check", help="Accept BGZF input without its end marker.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More log lines.")] = False,
@@ -119,16 +123,17 @@ def annotate(
         logger.info("clade: %s (the default; choose with --clade)", clade)
     if not 0 < tfbs_pvalue < 1:
         raise UsageError(f"--tfbs-pvalue {tfbs_pvalue:g}: lies between 0 and 1")
-    if threads < 0:
-        raise UsageError(f"--threads {threads}: cannot be negative")
+    if regions is not None and not regions.exists():
+        raise UsageError(f"--regions {regions}: no such file")
     options = AnnotateOptions(
         fasta=fasta, out_dir=out, model=model, clade=_one_of("--clade", clade, CLADES), tasks=_comma_list(tasks) or None,
         thresholds=_thresholds(threshold or []), motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions, device=device,
-        threads=threads or _all_threads(), overwrite=overwrite,
+        threads=_threads(threads), overwrite=overwrite,
         genome=GenomeOptions(
             dup_names=_one_of("--dup-names", dup_names, ("error", "suffix")),  # type: ignore[arg-type]
             gaps_as_n=gaps_as_n, eof_check=not no_eof_check,
         ),
+        bed=BedOptions(header=not no_header, bed6=bed6),
     )  # fmt: skip
     from annotator.pipeline.annotate import annotate as run
 
@@ -168,7 +173,11 @@ def train(
     mask: Annotated[
         list[str] | None, typer.Option(help="BED of sites left out of the loss; one per --fasta, '-' for none.")
     ] = None,
-    clade: Annotated[list[str] | None, typer.Option(help="Clade; one per --fasta.")] = None,
+    clade: Annotated[list[str] | None, typer.Option(help=f"Clade; one per --fasta; default {DEFAULT_CLADE}.")] = None,
+    val_fasta: Annotated[list[Path] | None, typer.Option(help="Genome to calibrate on; repeatable, as --fasta.")] = None,
+    val_truth: Annotated[list[Path] | None, typer.Option("--val-truth", "--val-gtf", help="Its sites.")] = None,
+    val_mask: Annotated[list[str] | None, typer.Option(help="Its sites left out of scoring; '-' for none.")] = None,
+    val_clade: Annotated[list[str] | None, typer.Option(help="Its clade.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option("-t", "--threads", help="CPU threads; 0 takes all.")] = 0,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")] = False,
@@ -176,13 +185,17 @@ def train(
 ) -> None:
     """Train the compact model; the same command again resumes after a kill."""
     setup_logging(quiet=quiet, verbose=verbose)
-    from annotator.config import read_recipe, recipe_organisms
+    from annotator.config import organisms_given, read_recipe
     from annotator.training.run import run_training
 
     settings = read_recipe(recipe, data)
     if fasta:
-        settings = recipe_organisms(settings, fasta, truth or [], mask or [], clade or [])
-    run_training(settings, out, device=device, threads=threads or _all_threads())
+        chosen = organisms_given("", fasta, truth or [], mask or [], clade or [])
+        settings = replace(settings, organisms=chosen)
+    if val_fasta:
+        chosen = organisms_given("val-", val_fasta, val_truth or [], val_mask or [], val_clade or [])
+        settings = replace(settings, validation=chosen)
+    run_training(settings, out, device=device, threads=_threads(threads))
 
 
 @models_app.command("list", epilog="Example: annotator models list")
@@ -239,10 +252,14 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _fail(f"Python package {error.name} is missing: install genome-annotator again", EnvironmentFault.exit_code)
     except (KeyboardInterrupt, Abort):
-        return _fail("interrupted; the same command resumes", 130)
+        return _fail("interrupted; annotate and train go on when the same command is given again", 130)
     except Terminated:
-        return _fail("terminated; the same command resumes", 143)
+        return _fail("terminated; annotate and train go on when the same command is given again", 143)
+    except OSError as error:
+        return _fail(f"{error.filename or 'operating system'}: {error.strerror or error}", ResourceFault.exit_code)
     except Exception as error:
+        if isinstance(error, RuntimeError) and "memory" in str(error):  # torch has no error class for the CPU's
+            return _fail(f"out of memory: {error}", ResourceFault.exit_code)
         logger.debug("traceback", exc_info=True)
         return _fail(f"internal error: {type(error).__name__}: {error} (run with -v for the traceback)", 1)
     finally:

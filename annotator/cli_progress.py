@@ -58,10 +58,11 @@ class LineProgress:
             left = (self.total - self.done) / rate
             logger.info("%.1f %% (%.0f kbp/s, about %.0f s left)", 100 * self.done / max(1, self.total), rate / 1e3, left)
 
-    def finish(self) -> None:
-        """Tell the overall rate."""
-        seconds = time.monotonic() - self.began
-        logger.info("scanned %s bp in %.1f s", f"{self.done - self.first:,}", seconds)
+    def stop(self, *, finished: bool) -> None:
+        """Tell how long it took."""
+        if finished:
+            seconds = time.monotonic() - self.began
+            logger.info("scanned %s bp in %.1f s", f"{self.done - self.first:,}", seconds)
 
 
 class BarProgress(LineProgress):
@@ -86,10 +87,10 @@ class BarProgress(LineProgress):
         rate = (self.done - self.first) / max(time.monotonic() - self.began, 1e-9)
         self.bar.update(self.task, completed=self.done, rate=f"{rate / 1e3:,.0f} kbp/s")
 
-    def finish(self) -> None:
+    def stop(self, *, finished: bool) -> None:
         """Remove the bar."""
         self.bar.stop()
-        super().finish()
+        super().stop(finished=finished)
 
 
 def make_progress(*, quiet: bool) -> LineProgress:

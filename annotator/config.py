@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotator.errors import InputError, UsageError
-from annotator.models.manifest import CLADES
+from annotator.genome.plan import PlanOptions
+from annotator.models.options import CLADES, DEFAULT_CLADE
 from annotator.training.options import Organism, TrainingSettings, TrainOptions, WindowOptions
 
 
@@ -27,6 +26,7 @@ class _Organism(_Strict):
     trim_bp: int = Field(0, ge=0)
     weight: float = Field(1.0, gt=0)
     max_bp: int = Field(0, ge=0)
+    gene_centred: bool = False
 
 
 class _Architecture(_Strict):
@@ -45,8 +45,8 @@ class _Recipe(_Strict):
     architecture: _Architecture
     plan: dict[str, int]
     radius_bp: dict[str, int]
-    windows: dict[str, Any] = {}
-    train: dict[str, Any] = {}
+    windows: WindowOptions = WindowOptions()
+    train: TrainOptions = TrainOptions()
     organism: list[_Organism] = []
     validation: list[_Organism] = []
     note: str = ""
@@ -74,11 +74,12 @@ def read_recipe(path: Path, data: Path) -> TrainingSettings:
         raise InputError(f"{path}: not TOML ({error})") from None
     try:
         recipe = _Recipe.model_validate(raw)
+        PlanOptions(**recipe.plan)
         return TrainingSettings(
             name=recipe.name, version=recipe.version, k=recipe.k,
             architecture=recipe.architecture.model_dump() | {"vocabulary_size": 4**recipe.k + 5, "clades": len(CLADES)},
             plan=recipe.plan, radius_bp=recipe.radius_bp,
-            windows=WindowOptions(**_tuples(recipe.windows)), train=TrainOptions(**recipe.train),
+            windows=recipe.windows, train=recipe.train,
             organisms=tuple(_organism(o, data) for o in recipe.organism),
             validation=tuple(_organism(o, data) for o in recipe.validation),
             note=recipe.note,
@@ -90,25 +91,30 @@ def read_recipe(path: Path, data: Path) -> TrainingSettings:
         raise InputError(f"{path}: {error}") from None
 
 
-def recipe_organisms(
-    settings: TrainingSettings, fasta: list[Path], truth: list[Path], mask: list[str], clade: list[str]
-) -> TrainingSettings:
-    """Settings with the organisms of the command line in place of the recipe's.
+def organisms_given(prefix: str, fasta: list[Path], truth: list[Path], mask: list[str], clade: list[str]) -> tuple[Organism, ...]:
+    """Organisms from options of the command line.
+
+    Args:
+        prefix: Of the options, for messages: "" or "val-".
+        fasta: Genomes.
+        truth: Sites of each.
+        mask: Masked sites of each, "-" for none; or nothing.
+        clade: Of each; or nothing.
 
     Raises:
         UsageError: The options do not come once per FASTA, or a clade is unknown.
     """
-    for option, values, optional in (("--truth/--gtf", truth, False), ("--mask", mask, True), ("--clade", clade, True)):
+    for option, values, optional in (("truth", truth, False), ("mask", mask, True), ("clade", clade, True)):
         if len(values) != len(fasta) and not (optional and not values):
-            raise UsageError(f"{option}: given {len(values)} times for {len(fasta)} --fasta")
+            raise UsageError(f"--{prefix}{option}: given {len(values)} times for {len(fasta)} --{prefix}fasta")
     organisms = []
     for i, path in enumerate(fasta):
-        chosen = clade[i] if clade else "vertebrate"
+        chosen = clade[i] if clade else DEFAULT_CLADE
         if chosen not in CLADES:
-            raise UsageError(f"--clade {chosen}: choose from {', '.join(CLADES)}")
+            raise UsageError(f"--{prefix}clade {chosen}: choose from {', '.join(CLADES)}")
         masked = Path(mask[i]) if mask and mask[i] != "-" else None
         organisms.append(Organism(path.name.split(".")[0], chosen, path, truth[i], masked))
-    return replace(settings, organisms=tuple(organisms))
+    return tuple(organisms)
 
 
 def _organism(entry: _Organism, data: Path) -> Organism:
@@ -116,7 +122,3 @@ def _organism(entry: _Organism, data: Path) -> Organism:
         raise ValueError(f"organism {entry.name}: clade {entry.clade!r} is not one of {', '.join(CLADES)}")
     paths = {"fasta": data / entry.fasta, "truth": data / entry.truth, "mask": data / entry.mask if entry.mask else None}
     return Organism(**(entry.model_dump() | paths))
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -21,14 +21,14 @@ from accuracy_splice import organism_genome
 
 from annotator.calls.sites import TrackRule
 from annotator.evaluation.baselines import cpg_promoter_calls
-from annotator.evaluation.metrics import Places, TssMatches, match_tss
+from annotator.evaluation.metrics import Places, TssMatches, calls_per_mb, match_tss
 from annotator.genome.plan import PlanOptions
 from annotator.models.compact_inference import load_compact
 from annotator.models.registry import read_model
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator.training.calibrate import genome_calls, sites_as_places
 from annotator.training.dataset import LabelledGenome, trim_contigs
-from annotator.training.run import TRIM_BP, TRIM_SEED
+from annotator.training.export import TRIM_BP, TRIM_SEED
 from annotator.training.validate import genome_logits
 
 
@@ -50,7 +50,7 @@ def cpg_calls(genome: LabelledGenome) -> tuple[Places, np.ndarray]:
 def positional_calls(genome: LabelledGenome, trimmed: LabelledGenome) -> Places:
     """Where a model that had learnt the distance to the cut end would call."""
     marks = {}
-    starts = np.concatenate([[0], genome.contig_ends[:-1]])
+    starts = genome.contig_starts
     lengths = genome.contig_ends - starts
     keep = lengths > 5000
     marks["tss", "+"] = (starts + 5000)[keep]
@@ -107,7 +107,7 @@ def main() -> None:
             at_position_recall, _ = at_recall(ours, position.recall)
             row = {
                 "split": split, "within_bp": within, "tss": len(truth), "threshold": rule.threshold,
-                "precision": here.precision, "recall": here.recall, "calls_per_mb": here.calls * 1e6 / len(genome.bases),
+                "precision": here.precision, "recall": here.recall, "calls_per_mb": calls_per_mb(here.calls, len(genome.bases)),
                 "average_precision": ours.average_precision(), "cpg_average_precision": cpg_matches.average_precision(),
                 "cpg_precision": cpg_precision, "cpg_recall": cpg_recall, "ours_at_cpg_recall": at_cpg_recall,
                 "position_precision": position.precision, "position_recall": position.recall,

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from openspliceai_net import contig_probabilities, load_openspliceai
 
-from annotator.calls.sites import TrackRule
+from annotator.calls.sites import TrackRule, track_rules
 from annotator.evaluation.baselines import splice_pwm_baseline
-from annotator.evaluation.metrics import bootstrap, reliability
+from annotator.evaluation.metrics import bootstrap, calls_per_mb, reliability
 from annotator.evaluation.truth import ExampleCollector
 from annotator.genome.plan import PlanOptions
 from annotator.models.compact_inference import load_compact
@@ -57,7 +57,7 @@ def organism_genome(data: Path, name: str, split: str, spool: Path) -> LabelledG
 def rows(genome: LabelledGenome, tracks: np.ndarray, floor: float, label: dict[str, str]) -> list[dict[str, object]]:
     """top-k and AUPRC with intervals of per-base tracks [2 strands, 2 kinds, n]."""
     block = None if len(genome.contig_ends) >= 10 else 1_000_000
-    starts = np.concatenate([[0], genome.contig_ends[:-1]])
+    starts = genome.contig_starts
     table = []
     for k, kind in enumerate(KINDS[:2]):
         collector = ExampleCollector(floor, block_bp=block)
@@ -99,17 +99,19 @@ def at_thresholds(
         ]
         weak = genome_calls(logits, genome, low)
         at = starts[weak.contig] + weak.position
-        truth_of = np.zeros(len(weak), bool)
+        truth_of, ambiguous = np.zeros(len(weak), bool), np.zeros(len(weak), bool)
         for strand, sign in (("+", 1), ("-", -1)):
             truth_of |= (weak.strand == sign) & np.isin(at, genome.sites[kind, strand])
-        diagram = reliability(weak.probability, truth_of, 10)
+            ambiguous |= (weak.strand == sign) & np.isin(at, genome.masked[kind, strand])
+        counts = truth_of | ~ambiguous
+        diagram = reliability(weak.probability[counts], truth_of[counts], 10)
         bins = zip(diagram.mean_probability, diagram.observed, diagram.count, strict=True)
         figures = {
             "kind": kind,
             "threshold": rule.threshold,
             "precision": round(right / max(counted, 1), 4),
             "recall": round(right / truth, 4),
-            "calls_per_mb": round(len(calls) * 1e6 / len(genome.bases), 1),
+            "calls_per_mb": round(calls_per_mb(len(calls), len(genome.bases)), 1),
             "calibration_error": round(diagram.expected_calibration_error(0.0), 4),
             "reliability": [[round(float(mean), 3), round(float(seen), 3), int(n)] for mean, seen, n in bins if n],
         }
@@ -166,12 +168,7 @@ def main() -> None:
                 began = time.time()
                 logits = genome_logits(net, genome, vocabulary, plan, clade=settings.index, device=torch.device("cpu"))
                 rate = 2 * len(genome.bases) / (time.time() - began)
-                fits = {kind: settings.calibration[kind] for kind in ("donor", "acceptor")}
-                rules: list[TrackRule | None] = [
-                    TrackRule(kind, settings.thresholds[kind], fit.scale, fit.bias, manifest.radius_bp[kind])
-                    for kind, fit in fits.items()
-                ]
-                rules.append(None)
+                rules = track_rules(manifest, clade, {kind: settings.thresholds[kind] for kind in ("donor", "acceptor")})
                 tracks = np.stack(
                     [1 / (1 + np.exp(-(r.scale * logits[:, i].astype(np.float64) + r.bias))) for i, r in enumerate(rules) if r], 1
                 ).astype(np.float32)

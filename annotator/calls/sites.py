@@ -16,9 +16,8 @@ from torch import Tensor
 
 from annotator.calls.batch import KINDS, Calls
 from annotator.genome.plan import UNKNOWN_BASE, Span, Windows
+from annotator.models.manifest import TRACK_KIND, Manifest
 
-TRACK_KIND = {"donor": "donor", "acceptor": "acceptor", "tss": "promoter"}
-"""Kind of call each track of a model gives."""
 PROMOTER_UPSTREAM_BP = 249
 PROMOTER_DOWNSTREAM_BP = 51
 DECIMALS = 6
@@ -42,6 +41,27 @@ class TrackRule:
     scale: float
     bias: float
     radius_bp: int
+
+
+def track_rules(manifest: Manifest, clade: str, thresholds: dict[str, float]) -> list[TrackRule | None]:
+    """Rules of a model's tracks for one clade.
+
+    Args:
+        manifest: The model's.
+        clade: Whose calibration to use.
+        thresholds: Probability per kind; a kind that is absent is not called.
+
+    Returns:
+        One per track, in order; None where its kind is not wanted.
+    """
+    fits = manifest.clades[clade].calibration
+    kinds = [TRACK_KIND[track] for track in manifest.tracks]
+    return [
+        TrackRule(kind, thresholds[kind], fits[kind].scale, fits[kind].bias, manifest.radius_bp[kind])
+        if kind in thresholds
+        else None
+        for kind in kinds
+    ]
 
 
 def call_sites(

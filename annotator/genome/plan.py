@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.errors import UsageError
-
 UNKNOWN_BASE = ord("N")
 
 
@@ -44,9 +42,9 @@ class PlanOptions:
         """Refuse shapes that cannot tile."""
         for name in ("window_bp", "halo_bp", "pad_bp", "smallest_bp"):
             if getattr(self, name) % self.align_bp:
-                raise UsageError(f"{name} = {getattr(self, name)} is not a multiple of {self.align_bp}")
-        if self.core_bp <= 0 or self.shard_bp <= 0 or not self.pad_bp <= self.halo_bp:
-            raise UsageError(f"windows of {self.window_bp} bp cannot have halos of {self.halo_bp} bp")
+                raise ValueError(f"{name} = {getattr(self, name)} is not a multiple of {self.align_bp}")
+        if self.core_bp <= 0 or self.shard_bp <= 0 or not 0 < self.pad_bp <= self.halo_bp:
+            raise ValueError(f"windows of {self.window_bp} bp cannot have halos of {self.halo_bp} bp")
 
     @property
     def core_bp(self) -> int:
@@ -200,7 +198,7 @@ def plan_windows(spans: Sequence[Span], lengths: NDArray[np.int64], options: Pla
     start = start - spare // options.align_bp * options.align_bp
 
     first = np.cumsum(counts) - counts
-    stretch_start = start[first] if len(spans) else starts
+    stretch_start = np.minimum.reduceat(start, first) if len(spans) else starts
     stretch_end = np.maximum.reduceat(start + length, first) if len(spans) else starts
     stretch_offset = np.concatenate([[0], np.cumsum(stretch_end - stretch_start)]).astype(np.int64)
     offset = stretch_offset[span] + start - stretch_start[span]

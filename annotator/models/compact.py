@@ -70,12 +70,12 @@ class ConvNorm(nn.Module):
         if self.clade is not None:
             nn.init.zeros_(self.clade.weight)
 
-    def forward(self, x: Tensor, clade: Tensor | None = None) -> Tensor:
-        """[B, inputs, L] -> [B, outputs, L / stride]."""
+    def forward(self, x: Tensor, clade: Tensor | None = None, dropout: float = 0.0) -> Tensor:
+        """[B, inputs, L] -> [B, outputs, L / stride]; dropout takes whole channels of a window, in training only."""
         y = self.norm(self.conv(x))
         if self.clade is not None and clade is not None:
             y = y + self.clade(clade)[:, :, None].to(y.dtype)
-        activated: Tensor = F.leaky_relu(y, SLOPE)
+        activated: Tensor = F.dropout1d(F.leaky_relu(y, SLOPE), dropout, self.training)
         return activated
 
 
@@ -103,23 +103,24 @@ class CompactNet(nn.Module):
         self.head = nn.Conv1d(fine, config.tracks, 1)
         nn.init.constant_(self.head.bias, -6.0)  # type: ignore[arg-type]
 
-    def forward(self, token_ids: Tensor, clade: Tensor | None = None) -> Tensor:
+    def forward(self, token_ids: Tensor, clade: Tensor | None = None, dropout: float = 0.0) -> Tensor:
         """Score every base.
 
         Args:
             token_ids: k-mer ids, int32 or int64, [B, L]; L a multiple of step_bp.
-            clade: Index of each row's clade, int64, [B]; None once the biases are folded.
+            clade: Index of each row's clade, int64, [B].
+            dropout: Share of the trunk's channels left out of each block, and half that share of the embedding; training only.
 
         Returns:
             Logits, float32, [B, L, C].
         """
         batch, length = token_ids.shape
-        x = self.embed(token_ids).transpose(1, 2)
+        x = F.dropout(self.embed(token_ids), dropout / 2, self.training).transpose(1, 2)
         for layer in self.stem:
             x = x + layer(x)
         h = self.down(x, clade)
         for block in self.blocks:
-            h = h + block(h, clade)
+            h = h + block(h, clade, dropout)
         steps = length // self.config.step_bp
         up = self.up(h).view(batch, self.config.fine_channels, self.config.step_bp, steps)
         x = x + up.transpose(2, 3).reshape(batch, self.config.fine_channels, length)

@@ -30,6 +30,9 @@ def load_compact(folder: Path, manifest: Manifest) -> CompactNet:
         tensors = load_file(path)
     except SafetensorError as error:
         raise InputError(f"{path}: damaged safetensors file ({error})") from None
+    reach = config.reach_bp + manifest.tokenizer["k"] + max(manifest.radius_bp.values())
+    if manifest.plan["halo_bp"] < reach:
+        raise InputError(f"{folder}: halo_bp = {manifest.plan['halo_bp']}, but a call can depend on bases {reach} bp away")
     net = CompactNet(config)
     expected = net.state_dict()
     for name, value in expected.items():

@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from annotator.models.compact import CompactConfig
 from annotator.models.manifest import Manifest
 
 
 def describe(folder: Path, manifest: Manifest) -> str:
     """Everything a user should know before trusting a model: thresholds, calibration, data, held-out figures, licence."""
+    architecture = manifest.architecture | {"dilations": tuple(manifest.architecture["dilations"])}
     lines = [
         f"{manifest.name} {manifest.version} ({manifest.family}), licence {manifest.licence}",
         f"weights: {manifest.weights}, sha256 {manifest.weights_sha256}, {(folder / manifest.weights).stat().st_size:,} bytes",
+        f"cost: {CompactConfig(**architecture).flops_per_base() / 1e6:.2f} MFLOP a base and strand",
         f"tokens: {manifest.tokenizer['k']}-mers, order {manifest.tokenizer['order']}",
         f"window: {manifest.plan['window_bp']:,} bp with halos of {manifest.plan['halo_bp']:,} bp",
         f"tracks: {', '.join(manifest.tracks)}, both strands",

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from annotator.errors import InputError
+from annotator.genome.plan import PlanOptions
+from annotator.tokens.vocabulary import KmerVocabulary
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
-CLADES = ("vertebrate", "invertebrate", "plant", "fungi")
+TRACK_KIND = {"donor": "donor", "acceptor": "acceptor", "tss": "promoter"}
+"""Kind of call each track of a model gives."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class CladeSettings:
         index: Entry of the model's clade embedding.
         thresholds: Probability at and above which a local maximum is a call, per kind.
         calibration: Per kind.
-        validated: Kinds with measured accuracy in this clade; the others are off by default.
+        validated: Kinds with measured accuracy in this clade. Promoters are off by default elsewhere; splice sites are called
+            with a warning.
         note: Where thresholds and calibration come from, in one sentence.
     """
 
@@ -100,9 +104,11 @@ def read_manifest(folder: Path) -> Manifest:
     if not isinstance(raw, dict):
         raise InputError(f"{path}: not a JSON object")
     try:
-        return _manifest(raw)
+        manifest = _manifest(raw)
+        _check(manifest)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: field {error}") from None
+    return manifest
 
 
 def _manifest(raw: dict[str, Any]) -> Manifest:
@@ -136,3 +142,21 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         for clade, value in raw["clades"].items()
     }
     return Manifest(**(raw | {"clades": clades, "tracks": tuple(raw["tracks"])}))
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError or KeyError, naming the field, where the parts of a manifest do not fit together."""
+    PlanOptions(**manifest.plan)
+    KmerVocabulary(**manifest.tokenizer)
+    for track in manifest.tracks:
+        kind = TRACK_KIND.get(track)
+        if kind is None:
+            raise ValueError(f"'tracks': {track!r} is not one of {', '.join(TRACK_KIND)}")
+        if manifest.radius_bp[kind] < 0:
+            raise ValueError(f"'radius_bp': {kind} is negative")
+        for clade, settings in manifest.clades.items():
+            threshold, fit = settings.thresholds[kind], settings.calibration[kind]
+            if not 0 < threshold <= 1 or not fit.scale > 0:
+                raise ValueError(f"'clades.{clade}': threshold {threshold} or calibration {fit} of {kind} is impossible")
+            if not 0 <= settings.index < manifest.architecture["clades"]:
+                raise ValueError(f"'clades.{clade}.index' is {settings.index}")

@@ -9,7 +9,6 @@ from annotator.errors import EnvironmentFault, InputError
 from annotator.models.manifest import MANIFEST_NAME, Manifest, read_manifest
 
 BUNDLED = Path(__file__).parent / "bundled"
-DEFAULT_MODEL = "compact"
 
 
 def bundled_models() -> list[str]:

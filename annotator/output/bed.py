@@ -31,7 +31,7 @@ def index_suffixes(longest_contig_bp: int) -> tuple[str, ...]:
     return (".csi", ".tbi") if longest_contig_bp < TBI_LIMIT_BP else (".csi",)
 
 
-def refuse_unwritable_names(contig_names: Iterable[str]) -> None:
+def refuse_unwritable_names(contig_names: Iterable[str], source: str = "") -> None:
     """Refuse contig names that would change the meaning of a BED line.
 
     Raises:
@@ -40,8 +40,9 @@ def refuse_unwritable_names(contig_names: Iterable[str]) -> None:
     """
     for name in contig_names:
         if _UNWRITABLE.search(name):
+            where = f"{source}: " if source else ""
             raise InputError(
-                f"contig {name!r}: this name cannot stand in a BED file (empty, space, control character or leading '#')"
+                f"{where}contig {name!r}: this name cannot stand in a BED file (empty, space, control character or leading '#')"
             )
 
 

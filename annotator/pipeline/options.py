@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from annotator.genome.options import GenomeOptions
+from annotator.output.options import BedOptions
 
 TASKS = ("promoter", "splice", "tfbs")
 
@@ -19,7 +20,7 @@ class AnnotateOptions:
         out_dir: Results folder.
         model: Bundled model's name or a model directory.
         clade: Which thresholds, motif group and clade bias to use.
-        tasks: Subset of TASKS; None for those validated in the clade.
+        tasks: Subset of TASKS; None for all, but promoters only where they are validated.
         thresholds: Probability per kind (donor, acceptor, promoter) that replaces the model's.
         motifs: "jaspar", or a motif file.
         tfbs_pvalue: A motif hit has this p-value or a smaller one.
@@ -30,6 +31,7 @@ class AnnotateOptions:
         batch_bp: Bases of a batch; None for the device's default.
         overwrite: Replace the files of an earlier run in `out_dir`.
         genome: How the FASTA is read.
+        bed: Shape of the BED files.
     """
 
     fasta: str
@@ -47,3 +49,4 @@ class AnnotateOptions:
     batch_bp: int | None = None
     overwrite: bool = False
     genome: GenomeOptions = field(default_factory=GenomeOptions)
+    bed: BedOptions = field(default_factory=BedOptions)

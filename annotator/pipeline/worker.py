@@ -12,15 +12,19 @@ from numpy.typing import NDArray
 
 from annotator.calls.batch import Calls
 from annotator.calls.motif_hits import motif_calls
-from annotator.calls.sites import TRACK_KIND, TrackRule, call_sites
+from annotator.calls.sites import TrackRule, call_sites, track_rules
+from annotator.errors import InputError, UsageError
 from annotator.genome.plan import PlanOptions, Shard, plan_windows
 from annotator.models.compact_inference import FoldedNet, load_compact
-from annotator.models.manifest import Calibration
+from annotator.models.motif_scores import expected_hits
 from annotator.models.motifs import Motif
 from annotator.models.registry import read_model
 from annotator.scan.motif_scan import MotifScanner
 from annotator.scan.windows import ReadBases, WindowScorer, read_block
 from annotator.tokens.vocabulary import KmerVocabulary
+
+MOST_HITS_A_SHARD = 10_000_000
+"""Hits of a shard are held in memory: this many take about 2 GB."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +34,17 @@ class WorkOrder:
     Attributes:
         model: Bundled model's name or model directory.
         clade: Clade of the run.
-        kinds: Kinds wanted among donor, acceptor and promoter; empty for no model.
-        thresholds: Probability per wanted kind.
+        thresholds: Probability per wanted kind (donor, acceptor, promoter); empty for no model.
         motifs: Motifs to scan for; empty for none.
         tfbs_pvalue: Their threshold.
-        plan: Shape of windows.
+        plan: Shape of windows and shards.
         batch_bp: Bases of a batch.
         device: torch device.
         threads: CPU threads.
-        regions: Where given, sorted disjoint intervals [m, 2] per contig; only calls positioned inside are kept.
     """
 
     model: str
     clade: str
-    kinds: tuple[str, ...]
     thresholds: dict[str, float]
     motifs: tuple[Motif, ...]
     tfbs_pvalue: float
@@ -51,6 +52,25 @@ class WorkOrder:
     batch_bp: int
     device: str
     threads: int
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of model calls that are wanted."""
+        return tuple(self.thresholds)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The genome a worker works on.
+
+    Attributes:
+        lengths: Contig lengths, int64.
+        read_bases: Access to its bases.
+        regions: Where given, sorted disjoint intervals [m, 2] per contig; only calls positioned inside are kept.
+    """
+
+    lengths: NDArray[np.int64]
+    read_bases: ReadBases
     regions: dict[int, NDArray[np.int64]] | None = None
 
 
@@ -65,38 +85,42 @@ class ShardResult:
 class ShardWorker:
     """Holds the model on its device and works on shards, one at a time."""
 
-    def __init__(self, order: WorkOrder, lengths: NDArray[np.int64], read_bases: ReadBases) -> None:
+    def __init__(self, order: WorkOrder, target: Target) -> None:
         """Load the model and prepare the motif scanner.
 
         Args:
             order: What to do.
-            lengths: Contig lengths of the genome, int64.
-            read_bases: Access to its bases.
+            target: What to do it on.
+
+        Raises:
+            AnnotatorError: The model cannot be loaded, or the motifs do not fit it or would hit too often.
         """
         torch.set_num_threads(order.threads)
-        self.order, self.lengths, self.read_bases = order, lengths, read_bases
+        self.order, self.target = order, target
         self.rules: list[TrackRule | None] = []
-        self.validated: tuple[str, ...] = ()
         self.scorer: WindowScorer | None = None
         if order.kinds:
             folder, manifest = read_model(order.model)
-            settings = manifest.clades[order.clade]
-            self.validated = settings.validated
-            for track in manifest.tracks:
-                kind = TRACK_KIND[track]
-                calibration = settings.calibration.get(kind, Calibration())
-                self.rules.append(
-                    TrackRule(kind, order.thresholds[kind], calibration.scale, calibration.bias, manifest.radius_bp[kind])
-                    if kind in order.kinds
-                    else None
-                )
+            self.rules = track_rules(manifest, order.clade, order.thresholds)
             device = torch.device(order.device)
-            self.scorer = WindowScorer(
-                FoldedNet(load_compact(folder, manifest), settings.index), KmerVocabulary(**manifest.tokenizer),
-                batch_bp=order.batch_bp, device=device, bf16=device.type == "cuda",
-            )  # fmt: skip
-        self.scanner = MotifScanner(list(order.motifs), p_value=order.tfbs_pvalue) if order.motifs else None
-        self.widths = np.array([len(motif.counts) for motif in order.motifs], np.int64)
+            net = FoldedNet(load_compact(folder, manifest), manifest.clades[order.clade].index)
+            vocabulary = KmerVocabulary(**manifest.tokenizer)
+            self.scorer = WindowScorer(net, vocabulary, batch_bp=order.batch_bp, device=device, bf16=device.type == "cuda")
+        self.scanner = self._motif_scanner() if order.motifs else None
+        self.widths = np.array([motif.width for motif in order.motifs], np.int64)
+
+    def _motif_scanner(self) -> MotifScanner:
+        order = self.order
+        scanner = MotifScanner(list(order.motifs), p_value=order.tfbs_pvalue)
+        if scanner.halo_bp > order.plan.halo_bp:
+            raise InputError(f"motifs of {scanner.halo_bp + 1} bp need halos of {scanner.halo_bp} bp, not {order.plan.halo_bp}")
+        hits = expected_hits(scanner.matrices, order.plan.shard_bp)
+        if hits > MOST_HITS_A_SHARD:
+            raise UsageError(
+                f"--tfbs-pvalue {scanner.p_value:g}: about {hits:,.0f} hits in every {order.plan.shard_bp:,} bp; "
+                f"more than {MOST_HITS_A_SHARD:,} do not fit in memory, choose a smaller one"
+            )
+        return scanner
 
     def process(self, shard: Shard) -> ShardResult:
         """Score one shard and call its sites and motifs.
@@ -108,21 +132,22 @@ class ShardWorker:
             InputError: The FASTA changed under the run.
             FloatingPointError: The model gave NaN or infinity.
         """
-        windows = plan_windows(shard.spans, self.lengths, self.order.plan)
-        block = read_block(shard.spans, windows, self.lengths, self.read_bases)
+        lengths, regions = self.target.lengths, self.target.regions
+        windows = plan_windows(shard.spans, lengths, self.order.plan)
+        block = read_block(shard.spans, windows, lengths, self.target.read_bases)
         found: list[Calls] = []
         counts: Counter[str] = Counter(windows=len(windows), bases=shard.bases)
         if self.scorer:
             scored = 0
             for batch in self.scorer.score(block, windows):
                 scored += len(batch.rows)
-                found.append(call_sites(batch.logits, batch.rows, windows, shard.spans, self.lengths, block, self.rules, counts))
+                found.append(call_sites(batch.logits, batch.rows, windows, shard.spans, lengths, block, self.rules, counts))
             counts["windows all N"] += len(windows) - scored
         if self.scanner:
             found.append(motif_calls(self.scanner.scan(block), self.widths, windows, shard.spans))
         calls = Calls.concatenate(found)
-        if self.order.regions is not None:
-            calls = calls.take(_inside(calls, self.order.regions))
+        if regions is not None:
+            calls = calls.take(_inside(calls, regions))
         return ShardResult(calls, counts)
 
 

@@ -46,7 +46,7 @@ class Workspace:
         """
         self.out_dir, self.state = out_dir, out_dir / STATE
         self.parts, self.spool = self.state / "parts", self.state / "spool"
-        self._created = [path for path in (out_dir, self.state) if not path.exists()]
+        self._created = [path for path in (out_dir, *out_dir.absolute().parents) if not path.exists()]
         if out_dir.exists() and not out_dir.is_dir():
             raise UsageError(f"{out_dir}: is not a folder")
         try:
@@ -73,8 +73,9 @@ class Workspace:
         self._lock.close()
         if not (self.state / "plan.json").exists():
             shutil.rmtree(self.state, ignore_errors=True)
-            if self.out_dir in self._created and not any(self.out_dir.iterdir()):
-                self.out_dir.rmdir()
+            for path in self._created:
+                if path.is_dir() and not any(path.iterdir()):
+                    path.rmdir()
 
     def close(self) -> None:
         """Release the lock, keeping what is needed to resume."""
@@ -87,27 +88,31 @@ class Workspace:
 
     def finished_run(self) -> dict[str, Any] | None:
         """The run.json of a complete run whose files are all there, or None."""
+        if not (self.out_dir / RUN_JSON).exists():
+            return None
+        run = self._read_run()
+        for name, entry in run["files"].items():
+            path = self.out_dir / name
+            if not path.exists() or path.stat().st_size != entry["bytes"]:
+                return None
+        return run
+
+    def _read_run(self) -> dict[str, Any]:
         path = self.out_dir / RUN_JSON
         try:
             run = json.loads(path.read_text(encoding="utf-8"))
-            files = run["files"]
-            whole = all((self.out_dir / name).stat().st_size == entry["bytes"] for name, entry in files.items())
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{path}: not a run.json of this program ({error})") from None
-        return run if whole else None
+            if all(isinstance(entry["bytes"], int) for entry in run["files"].values()) and isinstance(run["plan"], dict):
+                return dict(run)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            pass
+        raise UsageError(f"{path}: is not a run.json of this program; choose another folder")
 
     def refuse_other_plan(self, plan: dict[str, Any]) -> None:
         """Raise UsageError, naming the field, where the folder holds a run with another plan."""
-        for path, key in ((self.out_dir / RUN_JSON, "plan"), (self.state / "plan.json", None)):
-            if not path.exists():
-                continue
-            try:
-                old = json.loads(path.read_text(encoding="utf-8"))
-                old = old[key] if key else old
-            except (ValueError, KeyError, TypeError) as error:
-                raise UsageError(f"{path}: not readable ({error}); use --overwrite or another folder") from None
+        plans = [self._read_run()["plan"]] if (self.out_dir / RUN_JSON).exists() else []
+        if (self.state / "plan.json").exists():
+            plans.append(self._read_plan())
+        for old in plans:
             for name in sorted(set(old) | set(plan)):
                 if old.get(name) != plan.get(name):
                     before, now = _short(old.get(name)), _short(plan.get(name))
@@ -115,23 +120,27 @@ class Workspace:
                         f"{self.out_dir}: holds another run, with {name} {before}, not {now}; use --overwrite or another folder"
                     )
 
+    def _read_plan(self) -> dict[str, Any]:
+        path = self.state / "plan.json"
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise UsageError(f"{path}: damaged; use --overwrite or another folder") from None
+
     def refuse_foreign_files(self, names: list[str]) -> None:
         """Raise UsageError where a final file's name is taken by a file that no run of ours wrote."""
-        if (self.out_dir / RUN_JSON).exists() or (self.state / "plan.json").exists():
-            return
+        if (self.state / "plan.json").exists():
+            return  # a run of ours was cut short here, perhaps between two renames
+        ours = {RUN_JSON, *self._read_run()["files"]} if (self.out_dir / RUN_JSON).exists() else set()
         for name in names:
-            if (self.out_dir / name).exists():
+            if name not in ours and (self.out_dir / name).exists():
                 raise UsageError(f"{self.out_dir / name}: exists and is not ours; choose another folder")
 
     def clear(self) -> None:
         """Remove the files named in run.json, run.json itself and the state of an unfinished run; nothing else."""
         path = self.out_dir / RUN_JSON
         if path.exists():
-            try:
-                names = list(json.loads(path.read_text(encoding="utf-8"))["files"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise UsageError(f"{path}: not a run.json of this program ({error}); nothing was removed") from None
-            for name in names:
+            for name in self._read_run()["files"]:
                 if Path(name).name == name:  # never outside the folder, whatever the file says
                     (self.out_dir / name).unlink(missing_ok=True)
             path.unlink()

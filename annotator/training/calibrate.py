@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from annotator.calls.batch import Calls
-from annotator.calls.sites import TRACK_KIND, TrackRule, call_sites
+from annotator.calls.sites import TrackRule, call_sites
 from annotator.evaluation.metrics import Places, match_tss
 from annotator.genome.plan import Span, Windows
-from annotator.models.manifest import Calibration
+from annotator.models.manifest import TRACK_KIND, Calibration
 from annotator.training.dataset import KINDS, LabelledGenome
 
 PROMOTER_MATCH_BP = 250
@@ -51,8 +51,7 @@ def genome_calls(logits: NDArray[np.float32], genome: LabelledGenome, rules: lis
     Returns:
         The calls.
     """
-    ends = genome.contig_ends
-    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    ends, starts = genome.contig_ends, genome.contig_starts
     lengths = (ends - starts).astype(np.int64)
     count = len(lengths)
     zeros = np.zeros(count, np.int64)
@@ -82,8 +81,7 @@ def candidates(logits: NDArray[np.float32], genome: LabelledGenome, radius_bp: d
     calls = genome_calls(logits, genome, rules)
     track = next(track for track in KINDS if TRACK_KIND[track] == kind)
     row = KINDS.index(track)
-    starts = np.concatenate([[0], genome.contig_ends[:-1]]).astype(np.int64)
-    place = starts[calls.contig] + calls.position
+    place = genome.contig_starts[calls.contig] + calls.position
     logit = logits[(calls.strand < 0).astype(np.int64), row, place].astype(np.float64)
     truth = sites_as_places(genome.sites, track, genome.contig_ends)
     if kind == "promoter":

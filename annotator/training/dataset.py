@@ -44,6 +44,11 @@ class LabelledGenome:
     trim_bp: int = 0
     weight: float = 1.0
 
+    @property
+    def contig_starts(self) -> NDArray[np.int64]:
+        """Start of each contig in `bases`, int64, [contigs]."""
+        return np.concatenate([[0], self.contig_ends[:-1]]).astype(np.int64)
+
     def contig_span(self, position: int) -> tuple[int, int]:
         """Start and end in `bases` of the contig that holds a position."""
         index = int(np.searchsorted(self.contig_ends, position, side="right"))
@@ -148,6 +153,7 @@ def _cut(
     a, b = max(first, low), min(last, high)
     if a < b:
         row[a - first : b - first] = genome.bases[a:b]
+    _mutate(row, first, genome, options.mutation_rate, rng)
     bases[:] = row if strand == "+" else reverse_complement(row)
 
     track_weights = np.zeros((length, len(KINDS)), np.float32)
@@ -172,6 +178,27 @@ def _cut(
         weights[:] = weights[::-1].copy()
 
 
+_BASES = np.frombuffer(b"ACGT", np.uint8)
+
+
+PROTECTED_BP = 12
+"""No base this near to a splice site is changed: what makes the site one stays."""
+
+
+def _mutate(row: NDArray[np.uint8], first: int, genome: LabelledGenome, rate: float, rng: np.random.Generator) -> None:
+    """Replace a share of the bases of [first, first + len(row)) by random ones, in place, away from splice sites."""
+    if not rate:
+        return
+    changed = rng.random(len(row)) < rate
+    changed &= row != ord("N")
+    for kind in ("donor", "acceptor"):
+        for strand in STRANDS:
+            sites = _between(genome.sites[kind, strand], first - PROTECTED_BP, first + len(row) + PROTECTED_BP) - first
+            near = (sites[:, None] + np.arange(-PROTECTED_BP, PROTECTED_BP + 1)).ravel()
+            changed[near[(near >= 0) & (near < len(row))]] = False
+    row[changed] = _BASES[rng.integers(4, size=int(changed.sum()))]
+
+
 def _between(positions: NDArray[np.int64], start: int, end: int) -> NDArray[np.int64]:
     return positions[np.searchsorted(positions, start) : np.searchsorted(positions, end)]
 
@@ -188,7 +215,7 @@ def trim_contigs(genome: LabelledGenome, trim_bp: int, seed: int) -> LabelledGen
         The trimmed genome; sites that fell away are gone.
     """
     rng = np.random.default_rng(seed)
-    starts = np.concatenate([[0], genome.contig_ends[:-1]])
+    starts = genome.contig_starts
     cuts = rng.integers(trim_bp + 1, size=(len(starts), 2))
     lengths = genome.contig_ends - starts
     cuts[lengths - cuts.sum(1) < 1000] = 0

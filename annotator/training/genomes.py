@@ -11,7 +11,7 @@ from annotator.errors import InputError
 from annotator.genome.annotation import read_sites
 from annotator.genome.options import GenomeOptions
 from annotator.genome.source import open_genome
-from annotator.models.manifest import CLADES
+from annotator.models.options import CLADES
 from annotator.training.dataset import KINDS, LabelledGenome
 from annotator.training.options import Organism
 

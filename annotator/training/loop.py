@@ -62,12 +62,28 @@ class Trainer:
         folder: Path,
         *,
         device: torch.device,
+        identity: dict[str, Any],
         validate: Callable[[CompactNet], dict[str, float]] | None = None,
     ) -> None:
-        """Set up, and resume if the folder holds a checkpoint."""
+        """Set up, and resume if the folder holds a checkpoint.
+
+        Args:
+            net: With its first weights.
+            vocabulary: Of its tokens.
+            genomes: To learn from.
+            windows: How windows are drawn.
+            options: How long and how fast.
+            folder: Of the run.
+            device: Where to compute.
+            identity: What else a run must have in common with the one in the folder: architecture, genomes.
+            validate: Gives figures of the averaged weights.
+
+        Raises:
+            UsageError: The folder holds another run.
+        """
         self.net, self.vocabulary, self.genomes = net.to(device), vocabulary, genomes
         self.windows, self.options, self.folder, self.device = windows, options, folder, device
-        self.validate = validate
+        self.identity, self.validate = identity, validate
         decay = [p for p in net.parameters() if p.ndim > 2]
         rest = [p for p in net.parameters() if p.ndim <= 2]
         self.optimizer = torch.optim.AdamW(
@@ -140,7 +156,7 @@ class Trainer:
         targets, weights = (torch.from_numpy(x).to(self.device) for x in (batch.targets, batch.weights))
         clade = torch.from_numpy(batch.clade).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16):
-            logits = self.net(ids, clade)
+            logits = self.net(ids, clade, self.options.dropout)
         return batch_loss(logits, targets, weights, self.options.tss_loss_weight)
 
     def save(self) -> None:
@@ -153,9 +169,12 @@ class Trainer:
         temporary = self.folder / f".tmp-{name}"
         save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, temporary)
         os.replace(temporary, self.folder / name)
-        state = {"step": self.step, "tensors": name, "options": asdict(self.options), "windows": asdict(self.windows)}
+        state = {"step": self.step, "tensors": name, "settings": self._settings()}
         temporary = self.folder / ".tmp-state.json"
-        temporary.write_text(json.dumps(state, indent=1))
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(state, indent=1))
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, self.folder / "state.json")
         for old in self.folder.glob("state-*.safetensors"):
             if old.name != name:
@@ -166,11 +185,11 @@ class Trainer:
         if not path.exists():
             return
         state = json.loads(path.read_text())
-        now = {**asdict(self.options), **asdict(self.windows)}
-        for name, old in {**state["options"], **state["windows"]}.items():
-            new = list(now[name]) if isinstance(now[name], tuple) else now[name]
-            if name not in MAY_CHANGE and old != new:
-                raise UsageError(f"{self.folder}: holds a run with {name} = {old}, the recipe says {new}; use another folder")
+        now = json.loads(json.dumps(self._settings()))
+        for key in sorted(set(now) | set(state["settings"])):
+            if key not in MAY_CHANGE and now.get(key) != state["settings"].get(key):
+                old, new = (str(value.get(key))[:60] for value in (state["settings"], now))
+                raise UsageError(f"{self.folder}: holds a run with {key} = {old}, now {new}; use another folder")
         tensors = load_file(self.folder / state["tensors"], device=str(self.device))
         parts: dict[str, dict[str, Tensor]] = {"net": {}, "average": {}, "optimizer": {}}
         for key, value in tensors.items():
@@ -184,7 +203,18 @@ class Trainer:
             moments.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.step = int(state["step"])
+        self._forget_metrics_after(self.step)
         logger.info("resumed at step %d", self.step)
+
+    def _settings(self) -> dict[str, Any]:
+        return asdict(self.options) | asdict(self.windows) | self.identity
+
+    def _forget_metrics_after(self, step: int) -> None:
+        """Drop the lines of steps that a kill undid."""
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            lines = [line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step]
+            path.write_text("".join(line + "\n" for line in lines))
 
     def _log(self, **values: Any) -> None:
         row = {key: round(float(value), 5) if key != "step" else int(value) for key, value in values.items()}

@@ -18,6 +18,7 @@ class WindowOptions:
         kind_weights: Relative odds of (donor, acceptor, tss) as the site to put a window around.
         tss_sigma_bp: The TSS target is a bell of this width around each annotated base.
         cut_fraction: Share of windows in which everything beyond a random point is hidden (a contig end).
+        mutation_rate: Share of bases replaced by random ones, away from splice sites, against learning loci by heart.
     """
 
     window_bp: int = 8192
@@ -26,6 +27,17 @@ class WindowOptions:
     kind_weights: tuple[float, float, float] = (0.44, 0.44, 0.12)
     tss_sigma_bp: float = 30.0
     cut_fraction: float = 0.1
+    mutation_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn."""
+        if not 0 <= 2 * self.margin_bp < self.window_bp:
+            raise ValueError(f"windows of {self.window_bp} bp cannot have margins of {self.margin_bp} bp")
+        for name in ("site_fraction", "cut_fraction", "mutation_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)} is not a share")
+        if min(self.kind_weights) < 0 or not sum(self.kind_weights) > 0 or not self.tss_sigma_bp > 0:
+            raise ValueError("kind_weights cannot be negative, and tss_sigma_bp must be positive")
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,7 @@ class TrainOptions:
         warmup_steps: Linear warm-up.
         decay_steps: Linear decay at the end.
         weight_decay: AdamW's.
+        dropout: Of the network's trunk.
         ema: Decay of the averaged weights, which are the ones evaluated and kept.
         tss_loss_weight: Weight of the TSS track beside donor and acceptor.
         checkpoint_steps: Steps between checkpoints.
@@ -53,12 +66,21 @@ class TrainOptions:
     warmup_steps: int = 500
     decay_steps: int = 6000
     weight_decay: float = 0.01
+    dropout: float = 0.0
     ema: float = 0.999
     tss_loss_weight: float = 0.1
     checkpoint_steps: int = 500
     validate_steps: int = 2000
     seed: int = 1
     bf16: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        for name in ("steps", "batch_windows", "checkpoint_steps", "validate_steps", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)} must be positive")
+        if not 0 <= self.dropout < 1 or not 0 <= self.ema < 1:
+            raise ValueError("dropout and ema lie from 0 to below 1")
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
@@ -79,7 +101,8 @@ class Organism:
         mask: BED of sites that are neither truth nor error.
         trim_bp: Up to this much is hidden at random at each contig end.
         weight: Share of the windows.
-        max_bp: Use only the first so many bases (validation during the run); 0 for all.
+        max_bp: Use only the first so many bases; 0 for all.
+        gene_centred: Loci cut around genes, which flatter precision: never the base of another clade's thresholds.
     """
 
     name: str
@@ -90,6 +113,7 @@ class Organism:
     trim_bp: int = 0
     weight: float = 1.0
     max_bp: int = 0
+    gene_centred: bool = False
 
 
 @dataclass(frozen=True)

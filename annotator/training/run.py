@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import json
 import logging
-import os
 import shutil
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import save_file
 
-from annotator.errors import EnvironmentFault, UsageError
-from annotator.evaluation.metrics import average_precision, topk
+from annotator.errors import UsageError
 from annotator.genome.plan import PlanOptions
 from annotator.models.compact import CompactConfig, CompactNet
-from annotator.models.manifest import MANIFEST_NAME, Calibration, CladeSettings, Manifest
+from annotator.models.device import choose_device
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator.training.calibrate import best_threshold, candidates, fit_calibration
-from annotator.training.dataset import LabelledGenome, trim_contigs
-from annotator.training.genomes import CLADE_INDEX, load_genome
+from annotator.training.dataset import LabelledGenome
+from annotator.training.export import export_model
+from annotator.training.genomes import load_genome
 from annotator.training.loop import Trainer
-from annotator.training.options import TrainingSettings
-from annotator.training.validate import genome_logits, splice_examples, validation_topk
+from annotator.training.options import Organism, TrainingSettings
+from annotator.training.validate import validation_topk
 
 logger = logging.getLogger(__name__)
 
-WATCH_BP = 2_000_000
+WATCH_BP = 2_700_000
 """Bases of each validation genome scored during a run; the finished model is calibrated on all of them."""
-TRIM_BP = 4500
-TRIM_SEED = 7
 
 
 def run_training(settings: TrainingSettings, out: Path, *, device: str, threads: int) -> Path:
@@ -50,31 +46,67 @@ def run_training(settings: TrainingSettings, out: Path, *, device: str, threads:
         The model directory.
 
     Raises:
-        AnnotatorError: Bad files, options or device.
+        AnnotatorError: Bad files, options or device, or a folder that holds another run.
     """
     if not settings.organisms:
         raise UsageError("nothing to learn from: give --fasta and --truth, or [[organism]] in the recipe")
-    if device not in ("auto", "cpu") and not torch.cuda.is_available():
-        raise EnvironmentFault(f"--device {device}: no CUDA device here")
-    chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    if not settings.validation:
+        raise UsageError("no validation data: thresholds come from it; give --val-fasta and --val-truth, or [[validation]]")
+    chosen = torch.device(choose_device(device))
     torch.set_num_threads(threads)
     torch.manual_seed(settings.train.seed)
     vocabulary = KmerVocabulary(settings.k)
     plan = PlanOptions(**settings.plan)
-    spool = out / "spool"
-    genomes = [load_genome(organism, spool / organism.name) for organism in settings.organisms]
-    validation = [load_genome(organism, spool / f"val-{organism.name}") for organism in settings.validation]
-    shutil.rmtree(spool, ignore_errors=True)
-    for genome in genomes:
-        logger.info("%s: %s bp, %d sites", genome.name, f"{len(genome.bases):,}", sum(map(len, genome.sites.values())))
-    watched = [_watched(genome) for genome in validation]
-    trainer = Trainer(
-        CompactNet(CompactConfig(**(settings.architecture | {"dilations": tuple(settings.architecture["dilations"])}))),
-        vocabulary, genomes, settings.windows, settings.train, out, device=chosen,
-        validate=(lambda net: validation_topk(net, watched, vocabulary, plan, chosen)) if watched else None,
-    )  # fmt: skip
-    trainer.run()
-    return export_model(settings, trainer.averaged(), validation, out / "model", device=chosen, steps=trainer.step)
+    with _locked(out):
+        spool = out / "spool"
+        genomes = [load_genome(organism, spool / organism.name) for organism in settings.organisms]
+        validation = [load_genome(organism, spool / f"val-{organism.name}") for organism in settings.validation]
+        shutil.rmtree(spool, ignore_errors=True)
+        for genome in genomes:
+            logger.info("%s: %s bp, %d sites", genome.name, f"{len(genome.bases):,}", sum(map(len, genome.sites.values())))
+        watched = [_watched(genome) for genome in validation]
+        net = CompactNet(CompactConfig(**(settings.architecture | {"dilations": tuple(settings.architecture["dilations"])})))
+        trainer = Trainer(
+            net, vocabulary, genomes, settings.windows, settings.train, out, device=chosen, identity=_identity(settings),
+            validate=lambda averaged: validation_topk(averaged, watched, vocabulary, plan, chosen),
+        )  # fmt: skip
+        trainer.run()
+        return export_model(settings, trainer.averaged(), validation, out / "model", device=chosen, steps=trainer.step)
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold a run folder, so that two runs cannot write their checkpoints over each other's."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"{out}: locked, another run is training there") from None
+        for left in out.glob(".tmp-*"):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+        yield
+
+
+def _identity(settings: TrainingSettings) -> dict[str, Any]:
+    """What makes a run this run, beside its options: a resumed one must agree."""
+    return {"k": settings.k, "architecture": settings.architecture} | {
+        f"organism {organism.name}": _organism(organism) for organism in settings.organisms
+    }
+
+
+def _organism(organism: Organism) -> dict[str, Any]:
+    files = {"fasta": organism.fasta, "truth": organism.truth, "mask": organism.mask}
+    hashes = {name: _sha256(path) if path else None for name, path in files.items()}
+    return {"clade": organism.clade, "trim_bp": organism.trim_bp, "weight": organism.weight, "max_bp": organism.max_bp} | hashes
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _watched(genome: LabelledGenome) -> LabelledGenome:
@@ -85,108 +117,3 @@ def _watched(genome: LabelledGenome) -> LabelledGenome:
     sites, masked = ({key: value[value < limit] for key, value in table.items()} for table in (genome.sites, genome.masked))
     names = genome.contig_names[: len(ends)]
     return replace(genome, bases=genome.bases[:limit], contig_ends=ends, contig_names=names, sites=sites, masked=masked)
-
-
-def export_model(
-    settings: TrainingSettings,
-    net: CompactNet,
-    validation: list[LabelledGenome],
-    folder: Path,
-    *,
-    device: torch.device,
-    steps: int,
-) -> Path:
-    """Calibrate on validation genomes and write a model directory.
-
-    Args:
-        settings: The recipe.
-        net: Weights to keep.
-        validation: Genomes with truth, none of them trained on.
-        folder: Where to; replaced when complete.
-        device: Where to compute.
-        steps: Optimiser steps the weights have seen.
-
-    Returns:
-        `folder`.
-    """
-    vocabulary, plan = KmerVocabulary(settings.k), PlanOptions(**settings.plan)
-    clades, metrics = {}, {}
-    for clade, index in CLADE_INDEX.items():
-        own = [genome for genome in validation if genome.clade == index]
-        # a clade without validation data borrows the clade-free bias, calibrated on whole chromosomes of the others
-        used = own or [genome for genome in validation if not genome.trim_bp]
-        if not used:
-            continue
-        clades[clade], figures = _calibrate(net, used, index, vocabulary, plan, settings, own=bool(own), device=device)
-        if own:
-            metrics[clade] = figures
-        logger.info("%s: %s", clade, json.dumps(figures))
-
-    temporary = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    weights = temporary / "model.safetensors"
-    save_file({name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}, weights)
-    manifest = Manifest(
-        name=settings.name, version=settings.version, family="compact", architecture=net.config.as_dict(),
-        tokenizer={"k": settings.k, "order": "ATCG", "first_kmer_id": 5, "ambiguous_id": 1},
-        plan=settings.plan, tracks=("donor", "acceptor", "tss"), radius_bp=settings.radius_bp, clades=clades,
-        licence="Apache-2.0", weights=weights.name, weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
-        training={
-            "organisms": [_described(organism) for organism in settings.organisms],
-            "windows": asdict(settings.windows), "schedule": asdict(settings.train), "steps_done": steps,
-            "device": device.type, "torch": torch.__version__, "note": settings.note,
-        },
-        metrics={"split": "validation", **metrics},
-    )  # fmt: skip
-    (temporary / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
-    logger.info("wrote %s", folder)
-    return folder
-
-
-def _calibrate(
-    net: CompactNet, genomes: list[LabelledGenome], index: int, vocabulary: KmerVocabulary, plan: PlanOptions,
-    settings: TrainingSettings, *, own: bool, device: torch.device,
-) -> tuple[CladeSettings, dict[str, Any]]:  # fmt: skip
-    """Calibration, thresholds and figures of one clade."""
-    scored = [(g, genome_logits(net, g, vocabulary, plan, clade=index, device=device)) for g in genomes]
-    thresholds: dict[str, float] = {}
-    calibration: dict[str, Calibration] = {}
-    figures: dict[str, Any] = {"genomes": [genome.name for genome in genomes]}
-    for kind in ("donor", "acceptor"):
-        pairs = [splice_examples(logits, genome, kind) for genome, logits in scored]
-        values, labels = np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
-        calibration[kind] = fit_calibration(values, labels)
-        found = [candidates(logits, genome, settings.radius_bp, kind) for genome, logits in scored]
-        thresholds[kind], figures[kind] = best_threshold(found, calibration[kind])
-        if own:
-            figures[kind] |= _ranking(values, labels)
-    labelled = [genome for genome in genomes if "tss" in genome.kinds]
-    if labelled:
-        trimmed = [trim_contigs(genome, TRIM_BP, TRIM_SEED) for genome in labelled]
-        logits = [genome_logits(net, g, vocabulary, plan, clade=index, device=device) for g in trimmed]
-        found = [candidates(x, g, settings.radius_bp, "promoter") for x, g in zip(logits, trimmed, strict=True)]
-        calibration["promoter"] = fit_calibration(
-            np.concatenate([c.logit for c in found]), np.concatenate([c.right for c in found])
-        )
-        thresholds["promoter"], figures["promoter"] = best_threshold(found, calibration["promoter"])
-    else:
-        thresholds["promoter"], calibration["promoter"] = 0.5, Calibration()
-    validated = ("donor", "acceptor", "promoter") if labelled and own else ("donor", "acceptor") if own else ()
-    names = ", ".join(genome.name for genome in genomes)
-    note = f"calibrated on validation data of {names}" if own else f"no data of this clade: borrowed from {names}"
-    figures = {
-        key: {k: round(v, 4) for k, v in value.items()} if isinstance(value, dict) else value for key, value in figures.items()
-    }
-    return CladeSettings(index, thresholds, calibration, validated, note), figures
-
-
-def _ranking(values: NDArray[np.float32], labels: NDArray[np.bool_]) -> dict[str, float]:
-    """top-k and AUPRC over all examples."""
-    return {"topk": float(topk(values, labels)), "auprc": float(average_precision(values, labels))}
-
-
-def _described(organism: Any) -> dict[str, Any]:
-    return {key: str(value.name) if isinstance(value, Path) else value for key, value in asdict(organism).items()}

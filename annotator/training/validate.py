@@ -36,9 +36,8 @@ def genome_logits(
     Returns:
         float32, [2, C, n]: strand (+, -), track, base; -30 where nothing was scored (runs of N).
     """
-    ends = genome.contig_ends
-    starts = np.concatenate([[0], ends[:-1]])
-    lengths = ends - starts
+    starts = genome.contig_starts
+    lengths = genome.contig_ends - starts
     scorer = WindowScorer(FoldedNet(net, clade), vocabulary, batch_bp=BATCH_BP, device=device, bf16=device.type == "cuda")
     out = np.full((2, len(KINDS), len(genome.bases)), -30.0, np.float32)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from annotator.cli import main
+from annotator.pipeline import prepare
 from tests.support.detector import ACCEPTOR, DONOR, TSS, write_detector
 from tests.support.runs import annotate, bed_lines, plant, random_bases, results, revcomp, sites, table, write_fasta
 
@@ -93,7 +94,7 @@ def test_result_does_not_depend_on_shards_or_repetition(
     fasta = write_fasta(tmp_path / "g.fa", {"a": text, "tiny": text[:40], "b": text[3000:]})
     outputs = []
     for i, shard_bp in enumerate((2_000_000, 450, 2_000_000)):
-        monkeypatch.setitem(sys.modules["annotator.pipeline.annotate"].SHARD_BP, "cpu", shard_bp)
+        monkeypatch.setitem(prepare.SHARD_BP, "cpu", shard_bp)
         assert run(model, motifs, fasta, tmp_path / f"out{i}") == 0
         outputs.append(results(tmp_path / f"out{i}"))
     assert outputs[0] == outputs[2]
@@ -233,7 +234,7 @@ def test_a_run_cut_short_is_resumed_to_the_same_bytes(
 
     text, _ = planted(9000, seed=11)
     fasta = write_fasta(tmp_path / "g.fa", {"a": text, "b": text[2000:]})
-    monkeypatch.setitem(pipeline.SHARD_BP, "cpu", 900)
+    monkeypatch.setitem(prepare.SHARD_BP, "cpu", 900)
     assert run(model, motifs, fasta, tmp_path / "whole") == 0
     real, worked = pipeline.write_part, []
 
@@ -258,7 +259,7 @@ def test_sigterm_ends_with_143_and_resumes(model: Path, motifs: Path, tmp_path: 
     text, _ = planted(400_000, seed=12)
     fasta = write_fasta(tmp_path / "g.fa", {"a": text})
     script = (
-        "import sys; from annotator.pipeline import annotate as p; p.SHARD_BP['cpu'] = 3000\n"
+        "import sys; from annotator.pipeline import prepare as p; p.SHARD_BP['cpu'] = 3000\n"
         "from annotator.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     arguments = ["annotate", str(fasta), "-o", str(tmp_path / "out"), "--model", str(model), "--motifs", str(motifs), "-t", "1"]
@@ -274,6 +275,66 @@ def test_sigterm_ends_with_143_and_resumes(model: Path, motifs: Path, tmp_path: 
         [sys.executable, "-c", script, *arguments], env=python_env(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0 and "resuming" in done.stderr
+
+
+def test_bed6_without_header(model: Path, motifs: Path, tmp_path: Path) -> None:
+    text, _ = planted(2000, seed=15)
+    fasta = write_fasta(tmp_path / "g.fa", {"c": text})
+    assert run(model, motifs, fasta, tmp_path / "out", "--bed6", "--no-header") == 0
+    with gzip.open(tmp_path / "out" / "splice_sites.bed.gz", "rt") as file:
+        assert {len(line.split("\t")) for line in file} == {6}
+
+
+def test_a_changed_manifest_is_another_run(tmp_path: Path, motifs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_detector(tmp_path / "m")
+    fasta = write_fasta(tmp_path / "g.fa", {"c": planted(2000, seed=16)[0]})
+    assert run(model, motifs, fasta, tmp_path / "out") == 0
+    manifest = model / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"bias": 0.0', '"bias": -1.0'))
+    assert run(model, motifs, fasta, tmp_path / "out") == 2
+    assert "model" in capsys.readouterr().err
+
+
+def test_overwrite_keeps_the_old_files_until_the_new_run_is_possible(model: Path, motifs: Path, tmp_path: Path) -> None:
+    fasta = write_fasta(tmp_path / "g.fa", {"c": planted(2000, seed=17)[0]})
+    assert run(model, motifs, fasta, tmp_path / "out") == 0
+    before = results(tmp_path / "out")
+    assert run(model, motifs, fasta, tmp_path / "out", "--overwrite", "--tfbs-pvalue", "0.5") == 2
+    assert run(model, motifs, tmp_path / "none.fa", tmp_path / "out", "--overwrite") == 2
+    assert results(tmp_path / "out") == before
+    assert run(model, motifs, fasta, tmp_path / "out", "--overwrite") == 0
+    assert results(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [('"donor": 2', '"donor": -2', "radius_bp"), ('"k": 6', '"k": 9', "k must be"),
+     ('"window_bp": 1024', '"window_bp": 100', "window_bp"),
+     ('"tss"', '"exon"', "tracks"), ('"scale": 1.0', '"scale": 0.0', "calibration"), ('"index": 3', '"index": 9', "index"),
+     ('"halo_bp": 288', '"halo_bp": 128', "halo_bp"), ('"family": "compact",', "", "family"),
+     ('"format_version": 1', '"format_version": 7', "format_version")],
+)  # fmt: skip
+def test_bad_manifests_are_bad_input(
+    old: str, new: str, field: str, tmp_path: Path, motifs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_detector(tmp_path / "m")
+    text = (model / "manifest.json").read_text()
+    assert old in text
+    (model / "manifest.json").write_text(text.replace(old, new))
+    fasta = write_fasta(tmp_path / "g.fa", {"c": "ACGT" * 100})
+    assert run(model, motifs, fasta, tmp_path / "out") == 3
+    error = capsys.readouterr().err
+    assert field in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_damaged_or_not_those_of_the_manifest(tmp_path: Path, motifs: Path) -> None:
+    fasta = write_fasta(tmp_path / "g.fa", {"c": "ACGT" * 100})
+    model = write_detector(tmp_path / "m")
+    data = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(data[:-4])
+    assert run(model, motifs, fasta, tmp_path / "out") == 3
+    (model / "model.safetensors").unlink()
+    assert run(model, motifs, fasta, tmp_path / "out") == 5
 
 
 def test_A24_names_that_try_things(model: Path, motifs: Path, tmp_path: Path) -> None:

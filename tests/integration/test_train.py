@@ -133,15 +133,19 @@ def test_killed_and_resumed_ends_at_the_same_weights(trained: Path, monkeypatch:
 def test_another_recipe_in_the_same_folder_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = trained / "other.toml"
     recipe.write_text(RECIPE.format(steps=120).replace("learning_rate = 0.01", "learning_rate = 0.02"))
-    data = ["--data", str(trained), "--fasta", str(trained / "tiny.fa"), "--truth", str(trained / "tiny.bed")]
+    data = ["--data", str(trained), "--fasta", str(trained / "tiny.fa"), "--gtf", str(trained / "tiny.bed")]
     assert main(["train", str(recipe), "-o", str(trained / "run"), *data, "-q"]) == 2
     assert "learning_rate" in capsys.readouterr().err
+    recipe.write_text(RECIPE.format(steps=120))
+    assert main(["train", str(recipe), "-o", str(trained / "run"), *data, "--clade", "plant", "-q"]) == 2
+    assert "organism tiny" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [("k = 6", "k = 60", "field k"), ("step_bp = 8", "size = 3", "architecture.size"), ("k = 6", "[[[", "TOML"),
-     ("steps = 1", "stops = 1", "stops")],
+     ("steps = 1", "stops = 1", "stops"), ("steps = 1", "steps = 0", "steps"), ("margin_bp = 64", "margin_bp = 256", "margin"),
+     ("halo_bp = 128", "halo_bp = 100", "halo_bp")],
 )  # fmt: skip
 def test_bad_recipes(old: str, new: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "r.toml"
@@ -157,6 +161,9 @@ def test_options_that_do_not_match(tmp_path: Path) -> None:
     base = ["train", str(recipe), "-o", str(tmp_path / "o"), "-q"]
     assert main([*base]) == 2  # nothing to learn from
     assert main([*base, "--fasta", "a.fa"]) == 2
+    assert main([*base, "--fasta", "a.fa", "--truth", "a.bed", "--val-fasta", "b.fa"]) == 2
+    assert main([*base, "-t", "-1", "--fasta", "a.fa", "--truth", "a.bed"]) == 2
+    assert main([*base, "--device", "tpu", "--fasta", "a.fa", "--truth", "a.bed"]) == 2
     assert main([*base, "--fasta", "a.fa", "--truth", "a.bed", "--clade", "fish"]) == 2
     assert main(["train", str(tmp_path / "none.toml"), "-o", str(tmp_path / "o")]) == 2
     assert main([*base, "--fasta", str(tmp_path / "none.fa"), "--truth", "a.bed"]) == 2

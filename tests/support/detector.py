@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from annotator.models.compact import CompactConfig, CompactNet
-from annotator.models.manifest import CLADES, Calibration, CladeSettings, Manifest
+from annotator.models.manifest import Calibration, CladeSettings, Manifest
+from annotator.models.options import CLADES
 from annotator.tokens.vocabulary import KmerVocabulary
 
 DONOR, ACCEPTOR, TSS = "AAGGTA", "AGCATC", "TATTCA"

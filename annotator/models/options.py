@@ -1,0 +1,6 @@
+"""Options that models share; imports nothing heavy."""
+
+from __future__ import annotations
+
+CLADES = ("vertebrate", "invertebrate", "plant", "fungi")
+DEFAULT_CLADE = "vertebrate"
