@@ -26,7 +26,7 @@ from annotator.pipeline.worker import WorkOrder, wanted_kinds
 logger = logging.getLogger(__name__)
 
 SHARD_BP = {"cpu": 2_000_000, "cuda": 8_000_000}
-BATCH_BP = {"cpu": 65_536, "cuda": 4_194_304}
+BATCH_BP = {"cpu": 32_768, "cuda": 4_194_304}
 
 
 @dataclass(frozen=True)

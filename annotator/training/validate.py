@@ -17,7 +17,7 @@ from annotator.scan.windows import WindowScorer, read_block
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator.training.dataset import KINDS, LabelledGenome
 
-BATCH_BP = 65_536
+BATCH_BP = 32_768
 
 
 def genome_logits(
