@@ -3,8 +3,9 @@
     python benchmarks/accuracy_promoters.py --data DATA
 
 A call is right when an annotated TSS lies within d bp on the same strand; each TSS counts once (data pack README). Baselines:
-CpG (local maxima of a CpG score, each a call on both strands) and position (base 5,000 of each untrimmed locus on the plus
-strand and its mirror on the minus strand, moved along with the trimming; it knows how the loci were cut and reads no base).
+CpG (local maxima of a CpG score, each a call on both strands; islands themselves have no rank to draw at equal recall), blind
+(base 5,000 of each trimmed locus on the plus strand and its mirror on the minus strand) and position (the same bases of the
+untrimmed loci, moved along with the trimming: an oracle that knows how the loci were cut, and reads no base).
 The model's threshold is the shipped one; the CpG threshold is set where its recall on the same loci equals the model's.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,19 +49,11 @@ def cpg_calls(genome: LabelledGenome) -> tuple[Places, np.ndarray]:
     return Places(np.tile(contig, 2), np.tile(position, 2), strand), np.tile(score, 2)
 
 
-def positional_calls(genome: LabelledGenome, trimmed: LabelledGenome) -> Places:
-    """Where a model that had learnt the distance to the cut end would call."""
-    marks = {}
-    starts = genome.contig_starts
-    lengths = genome.contig_ends - starts
-    keep = lengths > 5000
-    marks["tss", "+"] = (starts + 5000)[keep]
-    marks["tss", "-"] = (genome.contig_ends - 5001)[keep]
-    moved = trim_contigs(
-        LabelledGenome(genome.name, 1, genome.bases, genome.contig_ends, genome.contig_names, marks, {}, frozenset(("tss",))),
-        TRIM_BP, TRIM_SEED,
-    )  # fmt: skip
-    return sites_as_places(moved.sites, "tss", trimmed.contig_ends)
+def positional_calls(genome: LabelledGenome) -> LabelledGenome:
+    """A genome whose "truth" is base 5,000 of each contig on the plus strand and its mirror on the minus strand."""
+    keep = genome.contig_ends - genome.contig_starts > 5000
+    marks = {("tss", "+"): (genome.contig_starts + 5000)[keep], ("tss", "-"): (genome.contig_ends - 5001)[keep]}
+    return replace(genome, sites=marks, masked={})
 
 
 def at_recall(matches: TssMatches, recall: float) -> tuple[float, float]:
@@ -96,11 +90,14 @@ def main() -> None:
         places = Places(calls.contig, calls.position, calls.strand)
         truth = sites_as_places(genome.sites, "tss", genome.contig_ends)
         cpg, cpg_score = cpg_calls(genome)
-        fixed = positional_calls(whole, genome)
+        blind = sites_as_places(positional_calls(genome).sites, "tss", genome.contig_ends)
+        oracle = trim_contigs(positional_calls(whole), TRIM_BP, TRIM_SEED)
+        fixed = sites_as_places(oracle.sites, "tss", genome.contig_ends)
         for within in (50, 250, 500):
             ours = match_tss(places, calls.probability, truth, within)
             here = ours.at(rule.threshold)
             position = match_tss(fixed, np.ones(len(fixed)), truth, within).at(0.5)
+            unaware = match_tss(blind, np.ones(len(blind)), truth, within).at(0.5)
             cpg_matches = match_tss(cpg, cpg_score, truth, within)
             cpg_precision, cpg_recall = at_recall(cpg_matches, here.recall)
             at_cpg_recall, _ = at_recall(ours, cpg_recall)
@@ -110,6 +107,8 @@ def main() -> None:
                 "precision": here.precision, "recall": here.recall, "calls_per_mb": calls_per_mb(here.calls, len(genome.bases)),
                 "average_precision": ours.average_precision(), "cpg_average_precision": cpg_matches.average_precision(),
                 "cpg_precision": cpg_precision, "cpg_recall": cpg_recall, "ours_at_cpg_recall": at_cpg_recall,
+                "blind_precision": unaware.precision, "blind_recall": unaware.recall,
+                "ours_at_blind_recall": at_recall(ours, unaware.recall)[0],
                 "position_precision": position.precision, "position_recall": position.recall,
                 "ours_at_position_recall": at_position_recall,
             }  # fmt: skip
