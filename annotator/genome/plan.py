@@ -98,6 +98,8 @@ class Windows:
         start: First base the window covers, contig coordinates; may be negative.
         length: Bases it covers, one of `PlanOptions.window_lengths`.
         offset: Where `start` lies in the block.
+        reverse_shift: The minus strand is read this many bases further right, so that a network that scores in steps has its
+            steps where the reverse complement of the contig would have them: at multiples of align_bp from the contig's end.
         stretch_start: Per span: first contig base of its stretch of the block; may be negative.
         stretch_offset: Per span: where its stretch starts in the block; then the block's length.
     """
@@ -108,6 +110,7 @@ class Windows:
     start: NDArray[np.int64]
     length: NDArray[np.int64]
     offset: NDArray[np.int64]
+    reverse_shift: NDArray[np.int64]
     stretch_start: NDArray[np.int64]
     stretch_offset: NDArray[np.int64]
 
@@ -188,18 +191,21 @@ def plan_windows(spans: Sequence[Span], lengths: NDArray[np.int64], options: Pla
     core_start = starts[span] + within * core
     contig_length = contig_lengths[span]
     core_end = np.minimum(core_start + core, contig_length)
-    start = np.where(core_start == 0, -pad, core_start - halo)
-    # a window sees `halo` real bases past its core, or the contig's end and `pad` unknown ones
-    needed = np.minimum(core_end + halo, contig_length + pad) - start
+    # a window sees `halo` bases past its core on either side; a contig of one window is spared most of them, which are N
+    alone = contig_length <= core
+    start = np.where(alone, -pad, core_start - halo)
+    needed = np.where(alone, contig_length + pad, core_end + halo) - start
     sizes = np.array(options.window_lengths, np.int64)
     length = sizes[np.searchsorted(sizes, needed)]
-    # what a longer window has to spare at a contig's start goes in front, so that a short contig is padded on both sides
-    spare = np.where(core_start == 0, np.minimum((length - needed) // 2, halo - pad), 0)
+    # what a longer window has to spare goes half in front, so that such a contig is padded alike on both sides
+    spare = np.where(alone, np.minimum((length - needed) // 2, halo - pad), 0)
     start = start - spare // options.align_bp * options.align_bp
 
     first = np.cumsum(counts) - counts
-    stretch_start = np.minimum.reduceat(start, first) if len(spans) else starts
-    stretch_end = np.maximum.reduceat(start + length, first) if len(spans) else starts
+    # align_bp more on either side: k-mers and the shifted minus strand read a few bases past their window
+    stretch_start = np.minimum.reduceat(start, first) - options.align_bp if len(spans) else starts
+    stretch_end = np.maximum.reduceat(start + length, first) + options.align_bp if len(spans) else starts
     stretch_offset = np.concatenate([[0], np.cumsum(stretch_end - stretch_start)]).astype(np.int64)
     offset = stretch_offset[span] + start - stretch_start[span]
-    return Windows(span, core_start, core_end, start, length, offset, stretch_start, stretch_offset)
+    shift = contig_length % options.align_bp
+    return Windows(span, core_start, core_end, start, length, offset, shift, stretch_start, stretch_offset)

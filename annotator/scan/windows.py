@@ -20,6 +20,9 @@ from annotator_kernels.dispatch import kmer_tokenize
 
 logger = logging.getLogger(__name__)
 
+NOT_SCORED = -30.0
+"""Logit of the few bases at a window's edge that the shifted minus strand does not reach."""
+
 ReadBases = Callable[[int, int, int], NDArray[np.uint8]]
 """(contig, start, end) -> upper-case ASCII bases of ACGTN, uint8 [end - start]."""
 
@@ -100,20 +103,20 @@ class WindowScorer:
             size = max(1, self.batch_bp // length)
             for first in range(0, len(rows), size):
                 chosen = rows[first : first + size]
-                logits = self._logits(on_device, windows.offset[chosen], length, size)
+                logits = self._logits(on_device, windows.offset[chosen], windows.reverse_shift[chosen], length, size)
                 if not bool(torch.isfinite(logits).all()):
                     raise FloatingPointError(f"the model gave NaN or infinity in a window at base {windows.start[chosen[0]]}")
                 yield ScoredBatch(chosen, logits)
 
     @torch.inference_mode()
-    def _logits(self, block: Tensor, offsets: NDArray[np.int64], length: int, size: int) -> Tensor:
+    def _logits(self, block: Tensor, offsets: NDArray[np.int64], shifts: NDArray[np.int64], length: int, size: int) -> Tensor:
         """[len(offsets), 2, C, length] logits, computed in a batch of `size` windows."""
         k = self.vocabulary.k
         before, after = (k - 1) // 2, k - 1 - (k - 1) // 2  # a base's token covers this many bases on either side of it
         far = len(block)  # a start past the block reads as N
         starts = torch.full((2 * size,), far, dtype=torch.int64)
         starts[: len(offsets)] = torch.from_numpy(offsets) - before
-        starts[size : size + len(offsets)] = torch.from_numpy(offsets) - after
+        starts[size : size + len(offsets)] = torch.from_numpy(offsets + shifts) - after
         reverse = torch.arange(2 * size) >= size
         ids = kmer_tokenize(
             block, starts.to(self.device), reverse.to(self.device), tokens=length, k=k, kmer_stride=1,
@@ -123,8 +126,11 @@ class WindowScorer:
         )  # fmt: skip
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.net(ids).float()
-        both = torch.stack([logits[:size], logits[size:].flip(-1)], 1)
-        return both[: len(offsets)]
+        both = torch.stack([logits[:size], logits[size:].flip(-1)], 1)[: len(offsets)]
+        for shift in np.unique(shifts[shifts > 0]).tolist():  # back onto the bases of the plus strand; what is lost is halo
+            rows = torch.from_numpy(np.flatnonzero(shifts == shift)).to(self.device)
+            both[rows, 1] = torch.nn.functional.pad(both[rows, 1, :, :-shift], (shift, 0), value=NOT_SCORED)
+        return both
 
 
 def _windows_with_bases(block: NDArray[np.uint8], windows: Windows) -> NDArray[np.int64]:

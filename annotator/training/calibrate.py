@@ -55,7 +55,7 @@ def genome_calls(logits: NDArray[np.float32], genome: LabelledGenome, rules: lis
     lengths = (ends - starts).astype(np.int64)
     count = len(lengths)
     zeros = np.zeros(count, np.int64)
-    windows = Windows(np.arange(count), zeros, lengths, zeros, lengths, starts, zeros, np.append(starts, ends[-1]))
+    windows = Windows(np.arange(count), zeros, lengths, zeros, lengths, starts, zeros, zeros, np.append(starts, ends[-1]))
     spans = tuple(Span(i, 0, int(n)) for i, n in enumerate(lengths))
     found = []
     for i in range(count):
