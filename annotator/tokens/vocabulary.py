@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from annotator_kernels.reference import AMBIGUOUS
+from annotator_kernels.kmer_cpu import AMBIGUOUS
 
 _COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
 

@@ -11,7 +11,14 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from annotator_kernels.reference import kmer_tokenize_reference
+from annotator_kernels.arguments import MotifRows, PwmHits, Sites
+from annotator_kernels.reference import (
+    call_sites_reference,
+    kmer_embed_reference,
+    kmer_tokenize_reference,
+    pwm_scan_reference,
+    residual_conv_reference,
+)
 
 Backend = Literal["auto", "triton", "torch"]
 R = TypeVar("R")
@@ -88,6 +95,153 @@ def kmer_tokenize(
         )  # fmt: skip
 
     return run_kernel("kmer_tokenize", kmer_tokenize_reference, call, device=block.device, backend=backend)
+
+
+def kmer_embed(
+    block: Tensor,
+    starts: Tensor,
+    reverse: Tensor,
+    table: Tensor,
+    *,
+    tokens: int,
+    k: int,
+    kmer_stride: int,
+    code_table: Tensor,
+    complement_table: Tensor,
+    first_kmer_id: int,
+    ambiguous_id: int,
+    cls_id: int | None = None,
+    sep_id: int | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Cut windows out of a block of bases and look their k-mers up in an embedding table.
+
+    Args:
+        block: As in `kmer_tokenize`, and so are the other arguments not named here.
+        starts: First base of each window, int64, [B].
+        reverse: Whether a window is read from the minus strand, bool, [B].
+        table: Embeddings, float32 or bfloat16, [V, H]; V above every id.
+        tokens: k-mer tokens per window, >= 0.
+        k: Bases per token, 1..8.
+        kmer_stride: Bases between token starts, >= 1.
+        code_table: uint8, [256].
+        complement_table: uint8, [256].
+        first_kmer_id: Id of the first k-mer.
+        ambiguous_id: Id of a k-mer with an unknown base.
+        cls_id: Id put before the k-mers, or None.
+        sep_id: Id put after the k-mers, or None.
+        backend: "triton" or "torch" run that or raise; "auto" runs Triton on a CUDA block where it can, else torch.
+
+    Returns:
+        Embeddings, [B, (cls) + tokens + (sep), H], of the table's type, on the block's device; differentiable with respect
+        to the table. The same from every backend; the gradient to float32 rounding.
+
+    Raises:
+        BackendError: "triton" was asked for and cannot be imported.
+        ValueError: An argument has a wrong shape, type or range, or "triton" was asked for on a CPU.
+    """
+
+    def call(function: Callable[..., Tensor]) -> Tensor:
+        return function(
+            block, starts, reverse, table, tokens=tokens, k=k, kmer_stride=kmer_stride, code_table=code_table,
+            complement_table=complement_table, first_kmer_id=first_kmer_id, ambiguous_id=ambiguous_id, cls_id=cls_id,
+            sep_id=sep_id,
+        )  # fmt: skip
+
+    return run_kernel("kmer_embed", kmer_embed_reference, call, device=block.device, backend=backend)
+
+
+def residual_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    dilation: int = 1,
+    slope: float = 1.0,
+    residual: Tensor | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Dilated convolution, bias, leaky ReLU and residual in one pass, channels last.
+
+    Args:
+        x: float32 or bfloat16, [B, L, I].
+        weight: Taps first, of x's type, [W, I, O]; W odd.
+        bias: float32, [O].
+        dilation: Positions between two taps, >= 1.
+        slope: Of the negative half of the leaky ReLU; 1 for no activation.
+        residual: Added last, of x's type, [B, L, O]; None adds nothing.
+        backend: "triton" or "torch" run that or raise; "auto" runs Triton on a CUDA tensor where it can, else torch.
+
+    Returns:
+        [B, L, O], of x's type; backends differ by the rounding of x's type and the order of float32 sums.
+
+    Raises:
+        BackendError: "triton" was asked for and cannot be imported.
+        ValueError: An argument has a wrong shape, type or range, or "triton" was asked for on a CPU.
+    """
+
+    def call(function: Callable[..., Tensor]) -> Tensor:
+        return function(x, weight, bias, dilation=dilation, slope=slope, residual=residual)
+
+    return run_kernel("residual_conv", residual_conv_reference, call, device=x.device, backend=backend)
+
+
+def call_sites(
+    logits: Tensor,
+    owned: Tensor,
+    real: Tensor,
+    reverse: Tensor,
+    *,
+    least: Tensor,
+    radius: Tensor,
+    backend: Backend = "auto",
+) -> Sites:
+    """Find the local maxima at or above a threshold; see `call_sites_reference` for the rule.
+
+    Args:
+        logits: float32, [R, L, C].
+        owned: First position a row may call, and one past its last, int64, [R, 2]; inside `real` and the row.
+        real: The same for the positions that exist on the row's contig, int64, [R, 2].
+        reverse: Whether a row is read from the minus strand, bool, [R].
+        least: Lowest logit of a site, float32, [C]; infinity for a track that is not wanted.
+        radius: Positions on either side that a site is compared with, >= 0, int64, [C].
+        backend: "triton" or "torch" run that or raise; "auto" runs Triton on CUDA logits where it can, else torch.
+
+    Returns:
+        The sites, on the device of the logits, sorted by row, position, track; the same from every backend.
+
+    Raises:
+        BackendError: "triton" was asked for and cannot be imported.
+        ValueError: An argument has a wrong shape or type, or "triton" was asked for on a CPU.
+    """
+
+    def call(function: Callable[..., Sites]) -> Sites:
+        return function(logits, owned, real, reverse, least=least, radius=radius)
+
+    return run_kernel("call_sites", call_sites_reference, call, device=logits.device, backend=backend)
+
+
+def pwm_scan(block: Tensor, rows: MotifRows, *, code_table: Tensor, backend: Backend = "auto") -> PwmHits:
+    """Every window whose integer score reaches its row's threshold, all matrices at once.
+
+    Args:
+        block: Bases as ASCII, uint8, [n].
+        rows: The matrices, reverse complements as rows of their own.
+        code_table: Code 0..3 (the last axis of `rows.steps`) of each byte, or 4 for no base, uint8, [256].
+        backend: "triton" or "torch" run that or raise; "auto" runs Triton on a CUDA block where it can, else torch.
+
+    Returns:
+        The hits, on the block's device, sorted by start, then row; the same from every backend.
+
+    Raises:
+        BackendError: "triton" was asked for and cannot be imported.
+        ValueError: An argument has a wrong shape or type, or "triton" was asked for on a CPU.
+    """
+
+    def call(function: Callable[..., PwmHits]) -> PwmHits:
+        return function(block, rows, code_table=code_table)
+
+    return run_kernel("pwm_scan", pwm_scan_reference, call, device=block.device, backend=backend)
 
 
 def run_kernel(

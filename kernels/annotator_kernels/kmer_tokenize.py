@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from annotator_kernels.reference import check_kmer_arguments, kmer_output
+from annotator_kernels.arguments import check_kmer_arguments, kmer_output
 
 BLOCK_TOKENS = 1024
 """Tokens of one program: four in a row, which share their bases, from each of its lanes."""

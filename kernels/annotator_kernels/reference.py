@@ -5,20 +5,25 @@ Coordinates are 0-based; a window start may be negative or run past the block: b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
-AMBIGUOUS = 4
-"""Code of every byte that is not one of the four bases."""
+from annotator_kernels.arguments import (
+    MotifRows,
+    PwmHits,
+    Sites,
+    check_conv_arguments,
+    check_embed_arguments,
+    check_kmer_arguments,
+    check_scan_arguments,
+    check_site_arguments,
+    kmer_output,
+)
+from annotator_kernels.kmer_cpu import AMBIGUOUS, fill_on_cpu, piece_starts, pieces
 
-_LARGEST_STRIDE = 1 << 28
-_CPU_PIECE_BASES = 1 << 17  # a piece and its temporaries stay in a core's L2 cache
 _DEVICE_PIECE_BASES = 1 << 24
-_HUGE_PAGE_BYTES = 1 << 22
+_SITES_AT_ONCE = 1 << 16
 
 
 def kmer_tokenize_reference(
@@ -80,114 +85,10 @@ def kmer_tokenize_reference(
     if sep_id is not None:
         ids[:, -1] = sep_id
     if tokens and len(starts):
-        fill = _fill_on_cpu if block.device.type == "cpu" else _fill_on_device
+        fill = fill_on_cpu if block.device.type == "cpu" else _fill_on_device
         tables = (code_table, complement_table)
         fill(ids[:, lead : lead + tokens], block, starts, reverse, k, kmer_stride, tables, first_kmer_id, ambiguous_id)
     return ids
-
-
-def check_kmer_arguments(
-    block: Tensor,
-    starts: Tensor,
-    reverse: Tensor,
-    tokens: int,
-    k: int,
-    kmer_stride: int,
-    code_table: Tensor,
-    complement_table: Tensor,
-    dtype: torch.dtype,
-) -> None:
-    """Refuse arguments that `kmer_tokenize` (kernel or oracle) has no meaning for.
-
-    Raises:
-        ValueError: An argument has a wrong shape, type or range.
-    """
-    if block.dtype != torch.uint8 or block.dim() != 1:
-        raise ValueError(f"block must be uint8 [n], not {block.dtype} {list(block.shape)}")
-    if starts.dtype != torch.int64 or starts.dim() != 1:
-        raise ValueError(f"starts must be int64 [B], not {starts.dtype} {list(starts.shape)}")
-    if reverse.dtype != torch.bool or reverse.shape != starts.shape:
-        raise ValueError(f"reverse must be bool {list(starts.shape)}, not {reverse.dtype} {list(reverse.shape)}")
-    if tokens < 0:
-        raise ValueError(f"tokens must be >= 0, not {tokens}")
-    if not 1 <= k <= 8:
-        raise ValueError(f"k must be 1..8, not {k}")
-    if not 1 <= kmer_stride <= _LARGEST_STRIDE:
-        raise ValueError(f"kmer_stride must be 1..{_LARGEST_STRIDE}, not {kmer_stride}")
-    for name, table in (("code_table", code_table), ("complement_table", complement_table)):
-        if table.dtype != torch.uint8 or table.shape != (256,):
-            raise ValueError(f"{name} must be uint8 [256], not {table.dtype} {list(table.shape)}")
-    if dtype not in (torch.int32, torch.int64):
-        raise ValueError(f"ids are int32 or int64, not {dtype}")
-
-
-def kmer_output(out: Tensor | None, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The caller's buffer after a check, or a new one.
-
-    Args:
-        out: The caller's buffer, or None.
-        shape: Shape of the ids, [B, (cls) + tokens + (sep)].
-        dtype: Type of the ids.
-        device: Device of the ids.
-
-    Returns:
-        A buffer of uninitialised ids.
-
-    Raises:
-        ValueError: The caller's buffer does not fit.
-    """
-    if out is not None:
-        if out.shape != shape or out.dtype != dtype or out.device != device or not out.is_contiguous():
-            raise ValueError(
-                f"out must be a contiguous {dtype} {list(shape)} on {device}, "
-                f"not {out.dtype} {list(out.shape)} on {out.device} with strides {out.stride()}"
-            )
-        return out
-    if device.type == "cpu" and shape[0] * shape[1] * dtype.itemsize >= _HUGE_PAGE_BYTES:
-        # NumPy asks the kernel for huge pages and torch does not: a quarter of the time for the first touch of the memory.
-        return torch.from_numpy(np.empty(shape, np.int32 if dtype == torch.int32 else np.int64))
-    return torch.empty(shape, dtype=dtype, device=device)
-
-
-def _fill_on_cpu(
-    ids: Tensor,
-    block: Tensor,
-    starts: Tensor,
-    reverse: Tensor,
-    k: int,
-    kmer_stride: int,
-    tables: tuple[Tensor, Tensor],
-    first_kmer_id: int,
-    ambiguous_id: int,
-) -> None:
-    """Write the k-mer ids [B, tokens].
-
-    NumPy over torch's memory: on pieces this small its calls cost a third of torch's, and they do not wait for a pool of
-    threads when other work has the cores.
-    """
-    body = ids.numpy()
-    raw = block.numpy().data
-    byte_tables = (tables[0].cpu().numpy().tobytes(), tables[1].cpu().numpy().tobytes())
-    largest = max(abs(first_kmer_id), abs(ambiguous_id), abs(first_kmer_id - ambiguous_id)) + 4**k
-    narrow = np.dtype(np.int16) if largest < 1 << 15 else body.dtype
-    for rows, columns in _pieces(len(starts), ids.shape[1], k, kmer_stride, _CPU_PIECE_BASES):
-        count = columns.stop - columns.start
-        width = (count - 1) * kmer_stride + k
-        begins = _piece_starts(starts[rows], reverse[rows], columns, ids.shape[1], kmer_stride)
-        joined = bytearray().join(
-            _codes_of_bytes(raw, start, width, byte_tables, backward)
-            for start, backward in zip(begins.tolist(), reverse[rows].tolist(), strict=True)
-        )
-        codes: NDArray[np.uint8] = np.frombuffer(joined, np.uint8).reshape(len(begins), width)
-        if AMBIGUOUS in joined:
-            values = _kmer_values(codes & np.uint8(3), k, kmer_stride, count, narrow)
-            values += first_kmer_id - ambiguous_id  # (id - ambiguous) * (k-mer is clean) + ambiguous: faster than a masked fill
-            values *= _clean_kmers(codes, k, kmer_stride, count)
-            values += ambiguous_id
-        else:
-            values = _kmer_values(codes, k, kmer_stride, count, narrow)
-            values += first_kmer_id
-        body[rows, columns] = values
 
 
 def _fill_on_device(
@@ -206,10 +107,10 @@ def _fill_on_device(
     starts, reverse = starts.to(device), reverse.to(device)
     both_tables = torch.cat([table.to(device) for table in tables])
     padded = torch.cat((block, block.new_zeros(1)))  # so that an empty block can be indexed too
-    for rows, columns in _pieces(len(starts), ids.shape[1], k, kmer_stride, _DEVICE_PIECE_BASES):
+    for rows, columns in pieces(len(starts), ids.shape[1], k, kmer_stride, _DEVICE_PIECE_BASES):
         count = columns.stop - columns.start
         backward = reverse[rows, None]
-        begins = _piece_starts(starts[rows], reverse[rows], columns, ids.shape[1], kmer_stride)[:, None]
+        begins = piece_starts(starts[rows], reverse[rows], columns, ids.shape[1], kmer_stride)[:, None]
         forward_steps = torch.arange(count, device=device) * kmer_stride
         steps = torch.where(backward, (count - 1) * kmer_stride + k - 1 - forward_steps, forward_steps)
         values = torch.zeros(steps.shape, dtype=torch.int64, device=device)
@@ -224,63 +125,185 @@ def _fill_on_device(
         ids[rows, columns] = torch.where(clean, values + first_kmer_id, ambiguous_id).to(ids.dtype)
 
 
-def _pieces(windows: int, tokens: int, k: int, kmer_stride: int, limit: int) -> Iterator[tuple[slice, slice]]:
-    """Cut [windows, tokens] into (rows, columns) that cover about `limit` bases each."""
-    column_step = min(tokens, max(1, (limit - k) // kmer_stride + 1))
-    row_step = max(1, limit // ((column_step - 1) * kmer_stride + k))
-    for row in range(0, windows, row_step):
-        for column in range(0, tokens, column_step):
-            yield slice(row, min(row + row_step, windows)), slice(column, min(column + column_step, tokens))
+def kmer_embed_reference(
+    block: Tensor,
+    starts: Tensor,
+    reverse: Tensor,
+    table: Tensor,
+    *,
+    tokens: int,
+    k: int,
+    kmer_stride: int,
+    code_table: Tensor,
+    complement_table: Tensor,
+    first_kmer_id: int,
+    ambiguous_id: int,
+    cls_id: int | None = None,
+    sep_id: int | None = None,
+) -> Tensor:
+    """Cut windows out of a block of bases and look their k-mers up in an embedding table.
+
+    `out[b, t] = table[id[b, t]]` with the ids of `kmer_tokenize`; differentiable with respect to the table.
+
+    Args:
+        block: Bases as ASCII, uint8, [n].
+        starts: First base of each window, int64, [B].
+        reverse: Whether a window is read from the minus strand, bool, [B].
+        table: Embeddings, float32 or bfloat16, [V, H]; V above every id.
+        tokens: k-mer tokens per window, >= 0.
+        k: Bases per token, 1..8.
+        kmer_stride: Bases between token starts, >= 1.
+        code_table: Code 0..3 of each byte, or AMBIGUOUS, uint8, [256].
+        complement_table: The same for the complement of each byte, uint8, [256].
+        first_kmer_id: Id of the first k-mer.
+        ambiguous_id: Id of a k-mer with an unknown base.
+        cls_id: Id put before the k-mers, or None.
+        sep_id: Id put after the k-mers, or None.
+
+    Returns:
+        Embeddings, [B, (cls) + tokens + (sep), H], of the table's type, on the block's device.
+
+    Raises:
+        ValueError: An argument has a wrong shape, type or range.
+    """
+    check_embed_arguments(table, k, first_kmer_id, ambiguous_id, cls_id, sep_id)
+    ids = kmer_tokenize_reference(
+        block, starts, reverse, tokens=tokens, k=k, kmer_stride=kmer_stride, code_table=code_table,
+        complement_table=complement_table, first_kmer_id=first_kmer_id, ambiguous_id=ambiguous_id, cls_id=cls_id, sep_id=sep_id,
+    )  # fmt: skip
+    return F.embedding(ids, table)
 
 
-def _piece_starts(starts: Tensor, reverse: Tensor, columns: slice, tokens: int, kmer_stride: int) -> Tensor:
-    """First base of a piece of each window; the columns of a reverse window count from its far end."""
-    return starts + torch.where(reverse, (tokens - columns.stop) * kmer_stride, columns.start * kmer_stride)
+def residual_conv_reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    dilation: int = 1,
+    slope: float = 1.0,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """One block of the bundled model: dilated convolution, bias, leaky ReLU, and the residual added.
+
+    `y[b, l, o] = residual[b, l, o] + f(bias[o] + sum_{t, i} x[b, l + (t - W // 2) * dilation, i] * weight[t, i, o])` with
+    `f(z) = z if z >= 0 else slope * z` and zeros for x outside [0, L). Sums are float32; the result is rounded once.
+
+    Args:
+        x: Activations, channels last, float32 or bfloat16, [B, L, I].
+        weight: Taps first, of x's type, [W, I, O]; W odd.
+        bias: float32, [O]; a norm is folded into it and the weight beforehand.
+        dilation: Positions between two taps, >= 1.
+        slope: Of the negative half of the leaky ReLU; 1 for no activation.
+        residual: Added last, of x's type, [B, L, O]; None adds nothing.
+
+    Returns:
+        [B, L, O], of x's type, contiguous, on x's device.
+
+    Raises:
+        ValueError: An argument has a wrong shape, type or range.
+
+    Notes:
+        2 * W * I * O FLOPs a position. Channels last is the layout in which oneDNN's convolutions are fastest and in which
+        a down-sampling convolution (stride = width) is a plain matrix product over a reshaped view.
+    """
+    check_conv_arguments(x, weight, bias, dilation, slope, residual)
+    taps = len(weight)
+    on_cpu = x.device.type == "cpu"
+    compute = torch.float32 if on_cpu else x.dtype  # cuDNN adds up bfloat16 in float32 by itself
+    images = x.to(compute).transpose(1, 2).unsqueeze(2)  # [B, I, 1, L], channels last in memory
+    kernel = weight.to(compute).permute(2, 1, 0).unsqueeze(2)  # [O, I, 1, W]
+    y = F.conv2d(images, kernel, bias.to(compute), padding=(0, dilation * (taps // 2)), dilation=(1, dilation))
+    y = y.squeeze(2).transpose(1, 2)
+    if slope != 1.0:
+        y = F.leaky_relu_(y, slope)
+    if residual is not None:
+        y = y.add_(residual)
+    return y.to(x.dtype).contiguous()
 
 
-def _codes_of_bytes(raw: memoryview, start: int, width: int, tables: tuple[bytes, bytes], backward: bool) -> bytearray:
-    """Codes of one window in reading direction; `bytearray.translate` is the fastest byte table short of compiled code."""
-    if 0 <= start <= len(raw) - width:
-        codes = bytearray(raw[start : start + width]).translate(tables[backward])
-    else:
-        low, high = min(max(start, 0), len(raw)), min(max(start + width, 0), len(raw))
-        outside = bytearray([AMBIGUOUS])
-        codes = outside * min(max(-start, 0), width) + bytearray(raw[low:high]).translate(tables[backward])
-        codes += outside * (width - len(codes))
-    return codes[::-1] if backward else codes
+def call_sites_reference(logits: Tensor, owned: Tensor, real: Tensor, reverse: Tensor, *, least: Tensor, radius: Tensor) -> Sites:
+    """Find the local maxima at or above a threshold.
+
+    Position l of row r is a site of track c where `owned[r, 0] <= l < owned[r, 1]`, `logits[r, l, c] >= least[c]`, and no
+    position within radius[c] of it that lies in [real[r, 0], real[r, 1]) and in the row is higher. Of equals the one wins
+    that comes first on the plus strand: the lower position of a forward row, the higher one of a reverse row.
+
+    Args:
+        logits: float32, [R, L, C].
+        owned: First position a row may call, and one past its last, int64, [R, 2]; inside `real` and the row.
+        real: The same for the positions that exist on the row's contig, int64, [R, 2]; others are not looked at.
+        reverse: Whether a row is read from the minus strand, bool, [R].
+        least: Lowest logit of a site, float32, [C]; infinity for a track that is not wanted.
+        radius: Positions on either side that a site is compared with, >= 0, int64, [C].
+
+    Returns:
+        The sites, on the device of the logits, sorted by row, position, track.
+
+    Raises:
+        ValueError: An argument has a wrong shape or type.
+    """
+    check_site_arguments(logits, owned, real, reverse, least, radius)
+    device, length = logits.device, logits.shape[1]
+    owned, real, reverse, radius = owned.to(device), real.to(device), reverse.to(device), radius.to(device)
+    row, at, track = (logits >= least.to(device)).nonzero(as_tuple=True)
+    mine = (at >= owned[row, 0]) & (at < owned[row, 1])
+    row, at, track = row[mine], at[mine], track[mine]
+    if not len(row):
+        return Sites(row, at, track, logits.new_empty(0))
+    reach = int(radius.max())
+    steps = torch.arange(-reach, reach + 1, device=device)
+    first, last = real[:, 0].clamp(min=0), real[:, 1].clamp(max=length)
+    kept = []
+    for part in torch.split(torch.arange(len(row), device=device), _SITES_AT_ONCE):
+        r, c = row[part, None], track[part, None]
+        near = at[part, None] + steps
+        seen = (near >= first[r]) & (near < last[r]) & (steps.abs() <= radius[c])
+        value = logits[r, near.clamp(0, length - 1), c]
+        centre = logits[r, at[part, None], c]
+        before = torch.where(reverse[r], steps > 0, steps < 0)  # comes first on the plus strand
+        beaten = seen & (steps != 0) & torch.where(before, value >= centre, value > centre)
+        kept.append(part[~beaten.any(1)])
+    keep = torch.cat(kept)
+    row, at, track = row[keep], at[keep], track[keep]
+    return Sites(row, at, track, logits[row, at, track])
 
 
-def _kmer_values(
-    codes: NDArray[np.uint8], k: int, kmer_stride: int, tokens: int, dtype: np.dtype[np.signedinteger]
-) -> NDArray[np.signedinteger]:
-    """Values of the k-mers, `dtype`, [rows, tokens]; every code is below 4."""
-    powers = {1: codes}  # width -> values of all k-mers of that width, stride 1, still one byte each
-    for width in (2, 4):
-        if width <= k:
-            # One long row is faster than many; k-mers across two rows, and past the end, are never used.
-            half, whole = powers[width // 2].reshape(-1), np.empty(codes.size, np.uint8)
-            usable = whole[: codes.size - width // 2]
-            np.multiply(half[: usable.size], 1 << width, out=usable)
-            usable |= half[width // 2 :]
-            powers[width] = whole.reshape(codes.shape)
-    last = (tokens - 1) * kmer_stride + 1
-    widths = [width for width, wanted in ((4, k >= 4), (4, k == 8), (2, k & 2), (1, k & 1)) if wanted]
-    values = powers[widths[0]][:, 0:last:kmer_stride].astype(dtype)
-    offset = widths[0]
-    for width in widths[1:]:
-        values *= 1 << (2 * width)
-        values |= powers[width][:, offset : offset + last : kmer_stride]
-        offset += width
-    return values
+def pwm_scan_reference(block: Tensor, rows: MotifRows, *, code_table: Tensor) -> PwmHits:
+    """Every window whose integer score reaches its row's threshold.
 
+    `score[p, r] = sum_{j < width[r]} steps[r, j, code(block[p + j])]`; a window that runs past the block, or holds a byte
+    that is no base, never hits.
 
-def _clean_kmers(codes: NDArray[np.uint8], k: int, kmer_stride: int, tokens: int) -> NDArray[np.bool_]:
-    """Whether a k-mer has no ambiguous base, [rows, tokens]."""
-    touched = codes.reshape(-1) & AMBIGUOUS
-    covered = 1
-    while covered < k:  # windows of 1, 2, 4 .. k bases; the ones across two rows are never used
-        step = min(covered, k - covered)
-        touched[:-step] |= touched[step:]
-        covered += step
-    clean: NDArray[np.bool_] = touched.reshape(codes.shape)[:, : (tokens - 1) * kmer_stride + 1 : kmer_stride] == 0
-    return clean
+    Args:
+        block: Bases as ASCII, uint8, [n].
+        rows: The matrices, reverse complements as rows of their own.
+        code_table: Code 0..3 (the last axis of `rows.steps`) of each byte, or AMBIGUOUS, uint8, [256].
+
+    Returns:
+        The hits, on the block's device, sorted by start, then row.
+
+    Raises:
+        ValueError: An argument has a wrong shape or type.
+    """
+    check_scan_arguments(block, code_table)
+    device = block.device
+    codes = code_table.to(device)[block.long()].long()
+    unknown_before = F.pad((codes >= AMBIGUOUS).long().cumsum(0), (1, 0))
+    found = []
+    for row, (width, threshold) in enumerate(zip(rows.widths.tolist(), rows.thresholds.tolist(), strict=True)):
+        windows = len(block) - width + 1
+        if windows <= 0:
+            continue
+        columns = F.pad(rows.steps[row, :width].to(device).long(), (0, 1))  # an unknown base scores 0 and is dropped below
+        score = torch.zeros(windows, dtype=torch.int64, device=device)
+        for column in range(width):
+            score += columns[column, codes[column : column + windows]]
+        hit = (score >= threshold) & (unknown_before[width:] == unknown_before[: len(unknown_before) - width])
+        start = hit.nonzero()[:, 0]
+        found.append((start, torch.full_like(start, row), score[start].int()))
+    if not found:
+        none = torch.empty(0, dtype=torch.int64, device=device)
+        return PwmHits(none, none, none.int())
+    start, row_of_hit, score = (torch.cat(column) for column in zip(*found, strict=True))
+    order = torch.argsort(start * len(rows.steps) + row_of_hit)
+    return PwmHits(start[order], row_of_hit[order], score[order])

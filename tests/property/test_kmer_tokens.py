@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from annotator.tokens.kmer import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator_kernels import reference
+from annotator_kernels import arguments, kmer_cpu, reference
 from annotator_kernels.reference import kmer_tokenize_reference
 
 COMPLEMENT = dict(zip("ACGTUNRYacgtunry", "TGCAANYRtgcaanyr", strict=True))
@@ -115,7 +115,7 @@ def test_ids_equal_the_slow_oracle(call: Call) -> None:
 @settings(deadline=None, max_examples=100)
 @given(calls, st.integers(1, 40))
 def test_ids_do_not_depend_on_how_the_work_is_cut(call: Call, piece: int) -> None:
-    with mock.patch.object(reference, "_CPU_PIECE_BASES", piece):
+    with mock.patch.object(kmer_cpu, "CPU_PIECE_BASES", piece):
         assert tokenize(call).tolist() == slow_ids(call)
 
 
@@ -123,7 +123,7 @@ def test_ids_do_not_depend_on_how_the_work_is_cut(call: Call, piece: int) -> Non
 @given(calls, st.integers(1, 40))
 def test_plain_torch_path_of_other_devices_gives_the_same_ids(call: Call, piece: int) -> None:
     with (
-        mock.patch.object(reference, "_fill_on_cpu", reference._fill_on_device),
+        mock.patch.object(reference, "fill_on_cpu", reference._fill_on_device),
         mock.patch.object(reference, "_DEVICE_PIECE_BASES", piece),
     ):
         assert tokenize(call).tolist() == slow_ids(call)
@@ -176,7 +176,7 @@ def test_non_contiguous_block() -> None:
 
 
 def test_large_results_take_the_huge_page_allocation() -> None:
-    tokens = reference._HUGE_PAGE_BYTES // 4
+    tokens = arguments._HUGE_PAGE_BYTES // 4
     vocabulary = KmerVocabulary(6)
     block = torch.full((tokens + 5,), ord("A"), dtype=torch.uint8)
     ids = kmer_ids_of_rows(block[None], vocabulary)
