@@ -9,6 +9,10 @@ class AnnotatorError(Exception):
     exit_code = 1
 
 
+class ModelFault(AnnotatorError):
+    """The model gave NaN or infinity; the message names the window."""
+
+
 class UsageError(AnnotatorError):
     """Wrong options, a missing or unreadable path, or a results folder of another run."""
 

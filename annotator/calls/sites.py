@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from annotator.calls.batch import KINDS, Calls
 from annotator.genome.plan import UNKNOWN_BASE, Span, Windows
 from annotator.models.manifest import TRACK_KIND, Manifest
+from annotator.scan.windows import ScoredBatch
+from annotator_kernels.dispatch import call_sites as local_maxima
 
 PROMOTER_UPSTREAM_BP = 249
 PROMOTER_DOWNSTREAM_BP = 51
@@ -65,8 +66,7 @@ def track_rules(manifest: Manifest, clade: str, thresholds: dict[str, float]) ->
 
 
 def call_sites(
-    logits: Tensor,
-    rows: NDArray[np.int64],
+    batch: ScoredBatch,
     windows: Windows,
     spans: tuple[Span, ...],
     lengths: NDArray[np.int64],
@@ -77,8 +77,7 @@ def call_sites(
     """Call the sites of some windows; each window calls only the bases its core owns.
 
     Args:
-        logits: float32, [B, 2, C, L]: strand (+, -), track, base.
-        rows: Window of each row of `logits`, int64, [B].
+        batch: Logits of the windows.
         windows: The shard's windows.
         spans: The shard's spans.
         lengths: Contig lengths, int64.
@@ -89,29 +88,80 @@ def call_sites(
     Returns:
         The calls, unsorted.
     """
-    contig_of_row = np.array([span.contig for span in spans], np.int64)[windows.span[rows]]
+    contig_of_window = np.array([span.contig for span in spans], np.int64)[windows.span[batch.rows]]
+    rows = _Rows.of(batch, windows, lengths[contig_of_window])
+    sites = local_maxima(
+        batch.logits, torch.from_numpy(rows.owned), torch.from_numpy(rows.real), torch.from_numpy(rows.reverse),
+        least=torch.tensor([_least_logit(rule) for rule in rules], dtype=torch.float32),
+        radius=torch.tensor([rule.radius_bp if rule else 0 for rule in rules]),
+    )  # fmt: skip
+    row, at, track, logit = (column.cpu().numpy() for column in sites)
+    window = row % batch.size  # of the batch
+    position = np.where(rows.reverse[row], rows.far[window] - 1 - at, rows.start[window] + at)
+    contig = contig_of_window[window]
+    in_block = windows.offset[batch.rows[window]] + position - rows.start[window]
+    known = block[in_block] != UNKNOWN_BASE
     found = []
-    for track, rule in enumerate(rules):
+    for index, rule in enumerate(rules):
         if rule is None:
             continue
-        for strand_index, strand in enumerate((1, -1)):
-            row, at, value = _local_maxima(logits[:, strand_index, track], rows, windows, lengths[contig_of_row], rule)
-            if not len(row):
-                continue
-            position = windows.start[rows[row]] + at
-            contig = contig_of_row[row]
-            known = block[windows.offset[rows[row]] + at] != UNKNOWN_BASE
-            start, end = feature_span(rule.kind, position, strand)
-            length = lengths[contig]
+        p = probability(logit, rule)
+        wanted = (track == index) & (p >= rule.threshold)
+        for strand in (1, -1):
+            mine = np.flatnonzero(wanted & (rows.reverse[row] == (strand < 0)))
+            start, end = feature_span(rule.kind, position[mine], strand)
+            length = lengths[contig[mine]]
             if rule.kind == "promoter":
                 start, end = np.maximum(start, 0), np.minimum(end, length)
                 inside = np.ones(len(start), bool)
             else:
                 inside = (start >= 0) & (end <= length)
-            dropped["on an unknown base"] += int((~known).sum())
-            dropped["intronic bases beyond the contig"] += int((known & ~inside).sum())
-            found.append(_calls(rule.kind, contig, start, end, strand, position, value).take(known & inside))
+            dropped["on an unknown base"] += int((~known[mine]).sum())
+            dropped["intronic bases beyond the contig"] += int((known[mine] & ~inside).sum())
+            calls = _calls(rule.kind, contig[mine], start, end, strand, position[mine], p[mine])
+            found.append(calls.take(known[mine] & inside))
     return Calls.concatenate(found)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Where the rows of a batch lie: forward rows first, then reverse rows, each in reading order.
+
+    Attributes:
+        start: Contig position of the first base of each window, int64, [n].
+        far: One past the last base of each window's reverse row, int64, [n].
+        owned: Positions a row may call, int64, [2 * size, 2]; none in the rows that fill the batch up.
+        real: Positions of a row that lie on its contig, int64, [2 * size, 2].
+        reverse: bool, [2 * size].
+    """
+
+    start: NDArray[np.int64]
+    far: NDArray[np.int64]
+    owned: NDArray[np.int64]
+    real: NDArray[np.int64]
+    reverse: NDArray[np.bool_]
+
+    @staticmethod
+    def of(batch: ScoredBatch, windows: Windows, contig_length: NDArray[np.int64]) -> _Rows:
+        size, count, length = batch.size, len(batch.rows), batch.logits.shape[1]
+        start = windows.start[batch.rows]
+        far = start + windows.reverse_shift[batch.rows] + length
+        owned, real = np.zeros((2 * size, 2), np.int64), np.zeros((2 * size, 2), np.int64)
+        core = windows.core_start[batch.rows], windows.core_end[batch.rows]
+        contig = np.zeros_like(start), contig_length
+        for interval, (low, high) in ((owned, core), (real, contig)):
+            interval[:count] = np.stack([low - start, high - start], 1)
+            interval[size : size + count] = np.stack([far - high, far - low], 1)
+        return _Rows(start, far, owned, np.clip(real, 0, length), np.arange(2 * size) >= size)
+
+
+def _least_logit(rule: TrackRule | None) -> float:
+    """A logit just below which no base reaches the threshold; probabilities are compared exactly later."""
+    if rule is None:
+        return float("inf")
+    floor = max(rule.threshold - 10.0**-DECIMALS, 1e-9)
+    least = (np.log(floor / (1.0 - min(floor, 1.0 - 1e-9))) - rule.bias) / rule.scale
+    return float(np.nextafter(np.float32(least), np.float32(-np.inf)))
 
 
 def feature_span(kind: str, position: NDArray[np.int64], strand: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -137,42 +187,6 @@ def probability(logits: NDArray[np.float32], rule: TrackRule) -> NDArray[np.floa
     """Calibrated probability, rounded as it is compared and written."""
     p: NDArray[np.float64] = np.round(1.0 / (1.0 + np.exp(-(rule.scale * logits.astype(np.float64) + rule.bias))), DECIMALS)
     return p
-
-
-def _local_maxima(
-    logits: Tensor, rows: NDArray[np.int64], windows: Windows, contig_lengths: NDArray[np.int64], rule: TrackRule
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Row, base within the window and probability of the calls of one track, [B, L]."""
-    # thresholds are rare events: find the few bases above it first, then look at their neighbours only
-    floor = max(rule.threshold - 10.0**-DECIMALS, 1e-9)
-    least = (np.log(floor / (1.0 - min(floor, 1.0 - 1e-9))) - rule.bias) / rule.scale
-    candidate = (logits >= least).nonzero()
-    row, at = candidate[:, 0].cpu().numpy(), candidate[:, 1].cpu().numpy()
-    window = rows[row]
-    position = windows.start[window] + at
-    owned = (position >= windows.core_start[window]) & (position < windows.core_end[window])
-    row, at, position = row[owned], at[owned], position[owned]
-    if not len(row):
-        return row, at, np.empty(0)
-    reach = np.arange(-rule.radius_bp, rule.radius_bp + 1)
-    width = logits.shape[1]
-    values = np.empty(len(row), np.float32)
-    highest = np.empty(len(row), bool)
-    for first in range(0, len(row), 65536):  # bounds the neighbourhoods held at once
-        part = slice(first, first + 65536)
-        near = at[part, None] + reach
-        real = (near >= 0) & (near < width)
-        real &= (position[part, None] + reach >= 0) & (position[part, None] + reach < contig_lengths[row[part], None])
-        index = torch.from_numpy(np.clip(near, 0, width - 1)).to(logits.device)
-        taken = logits[torch.from_numpy(row[part]).to(logits.device)[:, None], index].cpu().numpy()
-        taken = np.where(real, taken, -np.inf)
-        centre = taken[:, rule.radius_bp]
-        left, right = taken[:, : rule.radius_bp], taken[:, rule.radius_bp + 1 :]
-        highest[part] = (left < centre[:, None]).all(1) & (right <= centre[:, None]).all(1)
-        values[part] = centre
-    p = probability(values, rule)
-    keep = highest & (p >= rule.threshold)
-    return row[keep], at[keep], p[keep]
 
 
 def _calls(

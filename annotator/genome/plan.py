@@ -31,7 +31,7 @@ class PlanOptions:
         align_bp: Windows start and end at multiples of this from the contig's start, for models that score in steps.
     """
 
-    window_bp: int = 24576
+    window_bp: int = 49152
     halo_bp: int = 2368
     pad_bp: int = 128
     smallest_bp: int = 512

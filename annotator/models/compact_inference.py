@@ -8,11 +8,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from annotator.errors import InputError
 from annotator.models.compact import SLOPE, CompactConfig, CompactNet, ConvNorm
 from annotator.models.manifest import Manifest
+from annotator.tokens.vocabulary import KmerVocabulary
+from annotator_kernels.dispatch import kmer_embed, residual_conv
 
 
 def load_compact(folder: Path, manifest: Manifest) -> CompactNet:
@@ -46,50 +47,129 @@ def load_compact(folder: Path, manifest: Manifest) -> CompactNet:
     return net.eval()
 
 
-def fold(layer: ConvNorm, clade: int) -> nn.Conv1d:
-    """The convolution that equals a ConvNorm in eval mode for one clade, its activation left out."""
+def fold(layer: ConvNorm, clade: int) -> tuple[Tensor, Tensor]:
+    """The convolution that equals a ConvNorm in eval mode for one clade, its activation left out.
+
+    Returns:
+        Weight, taps first, float32, [W, I, O], and bias, float32, [O].
+    """
     conv, norm = layer.conv, layer.norm
     assert norm.running_var is not None and norm.running_mean is not None  # BatchNorm1d always tracks here
-    factor = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    bias = torch.zeros_like(norm.running_mean) if conv.bias is None else conv.bias
-    shift = (bias.double() - norm.running_mean.double()) * factor + norm.bias.double()
+    factor = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    bias = torch.zeros_like(norm.running_mean) if conv.bias is None else conv.bias.detach()
+    shift = (bias.double() - norm.running_mean.double()) * factor + norm.bias.detach().double()
     if layer.clade is not None:
-        shift = shift + layer.clade.weight[clade].double()
-    folded = nn.Conv1d(
-        conv.in_channels, conv.out_channels, conv.kernel_size[0], stride=conv.stride[0], dilation=conv.dilation[0],
-        padding=conv.padding[0],
-    )  # fmt: skip
-    folded.weight.data = (conv.weight.double() * factor[:, None, None]).float()
-    assert folded.bias is not None
-    folded.bias.data = shift.float()
-    return folded
+        shift = shift + layer.clade.weight[clade].detach().double()
+    weight = conv.weight.detach().double() * factor[:, None, None]
+    return weight.permute(2, 1, 0).float(), shift.float()
 
 
 class FoldedNet(nn.Module):
-    """`CompactNet` for inference: the same function, fewer passes over memory."""
+    """`CompactNet` for inference: bases in, logits out; the same function in fewer passes over memory.
 
-    def __init__(self, net: CompactNet, clade: int) -> None:
-        """Fold a network for one clade."""
+    Activations are channels last, [R, L, H], so that a base is one row of memory: the fastest layout for convolutions on a
+    CPU and on tensor cores, and the one in which a step of the trunk is eight rows of the fine path read as one.
+    """
+
+    table: Tensor
+    code_table: Tensor
+    complement_table: Tensor
+
+    def __init__(self, net: CompactNet, clade: int, vocabulary: KmerVocabulary, *, dtype: torch.dtype = torch.float32) -> None:
+        """Fold a network for one clade.
+
+        Args:
+            net: The network.
+            clade: Index of its clade bias.
+            vocabulary: Ids it was trained with.
+            dtype: Of weights and activations: float32, or bfloat16 on CUDA.
+        """
         super().__init__()
-        self.config = net.config
-        self.embed = net.embed
-        self.stem = nn.ModuleList(fold(layer, clade) for layer in net.stem)  # type: ignore[arg-type]
-        self.down = fold(net.down, clade)
-        self.blocks = nn.ModuleList(fold(block, clade) for block in net.blocks)  # type: ignore[arg-type]
-        self.up, self.mix, self.head = net.up, fold(net.mix, clade), net.head
+        self.config, self.vocabulary, self.dtype = net.config, vocabulary, dtype
+        fine, step = net.config.fine_channels, net.config.step_bp
+        self.register_buffer("table", net.embed.weight.detach().to(dtype))
+        self.register_buffer("code_table", vocabulary.code_table)
+        self.register_buffer("complement_table", vocabulary.complement_table)
+        self.stem = nn.ModuleList(_Conv(*fold(layer, clade), dtype) for layer in net.stem)  # type: ignore[arg-type]
+        weight, bias = fold(net.down, clade)
+        self.down = _Conv(weight.reshape(1, -1, weight.shape[2]), bias, dtype)  # stride = width: a product with 8 rows in one
+        self.blocks = nn.ModuleList(
+            _Conv(*fold(block, clade), dtype, dilation)  # type: ignore[arg-type]
+            for block, dilation in zip(net.blocks, net.config.dilations, strict=True)
+        )
+        assert net.up.bias is not None
+        weight = net.up.weight.detach().view(fine, step, -1).permute(2, 1, 0).reshape(1, -1, step * fine)
+        bias = net.up.bias.detach().view(fine, step).t().reshape(-1)
+        self.up = _Conv(weight, bias, dtype, slope=1.0)
+        self.mix = _Conv(*fold(net.mix, clade), dtype)
+        self.head = nn.Linear(fine, net.config.tracks)
+        self.head.weight.data, self.head.bias.data = net.head.weight.detach()[:, :, 0], net.head.bias.detach()  # type: ignore[union-attr]
 
-    def forward(self, token_ids: Tensor) -> Tensor:
-        """[B, L] ids -> [B, C, L] float32 logits; L a multiple of step_bp."""
-        batch, length = token_ids.shape
-        x = self.embed(token_ids).transpose(1, 2).contiguous()
-        for layer in self.stem:
-            x += F.leaky_relu_(layer(x), SLOPE)
-        h = F.leaky_relu_(self.down(x), SLOPE)
-        for block in self.blocks:
-            h += F.leaky_relu_(block(h), SLOPE)
+    def embed(self, block: Tensor, starts: Tensor, reverse: Tensor, length: int) -> Tensor:
+        """Cut rows out of a block of bases and embed the k-mer around each base.
+
+        Args:
+            block: ASCII bases, uint8, [n].
+            starts: Leftmost base of each row, int64, [R]; what lies outside the block counts as N.
+            reverse: Whether a row is read from the minus strand, bool, [R].
+            length: Bases of a row, L.
+
+        Returns:
+            [R, L, H], in the order each row is read.
+        """
+        k = self.vocabulary.k
+        before = (k - 1) // 2  # a base's k-mer covers this many bases before it, and k - 1 - before after it
+        overhang = torch.where(reverse, k - 1 - before, before)
+        return kmer_embed(
+            block, starts - overhang, reverse, self.table, tokens=length, k=k, kmer_stride=1, code_table=self.code_table,
+            complement_table=self.complement_table, first_kmer_id=self.vocabulary.first_kmer_id,
+            ambiguous_id=self.vocabulary.ambiguous_id,
+        )  # fmt: skip
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits of embedded rows.
+
+        Args:
+            x: From `embed`, [R, L, H]; L a multiple of step_bp.
+
+        Returns:
+            float32, [R, L, C].
+        """
+        rows, length, fine = x.shape
         step = self.config.step_bp
-        up = self.up(h).view(batch, -1, step, length // step).transpose(2, 3)
-        x += up.reshape(batch, -1, length)
-        x += F.leaky_relu_(self.mix(x), SLOPE)
-        logits: Tensor = self.head(x).float()
+        for layer in self.stem:
+            x = layer(x, x)
+        eight = x.view(rows, length // step, step * fine)
+        h = self.down(eight)
+        for block in self.blocks:
+            h = block(h, h)
+        x = self.up(h, eight).view(rows, length, fine)
+        x = self.mix(x, x)
+        logits: Tensor = self.head(x.float())
         return logits
+
+    def forward(self, block: Tensor, starts: Tensor, reverse: Tensor, length: int) -> Tensor:
+        """`logits(embed(...))`."""
+        return self.logits(self.embed(block, starts, reverse, length))
+
+
+def folded_on(net: CompactNet, clade: int, vocabulary: KmerVocabulary, device: torch.device) -> FoldedNet:
+    """A network ready to scan on a device: bfloat16 on CUDA, float32 elsewhere."""
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    return FoldedNet(net, clade, vocabulary, dtype=dtype).to(device).eval()
+
+
+class _Conv(nn.Module):
+    """Weights of one `residual_conv`."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, dilation: int = 1, slope: float = SLOPE) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.to(dtype).contiguous())
+        self.register_buffer("bias", bias.float().contiguous())
+        self.dilation, self.slope = dilation, slope
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return residual_conv(x, self.weight, self.bias, dilation=self.dilation, slope=self.slope, residual=residual)

@@ -67,7 +67,7 @@ def annotate(options: AnnotateOptions, progress: Progress) -> dict[str, Any]:
                     logger.info("%s: already complete, nothing to do", options.out_dir)
                     workspace.finish()
                     return finished
-            worker = ShardWorker(request.order, Target(genome.contigs.lengths, genome.read_bases, regions))
+            worker = ShardWorker(request.order, Target(genome.contigs.names, genome.contigs.lengths, genome.read_bases, regions))
             shards = list(plan_shards(genome.contigs.lengths, request.order.plan, regions))
             announce(request, worker, genome, sum(shard.bases for shard in shards))
             if options.overwrite:
@@ -77,11 +77,12 @@ def annotate(options: AnnotateOptions, progress: Progress) -> dict[str, Any]:
             workspace.abandon()
             raise
         _compute(shards, worker, request, genome, plan, workspace, done, progress)
-        files = merge_parts(
-            [workspace.part(shard.index) for shard in shards], options.out_dir, contig_names=genome.contigs.names,
-            longest_contig_bp=longest_bp, kinds=request.reported_kinds, tool_version=plan["program"], bed=options.bed,
-            expected=[PartInfo(done[shard.index].rows, done[shard.index].sha256) for shard in shards], threads=options.threads,
-        )  # fmt: skip
+        with worker.clock.stage("merge"):
+            files = merge_parts(
+                [workspace.part(shard.index) for shard in shards], options.out_dir, contig_names=genome.contigs.names,
+                longest_contig_bp=longest_bp, kinds=request.reported_kinds, tool_version=plan["program"], bed=options.bed,
+                expected=[PartInfo(done[shard.index].rows, done[shard.index].sha256) for shard in shards], threads=options.threads,
+            )  # fmt: skip
         run = run_json(request, plan, genome, worker, options.out_dir, files, shards, done, time.time() - started)
         write_json(options.out_dir / RUN_JSON, run)
         workspace.finish()
@@ -105,16 +106,14 @@ def _compute(
     progress.start(sum(shard.bases for shard in shards), sum(shard.bases for shard in shards if shard.index in done))
     finished = False
     try:
-        for shard in shards:
-            if shard.index in done:
-                continue
-            result = worker.process(shard)
-            table = calls_table(result.calls, genome.contigs.names, motifs, request.manifest.name, request.motif_source)
-            part = write_part(table, workspace.part(shard.index))
-            entry = FinishedShard(shard.index, part.rows, part.sha256, dict(result.counts))
-            workspace.record(plan, entry)
-            done[shard.index] = entry
-            progress.advance(shard.bases)
+        for result in worker.results(shard for shard in shards if shard.index not in done):
+            with worker.clock.stage("write"):
+                table = calls_table(result.calls, genome.contigs.names, motifs, request.manifest.name, request.motif_source)
+                part = write_part(table, workspace.part(result.shard.index))
+                entry = FinishedShard(result.shard.index, part.rows, part.sha256, dict(result.counts))
+                workspace.record(plan, entry)
+            done[result.shard.index] = entry
+            progress.advance(result.shard.bases)
         finished = True
     finally:
         progress.stop(finished=finished)

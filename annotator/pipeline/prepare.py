@@ -26,7 +26,8 @@ from annotator.pipeline.worker import WorkOrder, wanted_kinds
 logger = logging.getLogger(__name__)
 
 SHARD_BP = {"cpu": 2_000_000, "cuda": 8_000_000}
-BATCH_BP = {"cpu": 32_768, "cuda": 4_194_304}
+BATCH_BP = {"cpu": 49_152, "cuda": 90 * 49_152}
+"""Of the bundled model on CUDA two such batches are one shard, so that hardly a row is there to fill up."""
 
 
 @dataclass(frozen=True)

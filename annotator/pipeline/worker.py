@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from annotator.calls.batch import Calls
 from annotator.calls.motif_hits import motif_calls
 from annotator.calls.sites import TrackRule, call_sites, track_rules
-from annotator.errors import InputError, UsageError
-from annotator.genome.plan import PlanOptions, Shard, plan_windows
-from annotator.models.compact_inference import FoldedNet, load_compact
+from annotator.errors import EnvironmentFault, InputError, ModelFault, UsageError
+from annotator.genome.plan import PlanOptions, Shard
+from annotator.models.compact_inference import folded_on, load_compact
 from annotator.models.motif_scores import expected_hits
 from annotator.models.motifs import Motif
 from annotator.models.registry import read_model
+from annotator.scan.feed import Block, BlockFeed
 from annotator.scan.motif_scan import MotifScanner
-from annotator.scan.windows import ReadBases, WindowScorer, read_block
+from annotator.scan.stages import StageClock
+from annotator.scan.windows import NotFinite, ReadBases, WindowScorer
 from annotator.tokens.vocabulary import KmerVocabulary
 
 MOST_HITS_A_SHARD = 10_000_000
@@ -64,11 +66,13 @@ class Target:
     """The genome a worker works on.
 
     Attributes:
+        names: Contig names.
         lengths: Contig lengths, int64.
         read_bases: Access to its bases.
         regions: Where given, sorted disjoint intervals [m, 2] per contig; only calls positioned inside are kept.
     """
 
+    names: Sequence[str]
     lengths: NDArray[np.int64]
     read_bases: ReadBases
     regions: dict[int, NDArray[np.int64]] | None = None
@@ -78,12 +82,17 @@ class Target:
 class ShardResult:
     """Calls of a shard and what was counted on the way."""
 
+    shard: Shard
     calls: Calls
     counts: Counter[str] = field(default_factory=Counter)
 
 
 class ShardWorker:
-    """Holds the model on its device and works on shards, one at a time."""
+    """Holds the model on its device and works on shards, one at a time.
+
+    Attributes:
+        clock: Where the time went: read, tokenise, model, calls, motifs.
+    """
 
     def __init__(self, order: WorkOrder, target: Target) -> None:
         """Load the model and prepare the motif scanner.
@@ -96,18 +105,24 @@ class ShardWorker:
             AnnotatorError: The model cannot be loaded, or the motifs do not fit it or would hit too often.
         """
         torch.set_num_threads(order.threads)
-        self.order, self.target = order, target
+        self.order, self.target, self.clock = order, target, StageClock()
+        self.device = torch.device(order.device)
+        self.feed = BlockFeed(target.lengths, target.read_bases, order.plan, self.device, clock=self.clock)
         self.rules: list[TrackRule | None] = []
         self.scorer: WindowScorer | None = None
         if order.kinds:
             folder, manifest = read_model(order.model)
             self.rules = track_rules(manifest, order.clade, order.thresholds)
-            device = torch.device(order.device)
-            net = FoldedNet(load_compact(folder, manifest), manifest.clades[order.clade].index)
             vocabulary = KmerVocabulary(**manifest.tokenizer)
-            self.scorer = WindowScorer(net, vocabulary, batch_bp=order.batch_bp, device=device, bf16=device.type == "cuda")
+            net = folded_on(load_compact(folder, manifest), manifest.clades[order.clade].index, vocabulary, self.device)
+            self.scorer = WindowScorer(net, batch_bp=order.batch_bp, device=self.device, clock=self.clock)
         self.scanner = self._motif_scanner() if order.motifs else None
         self.widths = np.array([motif.width for motif in order.motifs], np.int64)
+
+    @property
+    def batch_bp(self) -> int:
+        """Bases of a batch as they are now; less than ordered where memory ran out."""
+        return self.scorer.batch_bp if self.scorer else self.order.batch_bp
 
     def _motif_scanner(self) -> MotifScanner:
         order = self.order
@@ -123,32 +138,63 @@ class ShardWorker:
         return scanner
 
     def process(self, shard: Shard) -> ShardResult:
-        """Score one shard and call its sites and motifs.
+        """Work on one shard; see `results`."""
+        return next(self.results([shard]))
 
-        Returns:
-            The calls it owns, unsorted, and counts.
+    def results(self, shards: Iterable[Shard]) -> Iterator[ShardResult]:
+        """Score shards and call their sites and motifs; on a GPU the next shard is read meanwhile.
+
+        Args:
+            shards: In the order wanted.
+
+        Yields:
+            The calls each shard owns, unsorted, and counts.
 
         Raises:
             InputError: The FASTA changed under the run.
-            FloatingPointError: The model gave NaN or infinity.
+            ModelFault: The model gave NaN or infinity.
+            ResourceFault: Out of memory with one window at a time.
+            EnvironmentFault: The GPU failed.
         """
-        lengths, regions = self.target.lengths, self.target.regions
-        windows = plan_windows(shard.spans, lengths, self.order.plan)
-        block = read_block(shard.spans, windows, lengths, self.target.read_bases)
+        try:
+            for block in self.feed.blocks(shards):
+                yield self._work(block)
+        except torch.AcceleratorError as fault:
+            raise EnvironmentFault(
+                f"{self.device} failed: {str(fault).splitlines()[0]}; finished shards are kept: give the same command again"
+            ) from fault
+
+    def _work(self, block: Block) -> ShardResult:
+        lengths, regions, spans, windows = self.target.lengths, self.target.regions, block.shard.spans, block.windows
         found: list[Calls] = []
-        counts: Counter[str] = Counter(windows=len(windows), bases=shard.bases)
+        counts: Counter[str] = Counter(windows=len(windows), bases=block.shard.bases)
         if self.scorer:
             scored = 0
-            for batch in self.scorer.score(block, windows):
-                scored += len(batch.rows)
-                found.append(call_sites(batch.logits, batch.rows, windows, shard.spans, lengths, block, self.rules, counts))
+            try:
+                for batch in self.scorer.score(block.bases, windows, block.on_device):
+                    scored += len(batch.rows)
+                    with self.clock.stage("calls"):
+                        found.append(call_sites(batch, windows, spans, lengths, block.bases, self.rules, counts))
+            except NotFinite as fault:
+                raise ModelFault(self._describe(fault, block)) from fault
             counts["windows all N"] += len(windows) - scored
         if self.scanner:
-            found.append(motif_calls(self.scanner.scan(block), self.widths, windows, shard.spans))
+            with self.clock.stage("motifs"):
+                found.append(motif_calls(self.scanner.scan(block.on_device), self.widths, windows, spans))
         calls = Calls.concatenate(found)
         if regions is not None:
             calls = calls.take(_inside(calls, regions))
-        return ShardResult(calls, counts)
+        return ShardResult(block.shard, calls, counts)
+
+    def _describe(self, fault: NotFinite, block: Block) -> str:
+        windows, window = block.windows, fault.window
+        contig = block.shard.spans[int(windows.span[window])].contig
+        start = max(0, int(windows.start[window]))
+        end = min(int(self.target.lengths[contig]), int(windows.start[window] + windows.length[window]))
+        return (
+            f"model {self.order.model}: NaN or infinity in window {self.target.names[contig]}:{start}-{end} "
+            f"(0-based), strand {fault.strand}"
+        )
 
 
 def _inside(calls: Calls, regions: dict[int, NDArray[np.int64]]) -> NDArray[np.bool_]:

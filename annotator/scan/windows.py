@@ -1,6 +1,7 @@
 """From a shard's block of bases to per-base logits of both strands, window by window.
 
-Coordinates: positions inside a window are 0-based on the plus strand, whatever strand a track belongs to.
+Coordinates: a row is one strand of one window, in the order that strand is read: position l of a forward row is base
+start + l of the contig, position l of a reverse row is base start + reverse_shift + L - 1 - l.
 """
 
 from __future__ import annotations
@@ -8,15 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from annotator.errors import ResourceFault
 from annotator.genome.plan import UNKNOWN_BASE, Span, Windows
-from annotator.tokens.vocabulary import KmerVocabulary
-from annotator_kernels.dispatch import kmer_tokenize
+from annotator.scan.stages import StageClock
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,37 @@ ReadBases = Callable[[int, int, int], NDArray[np.uint8]]
 """(contig, start, end) -> upper-case ASCII bases of ACGTN, uint8 [end - start]."""
 
 
-def read_block(spans: tuple[Span, ...], windows: Windows, lengths: NDArray[np.int64], read_bases: ReadBases) -> NDArray[np.uint8]:
+class NotFinite(ArithmeticError):
+    """The model gave NaN or infinity.
+
+    Attributes:
+        window: Index of the window in the shard's `Windows`.
+        strand: "+" or "-".
+    """
+
+    def __init__(self, window: int, strand: str) -> None:
+        """Name the window."""
+        super().__init__(f"NaN or infinity in window {window}, strand {strand}")
+        self.window, self.strand = window, strand
+
+
+class ScanModel(Protocol):
+    """What the engine asks of a model: rows of bases in, per-base logits out, all on one device, in one fixed shape."""
+
+    def embed(self, block: Tensor, starts: Tensor, reverse: Tensor, length: int) -> Tensor:
+        """Cut rows [starts, starts + length) out of a block of bases (uint8) and make the network's input of them."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits of that input, float32, [R, L, C], in the order each row is read."""
+
+
+def read_block(
+    spans: tuple[Span, ...],
+    windows: Windows,
+    lengths: NDArray[np.int64],
+    read_bases: ReadBases,
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
     """Read the block a shard's windows are cut from.
 
     Args:
@@ -35,11 +67,13 @@ def read_block(spans: tuple[Span, ...], windows: Windows, lengths: NDArray[np.in
         windows: Their windows.
         lengths: Contig lengths, int64.
         read_bases: Access to the genome.
+        out: Where to put the bases, uint8, of the result's shape; None allocates.
 
     Returns:
         ASCII bases, uint8, [windows.stretch_offset[-1]]; N beyond contig ends.
     """
-    block = np.full(int(windows.stretch_offset[-1]), UNKNOWN_BASE, np.uint8)
+    block = np.empty(int(windows.stretch_offset[-1]), np.uint8) if out is None else out
+    block.fill(UNKNOWN_BASE)
     for i, span in enumerate(spans):
         start, offset = int(windows.stretch_start[i]), int(windows.stretch_offset[i])
         end = start + int(windows.stretch_offset[i + 1]) - offset
@@ -53,12 +87,46 @@ class ScoredBatch:
     """Logits of some windows of one length.
 
     Attributes:
-        rows: Indices of the windows in the shard's `Windows`, int64, [B].
-        logits: float32, [B, 2, C, L]: strand (+, -), track, base of the window on the plus strand.
+        rows: Indices of the windows in the shard's `Windows`, int64, [n].
+        logits: float32, [2 * size, L, C], size >= n: row i is the plus strand of window rows[i], row size + i its minus
+            strand; the rest fills the batch up and means nothing.
     """
 
     rows: NDArray[np.int64]
     logits: Tensor
+
+    @property
+    def size(self) -> int:
+        """Windows the batch has room for."""
+        return len(self.logits) // 2
+
+    def plus_strand(self, windows: Windows) -> Tensor:
+        """The logits by base of the plus strand.
+
+        Args:
+            windows: The shard's.
+
+        Returns:
+            float32, [n, 2, C, L]: strand (+, -), track, base of the window; NOT_SCORED where the minus strand ends short.
+        """
+        count = len(self.rows)
+        minus = _shifted(self.logits[self.size :][:count].flip(1), windows.reverse_shift[self.rows])
+        return torch.stack([self.logits[:count], minus], 1).transpose(2, 3).contiguous()
+
+    @staticmethod
+    def of_plus_strand(rows: NDArray[np.int64], logits: Tensor, windows: Windows) -> ScoredBatch:
+        """The batch whose `plus_strand` is `logits`, [n, 2, C, L], but for the bases that are not scored."""
+        plus, minus = logits.transpose(2, 3).unbind(1)
+        return ScoredBatch(rows, torch.cat([plus, _shifted(minus, -windows.reverse_shift[rows]).flip(1)]))
+
+
+def _shifted(rows: Tensor, shifts: NDArray[np.int64]) -> Tensor:
+    """Each row of [n, L, C] moved by its shift towards higher positions; NOT_SCORED comes in."""
+    moved = rows.clone()
+    for shift in np.unique(shifts[shifts != 0]).tolist():
+        chosen = torch.from_numpy(np.flatnonzero(shifts == shift)).to(rows.device)
+        moved[chosen] = torch.nn.functional.pad(rows[chosen], (0, 0, shift, -shift), value=NOT_SCORED)
+    return moved
 
 
 class WindowScorer:
@@ -66,71 +134,96 @@ class WindowScorer:
 
     The bits of a score depend on the batch's shape, so every batch of one window length has the same number of rows; the
     last one is filled up with windows of N and the surplus dropped.
+
+    Attributes:
+        batch_bp: Bases of a batch; halved where the device's memory did not hold one, and then kept.
     """
 
-    def __init__(
-        self, net: torch.nn.Module, vocabulary: KmerVocabulary, *, batch_bp: int, device: torch.device, bf16: bool = False
-    ) -> None:
-        """Hold a network.
+    def __init__(self, model: ScanModel, *, batch_bp: int, device: torch.device, clock: StageClock | None = None) -> None:
+        """Hold a model.
 
         Args:
-            net: [B, L] token ids -> [B, C, L] logits of one strand.
-            vocabulary: Ids the network was trained with.
+            model: On `device`, ready to infer.
             batch_bp: Bases of a batch (both strands of each window count once); at least one window.
             device: Where to compute.
-            bf16: Autocast to bfloat16 (CUDA).
+            clock: Told how long each stage takes.
         """
-        self.net, self.vocabulary, self.device = net.to(device).eval(), vocabulary, device
-        self.batch_bp, self.bf16 = batch_bp, bf16
+        self.model, self.device, self.batch_bp = model, device, batch_bp
+        self.clock = clock or StageClock()
 
-    def score(self, block: NDArray[np.uint8], windows: Windows) -> Iterator[ScoredBatch]:
+    def score(self, block: NDArray[np.uint8], windows: Windows, on_device: Tensor | None = None) -> Iterator[ScoredBatch]:
         """Score every window whose core holds at least one known base.
 
         Args:
             block: The shard's bases, ASCII, uint8.
             windows: Where its windows lie.
+            on_device: The same bases on the device, where they are there already.
 
         Yields:
             Batches, by window length and then in window order.
 
         Raises:
-            FloatingPointError: The network gave a NaN or an infinity.
+            NotFinite: The model gave a NaN or an infinity.
+            ResourceFault: Not even one window fits the device's memory.
         """
+        if on_device is None:
+            on_device = torch.from_numpy(block).to(self.device)
         known = _windows_with_bases(block, windows)
-        on_device = torch.from_numpy(block).to(self.device)
         for length in np.unique(windows.length[known]).tolist():
             rows = known[windows.length[known] == length]
-            size = max(1, self.batch_bp // length)
-            for first in range(0, len(rows), size):
+            first = 0
+            while first < len(rows):
+                size = max(1, self.batch_bp // length)
                 chosen = rows[first : first + size]
-                logits = self._logits(on_device, windows.offset[chosen], windows.reverse_shift[chosen], length, size)
-                if not bool(torch.isfinite(logits).all()):
-                    raise FloatingPointError(f"the model gave NaN or infinity in a window at base {windows.start[chosen[0]]}")
+                try:
+                    logits = self._logits(on_device, windows.offset[chosen], windows.reverse_shift[chosen], length, size)
+                except RuntimeError as fault:
+                    if not is_out_of_memory(fault):
+                        raise
+                    self._halve(length, size)
+                    continue
+                with self.clock.stage("calls"):
+                    self._refuse_not_finite(logits, chosen, size)
                 yield ScoredBatch(chosen, logits)
+                first += size
 
     @torch.inference_mode()
     def _logits(self, block: Tensor, offsets: NDArray[np.int64], shifts: NDArray[np.int64], length: int, size: int) -> Tensor:
-        """[len(offsets), 2, C, length] logits, computed in a batch of `size` windows."""
-        k = self.vocabulary.k
-        before, after = (k - 1) // 2, k - 1 - (k - 1) // 2  # a base's token covers this many bases on either side of it
-        far = len(block)  # a start past the block reads as N
-        starts = torch.full((2 * size,), far, dtype=torch.int64)
-        starts[: len(offsets)] = torch.from_numpy(offsets) - before
-        starts[size : size + len(offsets)] = torch.from_numpy(offsets + shifts) - after
-        reverse = torch.arange(2 * size) >= size
-        ids = kmer_tokenize(
-            block, starts.to(self.device), reverse.to(self.device), tokens=length, k=k, kmer_stride=1,
-            code_table=self.vocabulary.code_table.to(self.device),
-            complement_table=self.vocabulary.complement_table.to(self.device),
-            first_kmer_id=self.vocabulary.first_kmer_id, ambiguous_id=self.vocabulary.ambiguous_id,
+        """[2 * size, length, C] logits of windows that start at `offsets` of the block; see `ScoredBatch`."""
+        starts = torch.full((2, size), 2 * len(block) + length, dtype=torch.int64)  # past the block, which reads as N
+        starts[0, : len(offsets)] = torch.from_numpy(offsets)
+        starts[1, : len(offsets)] = torch.from_numpy(offsets + shifts)
+        reverse = torch.arange(2 * size, device=self.device) >= size
+        with self.clock.stage("tokenise"):
+            x = self.model.embed(block, starts.view(-1).to(self.device, non_blocking=True), reverse, length)
+        with self.clock.stage("model"):
+            return self.model.logits(x)
+
+    def _halve(self, length: int, size: int) -> None:
+        """Take half the windows from now on; what is computed differs then in its last bits from a run that had the room."""
+        if size == 1:
+            raise ResourceFault(f"out of memory on {self.device}: not even one window of {length} bp fits; use --device cpu")
+        self.batch_bp = size // 2 * length
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        logger.warning(
+            "out of memory on %s with %d windows of %d bp at once: going on with %d (scores may differ in their last digits)",
+            self.device, size, length, size // 2,
         )  # fmt: skip
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.net(ids).float()
-        both = torch.stack([logits[:size], logits[size:].flip(-1)], 1)[: len(offsets)]
-        for shift in np.unique(shifts[shifts > 0]).tolist():  # back onto the bases of the plus strand; what is lost is halo
-            rows = torch.from_numpy(np.flatnonzero(shifts == shift)).to(self.device)
-            both[rows, 1] = torch.nn.functional.pad(both[rows, 1, :, :-shift], (shift, 0), value=NOT_SCORED)
-        return both
+
+    @staticmethod
+    def _refuse_not_finite(logits: Tensor, chosen: NDArray[np.int64], size: int) -> None:
+        if bool(torch.isfinite(logits.sum())):  # one pass without a temporary; a NaN or an infinity cannot cancel out
+            return
+        bad = (~torch.isfinite(logits)).flatten(1).any(1).cpu().numpy()
+        for strand, part in (("+", bad[: len(chosen)]), ("-", bad[size : size + len(chosen)])):
+            if part.any():
+                raise NotFinite(int(chosen[int(part.argmax())]), strand)
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Whether torch could not get memory; it has a class of its own for accelerators only."""
+    return isinstance(fault, torch.OutOfMemoryError) or (type(fault) is RuntimeError and "allocate memory" in str(fault))
 
 
 def _windows_with_bases(block: NDArray[np.uint8], windows: Windows) -> NDArray[np.int64]:

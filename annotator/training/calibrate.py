@@ -17,6 +17,7 @@ from annotator.calls.sites import TrackRule, call_sites
 from annotator.evaluation.metrics import Places, match_tss
 from annotator.genome.plan import Span, Windows
 from annotator.models.manifest import TRACK_KIND, Calibration
+from annotator.scan.windows import ScoredBatch
 from annotator.training.dataset import KINDS, LabelledGenome
 
 PROMOTER_MATCH_BP = 250
@@ -59,8 +60,8 @@ def genome_calls(logits: NDArray[np.float32], genome: LabelledGenome, rules: lis
     spans = tuple(Span(i, 0, int(n)) for i, n in enumerate(lengths))
     found = []
     for i in range(count):
-        piece = torch.from_numpy(logits[None, :, :, starts[i] : ends[i]])
-        found.append(call_sites(piece, np.array([i]), windows, spans, lengths, genome.bases, rules, Counter()))
+        batch = ScoredBatch.of_plus_strand(np.array([i]), torch.from_numpy(logits[None, :, :, starts[i] : ends[i]]), windows)
+        found.append(call_sites(batch, windows, spans, lengths, genome.bases, rules, Counter()))
     return Calls.concatenate(found)
 
 

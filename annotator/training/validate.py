@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from annotator.evaluation.metrics import topk
 from annotator.genome.plan import PlanOptions, plan_shards, plan_windows
 from annotator.models.compact import CompactNet
-from annotator.models.compact_inference import FoldedNet
+from annotator.models.compact_inference import folded_on
 from annotator.scan.windows import WindowScorer, read_block
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator.training.dataset import KINDS, LabelledGenome
 
-BATCH_BP = 32_768
+BATCH_BP = 49_152
 
 
 def genome_logits(
@@ -38,7 +38,7 @@ def genome_logits(
     """
     starts = genome.contig_starts
     lengths = genome.contig_ends - starts
-    scorer = WindowScorer(FoldedNet(net, clade), vocabulary, batch_bp=BATCH_BP, device=device, bf16=device.type == "cuda")
+    scorer = WindowScorer(folded_on(net, clade, vocabulary, device), batch_bp=BATCH_BP, device=device)
     out = np.full((2, len(KINDS), len(genome.bases)), -30.0, np.float32)
 
     def read(contig: int, start: int, end: int) -> NDArray[np.uint8]:
@@ -48,7 +48,7 @@ def genome_logits(
         windows = plan_windows(shard.spans, lengths, plan)
         block = read_block(shard.spans, windows, lengths, read)
         for batch in scorer.score(block, windows):
-            logits = batch.logits.cpu().numpy()
+            logits = batch.plus_strand(windows).cpu().numpy()
             for row, window in enumerate(batch.rows.tolist()):
                 first, last = int(windows.core_start[window]), int(windows.core_end[window])
                 shift = int(starts[shard.spans[int(windows.span[window])].contig])

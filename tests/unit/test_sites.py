@@ -9,6 +9,7 @@ import torch
 from annotator.calls.batch import KINDS, Calls
 from annotator.calls.sites import TrackRule, call_sites, feature_span
 from annotator.genome.plan import PlanOptions, Span, plan_shards, plan_windows
+from annotator.scan.windows import ScoredBatch
 
 PLAN = PlanOptions(window_bp=256, halo_bp=64, pad_bp=16, smallest_bp=32, shard_bp=10_000, align_bp=8)
 
@@ -26,7 +27,8 @@ def call(track: np.ndarray, rule: TrackRule, strand: int = 1, block_base: str = 
         low, high = max(start, 0), min(start + int(windows.length[row]), len(track))
         logits[0, :, 0, low - start : high - start] = -9.0
         logits[0, 0 if strand > 0 else 1, 0, low - start : high - start] = torch.from_numpy(track[low:high])
-        found.append(call_sites(logits, np.array([row]), windows, shard.spans, lengths, block, [rule], dropped))
+        batch = ScoredBatch.of_plus_strand(np.array([row]), logits, windows)
+        found.append(call_sites(batch, windows, shard.spans, lengths, block, [rule], dropped))
     return Calls.concatenate(found), dropped
 
 

@@ -1,0 +1,31 @@
+"""Where the time of a run goes."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class StageClock:
+    """Adds up the seconds spent in each stage.
+
+    On CUDA work is queued: a stage that waits for the device (calls, motifs) is charged with what was queued before it.
+
+    Attributes:
+        seconds: Per stage, in the order the stages were first entered.
+    """
+
+    def __init__(self) -> None:
+        """No time has passed."""
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Charge a block of code to a stage."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - began
