@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import logging
 import os
 import signal
@@ -196,6 +197,22 @@ def train(
         chosen = organisms_given("val-", val_fasta, val_truth or [], val_mask or [], val_clade or [])
         settings = replace(settings, validation=chosen)
     run_training(settings, out, device=device, threads=_threads(threads))
+
+
+@app.command(epilog="Example: annotator doctor")
+def doctor(
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[int, typer.Option("-t", "--threads", help="CPU threads; 0 takes all this process may use.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Tell what this machine will use and how fast it is, and check every kernel on it."""
+    setup_logging(quiet=True, verbose=False)
+    from annotator.doctor import examine, to_text
+
+    findings = examine(device, _threads(threads))
+    typer.echo(json.dumps(findings, indent=1) if as_json else to_text(findings))
+    if faults := findings["faults"]:
+        raise EnvironmentFault("; ".join(faults))
 
 
 @models_app.command("list", epilog="Example: annotator models list")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import warnings
+from pathlib import Path
 
 import torch
 
@@ -10,9 +14,11 @@ from annotator.errors import EnvironmentFault, UsageError
 
 logger = logging.getLogger(__name__)
 
+_NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+
 
 def choose_device(device: str) -> str:
-    """The torch device of a run: "cpu" or "cuda[:N]".
+    """The torch device of a run: "cpu" or "cuda[:N]"; an automatic choice is told in one log line with its reason.
 
     Args:
         device: auto, cpu, cuda or cuda:N.
@@ -22,14 +28,46 @@ def choose_device(device: str) -> str:
         UsageError: No such kind of device.
     """
     if device == "auto":
-        chosen = "cuda" if torch.cuda.is_available() else "cpu"
-        logger.info("device: %s (chosen automatically)", chosen)
+        chosen, reason = automatic_device()
+        # A machine without a GPU is no fault. One that has a GPU which torch cannot reach computes slower than it should.
+        level = logging.WARNING if chosen == "cpu" and _gpu_expected() else logging.INFO
+        logger.log(level, "device: %s (chosen automatically: %s)", chosen, reason)
         return chosen
     if device == "cpu":
         return device
-    kind, _, index = device.partition(":")
-    if kind != "cuda" or (index and not index.isdigit()):
+    named = re.fullmatch(r"cuda(?::(\d+))?", device, re.ASCII)
+    if named is None:
         raise UsageError(f"--device {device}: choose auto, cpu, cuda or cuda:N")
-    if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
-        raise EnvironmentFault(f"--device {device}: no such device here ({torch.cuda.device_count()} CUDA devices)")
+    if (fault := cuda_fault()) is not None:
+        raise EnvironmentFault(f"--device {device}: no such device here ({fault})")
+    if int(named[1] or 0) >= torch.cuda.device_count():
+        raise EnvironmentFault(f"--device {device}: no such device here (CUDA devices: {torch.cuda.device_count()})")
     return device
+
+
+def automatic_device() -> tuple[str, str]:
+    """What `auto` stands for here, "cuda" or "cpu", and why."""
+    fault = cuda_fault()
+    return ("cuda", "torch finds a CUDA device") if fault is None else ("cpu", fault)
+
+
+def cuda_fault() -> str | None:
+    """Why torch cannot compute on a CUDA device, in a few words; None where it can."""
+    with warnings.catch_warnings(record=True) as said:  # torch tells of a driver it cannot use by a warning of many lines
+        warnings.simplefilter("always")
+        available = torch.cuda.is_available()
+    if available:
+        return None
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return f"torch finds no CUDA device with CUDA_VISIBLE_DEVICES={visible!r}"
+    if said:
+        return " ".join(str(said[0].message).split())
+    return "torch finds no CUDA device"
+
+
+def _gpu_expected() -> bool:
+    """Whether there is a sign of a GPU: NVIDIA's driver, or devices chosen (or hidden) in the environment."""
+    return _NVIDIA_DRIVER.exists() or "CUDA_VISIBLE_DEVICES" in os.environ

@@ -13,6 +13,10 @@ from annotator.tokens.vocabulary import KmerVocabulary
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
+LARGEST_SIZE = 1 << 24
+"""Of any size or count in a manifest; far beyond what a network or a window of this program has."""
+CODE_KEYS = frozenset({"auto_map", "_attn_implementation_internal", "custom_pipelines", "trust_remote_code"})
+"""Keys of a configuration that make transformers import modules beside the weights, or from a hub."""
 TRACK_KIND = {"donor": "donor", "acceptor": "acceptor", "tss": "promoter"}
 """Kind of call each track of a model gives."""
 
@@ -96,19 +100,52 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_NAME
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_model_json(path)
     except FileNotFoundError:
         raise InputError(f"{folder}: no {MANIFEST_NAME}; not a model directory of this program") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(raw, dict):
         raise InputError(f"{path}: not a JSON object")
     try:
         manifest = _manifest(raw)
         _check(manifest)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{path}: field {error}") from None
     return manifest
+
+
+def read_model_json(path: Path) -> Any:
+    """Read a JSON file of a model directory that asks for no code.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        InputError: It is not JSON, or a key of it would have transformers import or download code.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError, RecursionError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from None
+    if (key := _code_key(raw)) is not None:
+        raise InputError(f"{path}: key {key!r} asks for code from elsewhere to be run; models are data here")
+    return raw
+
+
+def _code_key(raw: Any) -> str | None:
+    """A key, at any depth, by which a model file brings code; None where there is none."""
+    left = [raw]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                # An attention implementation that is a repository's name is downloaded and run.
+                named = key in ("attn_implementation", "_attn_implementation") and "/" in str(inner)
+                if key in CODE_KEYS or named:
+                    return str(key)
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return None
 
 
 def _manifest(raw: dict[str, Any]) -> Manifest:
@@ -119,10 +156,15 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         raise ValueError(f"'format_version' is {raw.get('format_version')!r}, this program reads {FORMAT_VERSION}")
     for name, kind in (
         ("name", str),
+        ("version", str),
         ("family", str),
+        ("licence", str),
+        ("weights", str),
+        ("weights_sha256", str),
         ("architecture", dict),
         ("tokenizer", dict),
         ("plan", dict),
+        ("radius_bp", dict),
         ("clades", dict),
     ):
         if name not in raw:
@@ -146,6 +188,15 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
 
 def _check(manifest: Manifest) -> None:
     """Raise ValueError or KeyError, naming the field, where the parts of a manifest do not fit together."""
+    for part in ("architecture", "plan"):
+        for key, value in getattr(manifest, part).items():
+            sizes = value if isinstance(value, list) else [value]
+            if not all(type(size) is int and 0 < size <= LARGEST_SIZE for size in sizes):
+                raise ValueError(f"'{part}.{key}' is {value!r}, not made of whole numbers of 1..{LARGEST_SIZE}")
+    for part in ("tokenizer", "radius_bp"):
+        for key, value in getattr(manifest, part).items():
+            if isinstance(value, float):
+                raise ValueError(f"'{part}.{key}' is {value!r}, not a whole number")
     PlanOptions(**manifest.plan)
     KmerVocabulary(**manifest.tokenizer)
     for track in manifest.tracks:

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from annotator.errors import EnvironmentFault, InputError
-from annotator.models.manifest import MANIFEST_NAME, Manifest, read_manifest
+from annotator.models.manifest import MANIFEST_NAME, Manifest, read_manifest, read_model_json
 
 BUNDLED = Path(__file__).parent / "bundled"
 
@@ -29,6 +29,8 @@ def model_folder(model: str) -> Path:
     path = Path(model)
     if path.is_dir():
         return path
+    if path.exists():
+        raise EnvironmentFault(f"model {model!r} is a file; give a model directory ({MANIFEST_NAME} and .safetensors weights)")
     raise EnvironmentFault(
         f"no model {model!r}: neither a bundled model ({', '.join(bundled_models()) or 'none'}) nor a directory"
     )
@@ -39,16 +41,22 @@ def read_model(model: str) -> tuple[Path, Manifest]:
 
     Raises:
         EnvironmentFault: No such model, or its weights file is missing.
-        InputError: The manifest is bad or the weights are not the ones it names.
+        InputError: The manifest is bad, a configuration beside it asks for code, or the weights are not the ones it names.
     """
     folder = model_folder(model)
     manifest = read_manifest(folder)
+    for path in sorted(folder.glob("*config.json")):
+        read_model_json(path)
     path = folder / manifest.weights
     if path.parent != folder or path.suffix != ".safetensors":
         raise InputError(f"{folder / MANIFEST_NAME}: weights must be a .safetensors file beside it, not {manifest.weights!r}")
-    if not path.exists():
+    if not path.is_file():
         raise EnvironmentFault(f"{path}: weights file is missing")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: {error.strerror}") from None
     if digest != manifest.weights_sha256:
         raise InputError(f"{path}: sha256 {digest[:12]}... is not the manifest's {manifest.weights_sha256[:12]}...")
     return folder, manifest

@@ -1,6 +1,7 @@
 """The scanner against a slow plain oracle, lightmotif and memelite's FIMO."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from annotator.errors import InputError, UsageError
 from annotator.models.motif_scores import STEPS_PER_BIT, score_matrix
 from annotator.models.motifs import Motif, jaspar_motifs, read_motifs
-from annotator.scan import motif_scan
+from annotator.scan import motif_kernel, motif_scan, motif_tables
 from annotator.scan.motif_scan import MotifHits, MotifScanner
+from annotator_kernels.dispatch import Backend
 
 COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
 
@@ -126,11 +128,11 @@ def test_seed_length_pieces_and_chunks_change_nothing(seed_limit: int, monkeypat
     bases = random_bases(3000, 5, 0.01)
     expected = rows_of(MotifScanner(motifs, 1e-3).scan(bases))
     assert len(expected) > 30
-    monkeypatch.setattr(motif_scan, "MAX_CANDIDATES", seed_limit)
+    monkeypatch.setattr(motif_tables, "MAX_CANDIDATES", seed_limit)
     scanner = MotifScanner(motifs, 1e-3)
     for piece, live in ((1 << 17, 1), (1, 1 << 15), (7, 3), (1000, 64), (3000, 1 << 15)):
-        monkeypatch.setattr(motif_scan, "PIECE_BP", piece)
-        monkeypatch.setattr(motif_scan, "LIVE_CANDIDATES", live)
+        monkeypatch.setattr(motif_tables, "PIECE_BP", piece)
+        monkeypatch.setattr(motif_tables, "LIVE_CANDIDATES", live)
         assert rows_of(scanner.scan(bases)) == expected
 
 
@@ -201,6 +203,69 @@ def test_tensors_and_arrays_give_the_same_hits() -> None:
     assert rows_of(scanner.scan(torch.from_numpy(bases.copy()))) == expected
     with pytest.raises(ValueError, match="uint8"):
         scanner.scan(bases.astype(np.int64))
+
+
+def on_kernel_device(bases: np.ndarray) -> torch.Tensor:
+    """The bases where the kernel runs: on CUDA, or on the CPU in the interpreter."""
+    return torch.from_numpy(bases.copy()).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def kernel_hits(scanner: MotifScanner, bases: np.ndarray, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> MotifHits:
+    if backend == "triton":
+        module = pytest.importorskip("annotator_kernels.pwm_scan", reason="triton is not installed")
+        if not torch.cuda.is_available():  # the interpreter pays for each program
+            monkeypatch.setattr(module, "BLOCK_CANDIDATES", 256)
+            monkeypatch.setattr(module, "_LEAST_ROOM", 256)
+    return scanner.scan(on_kernel_device(bases), backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize("p_value", [0.1, 1e-3, 1e-5])
+def test_the_kernel_gives_the_hits_of_the_tables_to_the_last_bit(
+    p_value: float, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    motifs = [random_motif(width, 1) for width in (1, 3, 8, 9, 16, 17, 33, 64)] + [random_motif(8, 2, sharpness=3.0)]
+    scanner = MotifScanner(motifs, p_value, background=(0.3, 0.2, 0.2, 0.3))
+    bases = random_bases(400, 14, 0.01).copy()
+    for i, motif in enumerate(motifs):  # a site of each, the last one at the very end
+        site = np.frombuffer(b"ACGT", np.uint8)[motif.counts.argmax(axis=1)]
+        end = len(bases) - 30 * i
+        bases[end - motif.width : end] = site
+    expected = scanner.scan(bases)
+    monkeypatch.setattr(motif_kernel, "HITS_AT_ONCE", 7)
+    hits = kernel_hits(scanner, bases, backend, monkeypatch)
+    assert len(hits) > 3
+    for field in fields(MotifHits):
+        mine, theirs = getattr(hits, field.name), getattr(expected, field.name)
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_array_equal(mine, theirs, err_msg=field.name)
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, 6, 7])
+def test_the_kernel_on_blocks_about_as_long_as_a_motif(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scanner = MotifScanner([random_motif(6, 1), random_motif(16, 1)], 0.1)
+    bases = random_bases(length, 11)
+    assert rows_of(kernel_hits(scanner, bases, "triton", monkeypatch)) == rows_of(scanner.scan(bases))
+
+
+def test_the_kernel_needs_no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(motif_scan, "SeedTables", None)
+    scanner = MotifScanner([random_motif(6, 1), random_motif(15, 2)], 1e-6)
+    site = np.frombuffer(b"ACGT", np.uint8)[scanner.motifs[1].counts.argmax(axis=1)]
+    assert kernel_hits(scanner, site, "triton", monkeypatch).motif.tolist() == [1]
+    nothing = MotifScanner([random_motif(6, 1)], 1e-6)
+    assert len(kernel_hits(nothing, random_bases(100, 1), "triton", monkeypatch)) == 0
+    nothing.prepare()
+    with pytest.raises(TypeError):
+        scanner.prepare()
+
+
+def test_a_tensor_on_a_gpu_takes_the_kernel(device: torch.device) -> None:
+    scanner = MotifScanner([random_motif(8, 1)], 1e-2)
+    bases = random_bases(2000, 12)
+    hits = scanner.scan(torch.from_numpy(bases.copy()).to(device))
+    assert rows_of(hits) == rows_of(scanner.scan(bases))
+    assert ("_kernel" in vars(scanner)) == (device.type == "cuda")
 
 
 def test_matrices_that_cannot_reach_the_threshold_are_named() -> None:

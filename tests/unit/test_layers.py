@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    "errors", "genome", "tokens", "models", "scan", "calls", "output", "pipeline", "evaluation", "training", "config", "cli",
+    "errors", "genome", "tokens", "models", "scan", "calls", "output", "pipeline", "evaluation", "training", "doctor", "config",
+    "cli",
 ]  # fmt: skip
 FILES_OF_A_LAYER = {"cli_progress": "cli"}  # further modules beside the one the layer is named after
 RANK = {layer: rank for rank, layer in enumerate(LAYERS)}
