@@ -19,7 +19,7 @@ from typer.exceptions import Abort, Exit, TyperException
 from annotator.cli_progress import make_progress, setup_logging
 from annotator.errors import AnnotatorError, EnvironmentFault, ResourceFault, UsageError
 from annotator.genome.options import GenomeOptions
-from annotator.models.options import CLADES, DEFAULT_CLADE
+from annotator.models.options import CLADES, DEFAULT_CLADE, PRECISIONS
 from annotator.output.options import BedOptions
 from annotator.pipeline.options import TASKS, AnnotateOptions
 
@@ -107,6 +107,9 @@ def annotate(
     tfbs_pvalue: Annotated[float, typer.Option(help="p-value threshold of a motif hit.")] = 1e-6,
     regions: Annotated[Path | None, typer.Option(help="BED file: only calls positioned in these regions.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help=f"{', '.join(PRECISIONS)}; auto is bfloat16 on CUDA, float32 on a CPU.")
+    ] = "auto",
     threads: Annotated[int, typer.Option("-t", "--threads", help="CPU threads; 0 takes all this process may use.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace the files of another run in the results folder.")] = False,
     dup_names: Annotated[str, typer.Option(help="Duplicate contig names: error, or suffix to rename.")] = "error",
@@ -129,7 +132,7 @@ def annotate(
     options = AnnotateOptions(
         fasta=fasta, out_dir=out, model=model, clade=_one_of("--clade", clade, CLADES), tasks=_comma_list(tasks) or None,
         thresholds=_thresholds(threshold or []), motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions, device=device,
-        threads=_threads(threads), overwrite=overwrite,
+        precision=_one_of("--precision", precision, PRECISIONS), threads=_threads(threads), overwrite=overwrite,
         genome=GenomeOptions(
             dup_names=_one_of("--dup-names", dup_names, ("error", "suffix")),  # type: ignore[arg-type]
             gaps_as_n=gaps_as_n, eof_check=not no_eof_check,

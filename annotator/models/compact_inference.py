@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from annotator.errors import InputError
 from annotator.models.compact import SLOPE, CompactConfig, CompactNet, ConvNorm
+from annotator.models.device import choose_precision
 from annotator.models.manifest import Manifest
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator_kernels.dispatch import kmer_embed, residual_conv
@@ -83,7 +84,7 @@ class FoldedNet(nn.Module):
             net: The network.
             clade: Index of its clade bias.
             vocabulary: Ids it was trained with.
-            dtype: Of weights and activations: float32, or bfloat16 on CUDA.
+            dtype: Of weights and activations, float32 or bfloat16.
         """
         super().__init__()
         self.config, self.vocabulary, self.dtype = net.config, vocabulary, dtype
@@ -154,9 +155,19 @@ class FoldedNet(nn.Module):
         return self.logits(self.embed(block, starts, reverse, length))
 
 
-def folded_on(net: CompactNet, clade: int, vocabulary: KmerVocabulary, device: torch.device) -> FoldedNet:
-    """A network ready to scan on a device: bfloat16 on CUDA, float32 elsewhere."""
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+def folded_on(
+    net: CompactNet, clade: int, vocabulary: KmerVocabulary, device: torch.device, precision: str = "auto"
+) -> FoldedNet:
+    """A network ready to scan.
+
+    Args:
+        net: The trained network.
+        clade: Index of its clade bias.
+        vocabulary: Ids it was trained with.
+        device: Where it will run.
+        precision: Of weights and activations: float32, bfloat16, or auto for what `choose_precision` says.
+    """
+    dtype = getattr(torch, choose_precision(precision, device.type))
     return FoldedNet(net, clade, vocabulary, dtype=dtype).to(device).eval()
 
 

@@ -71,3 +71,19 @@ def cuda_fault() -> str | None:
 def _gpu_expected() -> bool:
     """Whether there is a sign of a GPU: NVIDIA's driver, or devices chosen (or hidden) in the environment."""
     return _NVIDIA_DRIVER.exists() or "CUDA_VISIBLE_DEVICES" in os.environ
+
+
+def choose_precision(precision: str, kind_of_device: str) -> str:
+    """What a model computes in.
+
+    Args:
+        precision: auto, float32 or bfloat16.
+        kind_of_device: cpu or cuda.
+
+    Returns:
+        "float32" or "bfloat16"; for auto, bfloat16 on CUDA, whose tensor cores are made for it, and float32 on a CPU, where
+        only some can do better.
+    """
+    if precision != "auto":
+        return precision
+    return "bfloat16" if kind_of_device == "cuda" else "float32"

@@ -81,7 +81,8 @@ def annotate(options: AnnotateOptions, progress: Progress) -> dict[str, Any]:
             files = merge_parts(
                 [workspace.part(shard.index) for shard in shards], options.out_dir, contig_names=genome.contigs.names,
                 longest_contig_bp=longest_bp, kinds=request.reported_kinds, tool_version=plan["program"], bed=options.bed,
-                expected=[PartInfo(done[shard.index].rows, done[shard.index].sha256) for shard in shards], threads=options.threads,
+                expected=[PartInfo(done[shard.index].rows, done[shard.index].sha256) for shard in shards],
+                threads=options.threads,
             )  # fmt: skip
         run = run_json(request, plan, genome, worker, options.out_dir, files, shards, done, time.time() - started)
         write_json(options.out_dir / RUN_JSON, run)

@@ -26,6 +26,7 @@ class AnnotateOptions:
         tfbs_pvalue: A motif hit has this p-value or a smaller one.
         regions: BED file; only calls whose position lies in a region.
         device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: "float32", "bfloat16", or "auto" for the device's own; part of the plan.
         threads: CPU threads of the model; part of the plan, since the bits of a score depend on it.
         shard_bp: Bases of a shard; None for the device's default.
         batch_bp: Bases of a batch; None for the device's default.
@@ -44,6 +45,7 @@ class AnnotateOptions:
     tfbs_pvalue: float = 1e-6
     regions: Path | None = None
     device: str = "auto"
+    precision: str = "auto"
     threads: int = 1
     shard_bp: int | None = None
     batch_bp: int | None = None

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from annotator.errors import InputError, UsageError
 from annotator.genome.plan import PlanOptions
 from annotator.genome.source import Genome
+from annotator.models.device import choose_precision
 from annotator.models.manifest import MANIFEST_NAME, CladeSettings, Manifest
 from annotator.models.motifs import CLADE_TAXA, JASPAR_RELEASE, Motif, jaspar_motifs, read_motifs
 from annotator.models.registry import read_model
@@ -84,6 +85,7 @@ def resolve(options: AnnotateOptions, device: str) -> Request:
         plan=PlanOptions(**(manifest.plan | {"shard_bp": options.shard_bp or SHARD_BP[kind_of_device]})),
         batch_bp=options.batch_bp or BATCH_BP[kind_of_device],
         device=device,
+        precision=choose_precision(options.precision, kind_of_device),
         threads=options.threads,
     )
     return Request(order, manifest, folder, settings, tasks, source)
@@ -106,6 +108,7 @@ def make_plan(
         "windows": asdict(order.plan),
         "batch_bp": order.batch_bp,
         "device": torch.device(order.device).type,
+        "precision": order.precision,
         "threads": order.threads,
         "model": {
             "name": request.manifest.name,

@@ -86,7 +86,6 @@ def run_json(
         "shards": [{"shard": s.index, "rows": done[s.index].rows, "sha256": done[s.index].sha256} for s in shards],
         "backends": chosen_backends(),
         "batch_bp_used": worker.batch_bp,
-        "dtype": "bfloat16" if plan["device"] == "cuda" else "float32",
         "versions": _versions() | {"python": platform.python_version()},
         "wall_s": round(seconds, 1),
         "stage_s": {stage: round(spent, 2) for stage, spent in worker.clock.seconds.items()},

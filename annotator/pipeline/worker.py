@@ -42,6 +42,7 @@ class WorkOrder:
         plan: Shape of windows and shards.
         batch_bp: Bases of a batch.
         device: torch device.
+        precision: "float32" or "bfloat16".
         threads: CPU threads.
     """
 
@@ -53,6 +54,7 @@ class WorkOrder:
     plan: PlanOptions
     batch_bp: int
     device: str
+    precision: str
     threads: int
 
     @property
@@ -114,7 +116,8 @@ class ShardWorker:
             folder, manifest = read_model(order.model)
             self.rules = track_rules(manifest, order.clade, order.thresholds)
             vocabulary = KmerVocabulary(**manifest.tokenizer)
-            net = folded_on(load_compact(folder, manifest), manifest.clades[order.clade].index, vocabulary, self.device)
+            clade = manifest.clades[order.clade].index
+            net = folded_on(load_compact(folder, manifest), clade, vocabulary, self.device, order.precision)
             self.scorer = WindowScorer(net, batch_bp=order.batch_bp, device=self.device, clock=self.clock)
         self.scanner = self._motif_scanner() if order.motifs else None
         self.widths = np.array([motif.width for motif in order.motifs], np.int64)

@@ -21,7 +21,14 @@ BATCH_BP = 49_152
 
 
 def genome_logits(
-    net: CompactNet, genome: LabelledGenome, vocabulary: KmerVocabulary, plan: PlanOptions, *, clade: int, device: torch.device
+    net: CompactNet,
+    genome: LabelledGenome,
+    vocabulary: KmerVocabulary,
+    plan: PlanOptions,
+    *,
+    clade: int,
+    device: torch.device,
+    precision: str = "auto",
 ) -> NDArray[np.float32]:
     """Logits of every base and both strands.
 
@@ -32,13 +39,14 @@ def genome_logits(
         plan: Shape of windows.
         clade: Entry of the clade embedding.
         device: Where to compute.
+        precision: float32, bfloat16, or auto for the device's own.
 
     Returns:
         float32, [2, C, n]: strand (+, -), track, base; -30 where nothing was scored (runs of N).
     """
     starts = genome.contig_starts
     lengths = genome.contig_ends - starts
-    scorer = WindowScorer(folded_on(net, clade, vocabulary, device), batch_bp=BATCH_BP, device=device)
+    scorer = WindowScorer(folded_on(net, clade, vocabulary, device, precision), batch_bp=BATCH_BP, device=device)
     out = np.full((2, len(KINDS), len(genome.bases)), -30.0, np.float32)
 
     def read(contig: int, start: int, end: int) -> NDArray[np.uint8]:

@@ -14,9 +14,16 @@ import triton.language as tl
 from torch import Tensor
 
 from annotator_kernels.arguments import check_kmer_arguments, kmer_output
+from annotator_kernels.kmer_values import kmer_ids, packed_words
 
-BLOCK_TOKENS = 1024
-"""Tokens of one program: four in a row, which share their bases, from each of its lanes."""
+WORDS = 256
+"""Words of eight bases that one program packs at stride 1, at most."""
+
+BLOCK_TOKENS = 8 * (WORDS - 1)
+"""Tokens of one program at stride 1, at most: one starts at each base of every word but the last."""
+
+STRIDED_BLOCK_TOKENS = 512
+"""Tokens of one program at other strides, at most; there each packs a word of its own."""
 
 
 _VARYING = ["n", "tokens", "columns", "tiles", "first_kmer_id", "ambiguous_id", "cls_id", "sep_id"]
@@ -46,62 +53,44 @@ def _kmer_tokenize_kernel(  # type: ignore[no-untyped-def]
 ):
     """Write one tile of one window.
 
-    `id = first_kmer_id + sum(code_i * 4**(K-1-i))`, kept as a rolling value: a forward window shifts bases in at the low
-    end, a reverse window shifts complements in at the high end and stores its tokens in mirrored order, so both read the
-    block from left to right. `clean` counts the unambiguous bases since the last ambiguous one.
+    `id = first_kmer_id + sum(code_i * 4**(K-1-i))`. At stride 1 each lane packs eight bases of its own into a word, so that
+    every base is read and looked up once; a token is then cut out of its word and the next, which the lanes exchange. At
+    other strides each token packs its own bases. Reverse windows are read from their right end, so that tokens lie in
+    output order on either strand and the stores are coalesced.
 
-    Grid: (B * tiles,); program p writes tokens [t * 4 * LANES, (t + 1) * 4 * LANES) of window p // tiles, t = p % tiles,
-    counted from the window's left end. Memory: block [n] uint8, ids [B, columns] row-major; all addresses int64.
+    Grid: (B * tiles,); program p writes tile t = p % tiles of window p // tiles: 8 * (LANES - 1) tokens at stride 1, LANES
+    tokens at others. Memory: block [n] uint8, ids [B, columns] row-major; all addresses int64.
     """
-    program = tl.program_id(0).to(tl.int64)
-    window = program // tiles
+    program = tl.program_id(0)
+    window = (program // tiles).to(tl.int64)
     tile = program % tiles
-    start = tl.load(starts_ptr + window).to(tl.int64)
+    start = tl.load(starts_ptr + window)
     backward = tl.load(reverse_ptr + window) != 0
-    table_ptr = code_table_ptr
-    if backward:
-        table_ptr = complement_table_ptr
-    left = (tile * LANES + tl.arange(0, LANES)) * 4  # each lane's first token, counted from the left
-    first_base = start + left * STRIDE
-    # Of the bases a lane reads, [inside_from, inside_to) exist; clamped, so that the test of each base is a 32-bit one.
-    reach: tl.constexpr = 3 * STRIDE + K
-    inside_from = tl.minimum(tl.maximum(-first_base, 0), reach).to(tl.int32)
-    inside_to = tl.minimum(tl.maximum(n - first_base, 0), reach).to(tl.int32)
-    lane_ptr = block_ptr + first_base
-    value = tl.zeros([LANES], dtype=tl.int32)
-    clean = tl.zeros([LANES], dtype=tl.int32)
-    ids_0 = tl.zeros([LANES], dtype=ids_ptr.dtype.element_ty)
-    ids_1 = ids_0
-    ids_2 = ids_0
-    ids_3 = ids_0
-    for run in tl.static_range(4):
-        for i in tl.static_range(K):
-            if run == 0 or i >= K - STRIDE:  # the bases shared with the token before are in `value` already
-                inside = (inside_from <= run * STRIDE + i) & (inside_to > run * STRIDE + i)
-                base = tl.load(lane_ptr + (run * STRIDE + i), mask=inside, other=0)
-                code = tl.load(table_ptr + base.to(tl.int32)).to(tl.int32)
-                clean = tl.where(inside & (code < 4), clean + 1, 0)
-                shifted_in_low = ((value << 2) | (code & 3)) & (4**K - 1)
-                shifted_in_high = (value >> 2) | ((code & 3) << (2 * K - 2))
-                value = tl.where(backward, shifted_in_high, shifted_in_low)  # a branch here would keep the loads apart
-        ids = tl.where(clean >= K, first_kmer_id + value, ambiguous_id).to(ids_ptr.dtype.element_ty)
-        if run == 0:
-            ids_0 = ids
-        elif run == 1:
-            ids_1 = ids
-        elif run == 2:
-            ids_2 = ids
-        else:
-            ids_3 = ids
-    ids = tl.interleave(tl.interleave(ids_0, ids_2), tl.interleave(ids_1, ids_3))
-    token = tile * LANES * 4 + tl.arange(0, LANES * 4)
+    span = (tokens.to(tl.int64) - 1) * STRIDE + K
+    if STRIDE == 1:
+        first_token = tile.to(tl.int64) * (8 * (LANES - 1))
+        words = packed_words(
+            block_ptr, code_table_ptr, complement_table_ptr, n, start, span, backward, first_token, 8, 8, LANES
+        )  # fmt: skip
+        lane = tl.arange(0, LANES)
+        end = tl.minimum(tokens - first_token, 8 * (LANES - 1)).to(tl.int32)
+        after = tl.gather(words, tl.minimum(lane + 1, LANES - 1), 0)
+        codes = (words << 16) | (after & 0xFFFF)
+        ambiguous = (words & -65536) | (after >> 16)
+        base = tl.arange(0, 8)[None, :]
+        token = lane[:, None] * 8 + base
+        ids = kmer_ids(codes[:, None], ambiguous[:, None], 2 * (16 - K) - 2 * base, first_kmer_id, ambiguous_id, K)
+    else:
+        first_token = tile.to(tl.int64) * LANES
+        first = first_token * STRIDE
+        words = packed_words(
+            block_ptr, code_table_ptr, complement_table_ptr, n, start, span, backward, first, K, STRIDE, LANES
+        )  # fmt: skip
+        token = tl.arange(0, LANES)
+        end = tl.minimum(tokens - first_token, LANES).to(tl.int32)
+        ids = kmer_ids(words & 0xFFFF, words >> 16, 0, first_kmer_id, ambiguous_id, K)
     row_ptr = ids_ptr + window * columns
-    column = token
-    if backward:
-        column = tokens - 1 - token
-    if HAS_CLS:
-        column += 1
-    tl.store(row_ptr + column, ids, mask=token < tokens)
+    tl.store(row_ptr + (first_token + HAS_CLS) + token, ids.to(ids_ptr.dtype.element_ty), mask=token < end)
     if tile == 0:
         if HAS_CLS:
             tl.store(row_ptr, cls_id)
@@ -152,8 +141,8 @@ def kmer_tokenize(
             interpreter, which needs TRITON_INTERPRET=1 before this module is imported).
 
     Notes:
-        Traffic is one byte read and one id written a token at stride 1. A lane makes four neighbouring tokens from their
-        k + 3 bases (stride 1), and the ids pass through an interleave so that the stores are coalesced.
+        Traffic is one byte read and one id written a token at stride 1. A base is read and looked up once; a thread packs
+        eight of them, and two packed words hold all the bases of eight tokens. About 30 instructions a token.
     """
     check_kmer_arguments(block, starts, reverse, tokens, k, kmer_stride, code_table, complement_table, dtype)
     device = block.device
@@ -167,7 +156,13 @@ def kmer_tokenize(
     block = block.contiguous()
     starts, reverse = starts.to(device).contiguous(), reverse.to(device).contiguous()
     code_table, complement_table = code_table.to(device).contiguous(), complement_table.to(device).contiguous()
-    tiles = max(1, triton.cdiv(tokens, BLOCK_TOKENS))  # a window without tokens may still have special ones
+    if kmer_stride == 1:  # short windows take small programs, so that few lanes idle
+        lanes = min(WORDS, max(32, triton.next_power_of_2(triton.cdiv(tokens, 8) + 1)))
+        tile, warps = 8 * (lanes - 1), max(1, lanes // 64)
+    else:
+        lanes = min(STRIDED_BLOCK_TOKENS, max(32, triton.next_power_of_2(tokens)))
+        tile, warps = lanes, max(1, lanes // 128)
+    tiles = max(1, triton.cdiv(tokens, tile))  # a window without tokens may still have special ones
     with torch.cuda.device(device) if block.is_cuda else nullcontext():  # Triton launches on the current device
         _kmer_tokenize_kernel[(len(starts) * tiles,)](
             block,
@@ -188,6 +183,7 @@ def kmer_tokenize(
             STRIDE=kmer_stride,
             HAS_CLS=has_cls,
             HAS_SEP=has_sep,
-            LANES=BLOCK_TOKENS // 4,
+            LANES=lanes,
+            num_warps=warps,
         )
     return ids

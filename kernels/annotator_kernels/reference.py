@@ -186,7 +186,8 @@ def residual_conv_reference(
     """One block of the bundled model: dilated convolution, bias, leaky ReLU, and the residual added.
 
     `y[b, l, o] = residual[b, l, o] + f(bias[o] + sum_{t, i} x[b, l + (t - W // 2) * dilation, i] * weight[t, i, o])` with
-    `f(z) = z if z >= 0 else slope * z` and zeros for x outside [0, L). Sums are float32; the result is rounded once.
+    `f(z) = z if z >= 0 else slope * z` and zeros for x outside [0, L). Sums are float32. In bfloat16 the sum, what is left
+    of it by f, and the result are rounded, where the kernel rounds once: as an oracle, call it on float32 copies.
 
     Args:
         x: Activations, channels last, float32 or bfloat16, [B, L, I].
@@ -207,18 +208,17 @@ def residual_conv_reference(
         a down-sampling convolution (stride = width) is a plain matrix product over a reshaped view.
     """
     check_conv_arguments(x, weight, bias, dilation, slope, residual)
-    taps = len(weight)
-    on_cpu = x.device.type == "cpu"
-    compute = torch.float32 if on_cpu else x.dtype  # cuDNN adds up bfloat16 in float32 by itself
-    images = x.to(compute).transpose(1, 2).unsqueeze(2)  # [B, I, 1, L], channels last in memory
-    kernel = weight.to(compute).permute(2, 1, 0).unsqueeze(2)  # [O, I, 1, W]
-    y = F.conv2d(images, kernel, bias.to(compute), padding=(0, dilation * (taps // 2)), dilation=(1, dilation))
+    if x.shape[1] == 0:
+        return x.new_empty(len(x), 0, weight.shape[2])
+    images = x.transpose(1, 2).unsqueeze(2)  # [B, I, 1, L], channels last in memory
+    kernel = weight.permute(2, 1, 0).unsqueeze(2)  # [O, I, 1, W]
+    y = F.conv2d(images, kernel, bias.to(x.dtype), padding=(0, dilation * (len(weight) // 2)), dilation=(1, dilation))
     y = y.squeeze(2).transpose(1, 2)
     if slope != 1.0:
         y = F.leaky_relu_(y, slope)
     if residual is not None:
         y = y.add_(residual)
-    return y.to(x.dtype).contiguous()
+    return y.contiguous()
 
 
 def call_sites_reference(logits: Tensor, owned: Tensor, real: Tensor, reverse: Tensor, *, least: Tensor, radius: Tensor) -> Sites:

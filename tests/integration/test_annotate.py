@@ -415,3 +415,23 @@ def test_help_version_and_models(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "threshold" in shown and "licence" in shown and "sha256" in shown
     assert main(["models", "show", "nothing"]) == 5
+
+
+def test_precision_is_part_of_the_plan(model: Path, motifs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, expected = planted(seed=8)
+    fasta = write_fasta(tmp_path / "g.fa", {"c": text})
+    assert run(model, motifs, fasta, tmp_path / "out", "--tasks", "splice", "--precision", "bfloat16") == 0
+    assert sites(tmp_path / "out") == {("c", *site) for site in expected}
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["plan"]["precision"] == "bfloat16"
+    assert run(model, motifs, fasta, tmp_path / "out", "--tasks", "splice") == 2
+    assert "precision" in capsys.readouterr().err
+    assert run(model, motifs, fasta, tmp_path / "other", "--precision", "half") == 2
+    assert "float32, bfloat16" in capsys.readouterr().err
+
+
+def test_run_json_says_where_the_time_went_and_what_computed(model: Path, motifs: Path, tmp_path: Path) -> None:
+    assert run(model, motifs, write_fasta(tmp_path / "g.fa", {"c": planted()[0]}), tmp_path / "out") == 0
+    told = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert set(told["stage_s"]) == {"read", "tokenise", "model", "calls", "motifs", "write", "merge"}
+    assert {"kmer_embed/cpu", "residual_conv/cpu", "call_sites/cpu"} <= set(told["backends"])
+    assert told["batch_bp_used"] == told["plan"]["batch_bp"]

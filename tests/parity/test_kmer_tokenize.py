@@ -88,10 +88,19 @@ def test_awkward_block_lengths(kernel_device: torch.device, n: int, kmer_stride:
     check(kernel_device, random_block(n), windows, tokens=tokens, vocabulary=dnabert_vocabulary(6), kmer_stride=kmer_stride)
 
 
-@pytest.mark.parametrize("tokens", [0, 1, 2, 3, 4, 5, BLOCK_TOKENS - 1, BLOCK_TOKENS, BLOCK_TOKENS + 1, 2 * BLOCK_TOKENS])
+@pytest.mark.parametrize(
+    "tokens", [0, 1, 7, 8, 9, 247, 248, 249, 1016, 1017, BLOCK_TOKENS - 1, BLOCK_TOKENS, BLOCK_TOKENS + 1, 2 * BLOCK_TOKENS]
+)
 def test_awkward_token_counts(kernel_device: torch.device, tokens: int) -> None:
     block = random_block(tokens + 2)
     check(kernel_device, block, [(0, False), (0, True)], tokens=tokens, vocabulary=KmerVocabulary(3), cls_id=2, sep_id=3)
+
+
+@pytest.mark.parametrize("tokens", [1, 31, 32, 33, 511, 512, 513, 1025])
+def test_awkward_token_counts_at_a_stride(kernel_device: torch.device, tokens: int) -> None:
+    block = random_block(2 * tokens + 1)
+    windows = [(0, False), (0, True)]
+    check(kernel_device, block, windows, tokens=tokens, vocabulary=KmerVocabulary(3), kmer_stride=2, cls_id=2, sep_id=3)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +161,34 @@ def test_non_contiguous_block_and_starts(kernel_device: torch.device) -> None:
     ids = kmer_tokenize(block, starts, reverse, **options)
     expected = kmer_tokenize_reference(block.cpu(), starts.cpu(), reverse.cpu(), **options)
     assert torch.equal(ids.cpu(), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("kmer_stride", [1, 2])
+def test_a_block_of_more_than_2_to_the_31_bases(kmer_stride: int, backward: bool) -> None:
+    """One window over all of it: its first and last ids are those of short windows there."""
+    device, vocabulary = torch.device("cuda"), dnabert_vocabulary(6)
+    unit = random_block(4096).to(device)
+    block = unit.repeat((1 << 31) // len(unit) + 5)
+    tokens = (len(block) - 6) // kmer_stride + 1
+    span = (tokens - 1) * kmer_stride + 6
+
+    def run(start: int, tokens: int) -> Tensor:
+        starts, reverse = torch.tensor([start], device=device), torch.tensor([backward], device=device)
+        return kmer_tokenize(
+            block, starts, reverse, tokens=tokens, k=6, kmer_stride=kmer_stride, code_table=vocabulary.code_table,
+            complement_table=vocabulary.complement_table, first_kmer_id=5, ambiguous_id=1,
+        )  # fmt: skip
+
+    ids = run(0, tokens)
+    short_span = 2999 * kmer_stride + 6
+    left, right = run(0, 3000), run(span - short_span, 3000)
+    first, last = (right, left) if backward else (left, right)
+    assert torch.equal(ids[:, :3000], first)
+    assert torch.equal(ids[:, -3000:], last)
 
 
 def test_repeated_runs_give_the_same_bytes(kernel_device: torch.device) -> None:

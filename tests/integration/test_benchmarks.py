@@ -1,0 +1,143 @@
+"""The benchmark scripts on a CPU: their rows, what a wrong kernel does to them, and the tables of benchmarks/README.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from annotator.models.compact import CompactConfig
+from benchmarks import cost_model, guarded, kernel_problems, kernels
+
+ROOT = Path(__file__).parents[2]
+COMMON = {"benchmark", "commit", "date", "device", "versions", "variant", "path", "shape", "parity", "p20_s", "p50_s", "p80_s",
+          "repeats", "bases_per_s", "fraction_of_matrix_rate", "peak_memory_bytes"}  # fmt: skip
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def in_the_interpreter() -> None:
+    pytest.importorskip("triton", reason="triton is not installed: the kernels cannot run, not even in its interpreter")
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("the kernels were imported for CUDA")
+
+
+@pytest.mark.usefixtures("in_the_interpreter")
+def test_rows_of_the_kernels(tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    assert kernels.main(["--device", "cpu", "--small", "--repeats", "3", "--out", str(out)]) == 0
+    rows = read_rows(out)
+    assert {row["kernel"] for row in rows} == {*kernel_problems.KERNELS, "compact_forward"}
+    for row in rows:
+        assert COMMON <= row.keys()
+        assert row["path"] == "torch on cpu"
+        assert 0 < row["p20_s"] <= row["p50_s"] <= row["p80_s"]
+        assert row["bytes_per_base"] > 0
+        assert row["fraction_of_copy_bandwidth"] > 0
+        assert {"python", "torch", "triton", "numpy"} <= row["versions"].keys()
+        assert "bar_met" not in row, "bars are a GPU's"
+    by_kernel = {row["kernel"]: row for row in rows}
+    assert by_kernel["compact_forward"]["flops_per_base"] == CompactConfig().flops_per_base()
+    assert "human_genome_s_extrapolated" not in by_kernel["pwm_scan"], "a CPU does not scan with the oracle"
+    assert len([row for row in rows if row["kernel"] == "residual_conv"]) == 6
+
+
+@pytest.mark.usefixtures("in_the_interpreter")
+@pytest.mark.parametrize(
+    ("kernel", "oracle"),
+    [("kmer_tokenize", "kmer_tokenize_reference"), ("residual_conv", "residual_conv_reference")],
+    ids=["exact", "within a bound"],
+)
+def test_a_kernel_that_differs_ends_the_run_without_a_row(
+    kernel: str, oracle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = getattr(kernel_problems.dispatch, oracle)
+
+    def wrong(*args: Any, **options: Any) -> torch.Tensor:
+        result: torch.Tensor = right(*args, **options)
+        result[-1, -1] += 1
+        return result
+
+    monkeypatch.setattr(kernel_problems.dispatch, oracle, wrong)
+    out = tmp_path / "rows.jsonl"
+    assert kernels.main(["--device", "cpu", "--small", "--kernels", kernel, "--out", str(out)]) == 1
+    assert not out.exists()
+    assert "a kernel differs from its oracle: no figure" in capsys.readouterr().err
+
+
+def test_without_triton_the_oracles_are_timed_and_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kernels, "installed_version", lambda name: "absent")
+    out = tmp_path / "rows.jsonl"
+    command = ["--device", "cpu", "--small", "--repeats", "3", "--kernels", "call_sites", "--out", str(out)]
+    assert kernels.main(command) == 0
+    assert "triton is not installed" in capsys.readouterr().out
+    assert [row["path"] for row in read_rows(out)] == ["torch on cpu"]
+
+
+def test_row_of_the_transformer(tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    command = [sys.executable, "benchmarks/transformer.py", "--device", "cpu", "--small", "--repeats", "3", "--out", str(out)]
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (row,) = read_rows(out)
+    assert COMMON <= row.keys()
+    assert row["path"] == "torch.float32 on cpu"
+    assert row["shape"]["layers"] == 2
+    hidden, tokens, ids = 768, 64, 2 * 64
+    assert row["flops"] == 2 * ids * (2 * 12 * hidden**2 + 4 * tokens * hidden)
+    assert row["human_genome_s_extrapolated"] is None, "two layers are not a DNABERT"
+
+
+def test_readme_holds_the_tables_of_the_cost_model() -> None:
+    text = cost_model.README.read_text()
+    assert cost_model.with_tables(text) == text, "run `python benchmarks/cost_model.py --write`"
+
+
+def test_costs_by_hand() -> None:
+    tokens, hidden = 512, 768
+    a_layer = 3 * 2 * hidden**2 + 2 * hidden**2 + 2 * 2 * hidden * 3072 + 2 * 2 * tokens * hidden
+    assert cost_model.DNABERT_6.flops_per_token() == 12 * a_layer
+    causal = cost_model.Transformer("toy", 1, 1, 0, 3, 3, causal=True)
+    assert causal.flops_per_token() * 3 == 3 * 2 * 4 + 2 * 2 * (1 + 2 + 3)
+    device = cost_model.Device("toy", 1e6, 1e3, 2)
+    assert cost_model.floor_s(causal, device, 1000) == (1000 * causal.bytes_per_base(2) / 1e3, "bytes")
+    assert causal.bytes_per_base(2) == 2 * 14
+
+
+def test_measured_ceilings_take_the_place_of_nominal_ones(tmp_path: Path) -> None:
+    row = {"benchmark": "kernels", "date": "2026-01-02T03:04:05+00:00", "device": {"device": "cuda", "name": "toy"},
+           "ceilings": {"copy_bytes_per_s": 1.0, "matrix_flops_per_s": 2.0}}  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(row | {"ceilings": {**row["ceilings"], "copy_bytes_per_s": x}}) for x in (9.0, 7.0)))
+    assert cost_model.measured_devices(path) == [cost_model.Device("toy, measured 2026-01-02", 2.0, 7.0, 2)]
+
+
+def test_guards_see_a_write_outside_and_poison_a_value_never_written() -> None:
+    result, damage = guarded.run_guarded(lambda: torch.empty(5))
+    assert damage == ""
+    assert bool(result.isnan().all())
+
+    def writes_beside() -> None:
+        torch.zeros(3, dtype=torch.int32).as_strided((4,), (1,)).fill_(1)
+
+    assert "written outside of aten.zeros" in guarded.run_guarded(writes_beside)[1]
+
+
+def test_gpu_check_parses() -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash")
+    subprocess.run([bash, "-n", str(ROOT / "benchmarks" / "gpu_check.sh")], check=True)

@@ -1,0 +1,269 @@
+"""The fused convolution against its oracle (in Triton's interpreter where there is no CUDA).
+
+Bounds: the oracle computes the same inputs in float32. A float32 result may differ by 1e-5 of the sum of the absolute products
+(the order of the sums); a bfloat16 result by that and by 2**-8 of its size: one rounding. Triton's interpreter cuts off
+where a GPU rounds to nearest, so 2**-7 there.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("triton", reason="triton is not installed: the kernel cannot run, not even in its interpreter")
+
+from annotator_kernels import dispatch
+from annotator_kernels.reference import residual_conv_reference
+from annotator_kernels.residual_conv import choose_tile, fold_positions, residual_conv
+
+ROOT = Path(__file__).parents[2]
+GUARD = 64
+ROUNDING = 2**-8 if torch.cuda.is_available() else 2**-7
+BOTH_TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+STEM, DOWN, BLOCK, UP, HEAD = (32, 32, 9), (256, 96, 1), (96, 96, 5), (96, 256, 1), (32, 3, 1)
+
+
+@pytest.fixture
+def kernel_device() -> torch.device:
+    """Where the kernel runs: on CUDA, or on the CPU in the interpreter."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Makes `torch.empty` hand out NaN between guards; the buffers it handed out."""
+    buffers: list[Tensor] = []
+
+    def empty(shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        count = int(torch.Size(shape).numel())
+        buffers.append(torch.full((count + 2 * GUARD,), float("nan"), dtype=dtype, device=device))
+        return buffers[-1][GUARD : GUARD + count].view(shape)
+
+    monkeypatch.setattr(torch, "empty", empty)
+    return buffers
+
+
+def random_case(
+    batch: int, length: int, shape: tuple[int, int, int], dtype: torch.dtype, *, residual: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """x, weight, bias and residual of a shape (I, O, W)."""
+    inputs, outputs, taps = shape
+    generator = torch.Generator().manual_seed(length)
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(size, generator=generator)
+
+    x, weight = normal(batch, length, inputs).to(dtype), (normal(taps, inputs, outputs) / (taps * inputs) ** 0.5).to(dtype)
+    return x, weight, normal(outputs), normal(batch, length, outputs).to(dtype) if residual else None
+
+
+def check(
+    device: torch.device,
+    case: tuple[Tensor, Tensor, Tensor, Tensor | None],
+    *,
+    dilation: int = 1,
+    slope: float = 0.1,
+    run: Callable[..., Tensor] = residual_conv,
+) -> Tensor:
+    """Run the kernel and hold it to the bounds; the result."""
+    x, weight, bias, residual = case
+    moved = [None if tensor is None else tensor.to(device) for tensor in case]
+    y = run(*moved[:3], dilation=dilation, slope=slope, residual=moved[3])
+    assert y.dtype == x.dtype and y.is_contiguous()
+    wide = [tensor.cpu().float() for tensor in (x, weight, bias)]
+    oracle = residual_conv_reference(
+        *wide, dilation=dilation, slope=slope, residual=None if residual is None else residual.cpu().float()
+    )  # fmt: skip
+    products = residual_conv_reference(*(tensor.abs() for tensor in wide), dilation=dilation)
+    bound = 1e-5 * (products + oracle.abs()) + (ROUNDING * oracle.abs() if x.dtype == torch.bfloat16 else 0)
+    assert y.shape == oracle.shape
+    assert bool(((y.cpu().float() - oracle).abs() <= bound).all())  # NaN fails too
+    return y.cpu()
+
+
+def check_guards(buffers: list[Tensor], count: int) -> None:
+    assert len(buffers) == count
+    for buffer in buffers:
+        assert bool(buffer[:GUARD].isnan().all()) and bool(buffer[len(buffer) - GUARD :].isnan().all())
+
+
+@BOTH_TYPES
+@pytest.mark.parametrize(
+    ("shape", "residual"),
+    [(STEM, True), (DOWN, False), (BLOCK, True), (UP, True), (HEAD, False)],
+    ids=["stem", "down", "block", "up", "head"],
+)
+def test_the_shapes_of_the_bundled_model(
+    kernel_device: torch.device, poisoned: list[Tensor], shape: tuple[int, int, int], residual: bool, dtype: torch.dtype
+) -> None:
+    check(kernel_device, random_case(2, 70, shape, dtype, residual=residual))
+    check_guards(poisoned, 1)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (3, 5, 3), (16, 16, 7), (17, 33, 3), (40, 130, 1)], ids=lambda shape: "x".join(map(str, shape))
+)
+@BOTH_TYPES
+def test_other_channel_counts(
+    kernel_device: torch.device, poisoned: list[Tensor], shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
+    check(kernel_device, random_case(2, 37, shape, dtype, residual=True), dilation=3)
+    check_guards(poisoned, 1)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 63, 64, 65, 1003])
+def test_awkward_lengths_in_float32(kernel_device: torch.device, length: int) -> None:
+    check(kernel_device, random_case(2, length, (16, 8, 5), torch.float32, residual=True))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 255, 256, 257, 1003])
+def test_awkward_lengths_in_bfloat16(kernel_device: torch.device, length: int) -> None:
+    check(kernel_device, random_case(2, length, (16, 8, 5), torch.bfloat16, residual=True), dilation=2)
+
+
+@pytest.mark.parametrize("length", [4, 8, 508, 512, 516])
+def test_awkward_lengths_of_folded_positions(kernel_device: torch.device, poisoned: list[Tensor], length: int) -> None:
+    check(kernel_device, random_case(2, length, STEM, torch.bfloat16, residual=True))
+    check_guards(poisoned, 1)
+
+
+@pytest.mark.parametrize("dilation", [1, 4, 16, 64, 90, 1 << 30])
+def test_dilations(kernel_device: torch.device, dilation: int) -> None:
+    check(kernel_device, random_case(1, 150, BLOCK, torch.bfloat16, residual=True), dilation=dilation)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1, 1.0])
+@BOTH_TYPES
+def test_slopes(kernel_device: torch.device, slope: float, dtype: torch.dtype) -> None:
+    check(kernel_device, random_case(1, 20, (16, 16, 3), dtype, residual=True), slope=slope)
+
+
+@pytest.mark.parametrize(("batch", "length"), [(0, 20), (2, 0)], ids=["no rows", "no positions"])
+def test_nothing(kernel_device: torch.device, batch: int, length: int) -> None:
+    x, weight, bias, residual = random_case(batch, length, STEM, torch.bfloat16, residual=True)
+    assert residual is not None
+    y = residual_conv(*(tensor.to(kernel_device) for tensor in (x, weight, bias)), residual=residual.to(kernel_device))
+    assert y.shape == (batch, length, 32) and y.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("shape", "length"), [(STEM, 64), (STEM, 65), (BLOCK, 64)], ids=["folded", "stem", "block"])
+def test_a_row_does_not_read_its_neighbours(kernel_device: torch.device, shape: tuple[int, int, int], length: int) -> None:
+    x, weight, bias, residual = random_case(3, length, shape, torch.bfloat16, residual=True)
+    assert residual is not None
+    alone = check(kernel_device, (x[1:2], weight, bias, residual[1:2]), dilation=1)
+    x[0], x[2] = 1e30, -1e30
+    together = residual_conv(
+        *(tensor.to(kernel_device) for tensor in (x, weight, bias)), slope=0.1, residual=residual.to(kernel_device)
+    )
+    assert torch.equal(together[1:2].cpu(), alone)
+
+
+def test_the_middle_tap_copies() -> None:
+    """By hand: weights that copy the base before, zeros at the left end."""
+    x = torch.arange(1.0, 9.0).bfloat16().view(1, 4, 2)
+    weight = torch.stack([torch.eye(2), torch.zeros(2, 2), torch.zeros(2, 2)]).bfloat16()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    y = residual_conv(x.to(device), weight.to(device), torch.zeros(2, device=device))
+    assert y.tolist() == [[[0, 0], [1, 2], [3, 4], [5, 6]]]
+
+
+def test_non_contiguous_tensors(kernel_device: torch.device) -> None:
+    x, weight, bias, residual = random_case(2, 40, (32, 32, 5), torch.bfloat16, residual=True)
+    assert residual is not None
+    turned = [tensor.transpose(0, -1).contiguous().transpose(0, -1) for tensor in (x, weight, residual)]
+    assert not any(tensor.is_contiguous() for tensor in turned)
+    check(kernel_device, (turned[0], turned[1], bias.repeat_interleave(2)[::2], turned[2]))
+
+
+def test_a_residual_that_is_the_input_and_repeated_runs(kernel_device: torch.device) -> None:
+    x, weight, bias, _ = random_case(2, 100, STEM, torch.bfloat16, residual=False)
+    runs = [check(kernel_device, (x, weight, bias, x)) for _ in range(2)]
+    assert torch.equal(*runs)
+
+
+@pytest.mark.parametrize("taps", [1, 3, 5, 9, 11])
+@pytest.mark.parametrize("fold", [1, 2, 4])
+def test_folded_weights_make_the_same_convolution(taps: int, fold: int) -> None:
+    x, weight, bias, _ = random_case(2, 24, (3, 2, taps), torch.float32, residual=False)
+    folded, folded_bias = fold_positions(weight, bias, fold)
+    assert folded.shape == (1 + 2 * -(-(taps // 2) // fold), fold * 3, fold * 2)
+    y = residual_conv_reference(x.view(2, 24 // fold, fold * 3), folded, folded_bias, slope=0.1).view(2, 24, 2)
+    torch.testing.assert_close(y, residual_conv_reference(x, weight, bias, slope=0.1))
+
+
+def test_dispatch_runs_it(kernel_device: torch.device) -> None:
+    def run(*arguments: Tensor, **options: object) -> Tensor:
+        return dispatch.residual_conv(*arguments, **options, backend="triton")  # type: ignore[arg-type]
+
+    check(kernel_device, random_case(1, 30, BLOCK, torch.bfloat16, residual=True), dilation=4, run=run)
+
+
+def test_a_wanted_gradient_is_refused(kernel_device: torch.device) -> None:
+    x, weight, bias, _ = (
+        None if t is None else t.to(kernel_device) for t in random_case(1, 8, (4, 4, 3), torch.float32, residual=False)
+    )
+    assert x is not None and weight is not None and bias is not None
+    with pytest.raises(ValueError, match="makes no gradient"):
+        residual_conv(x, weight.requires_grad_(), bias)
+    with torch.no_grad():
+        residual_conv(x, weight, bias)
+
+
+def test_kernel_refuses_a_cpu_tensor_outside_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    import triton
+
+    monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
+    x, weight, bias, _ = random_case(1, 8, (4, 4, 3), torch.float32, residual=False)
+    with pytest.raises(ValueError, match="needs a tensor on a CUDA device, not on cpu"):
+        residual_conv(x, weight, bias)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("shape", [STEM, BLOCK], ids=["folded", "block"])
+def test_more_than_2_to_the_31_values(shape: tuple[int, int, int]) -> None:
+    """The last positions of a row of more than 2**31 values equal those of a short row with the same end."""
+    device = torch.device("cuda")
+    inputs, outputs, _ = shape
+    length = (1 << 31) // inputs + 4096
+    _, weight, bias, _ = random_case(1, 1, shape, torch.bfloat16, residual=False)
+    weight, bias = weight.to(device), bias.to(device)
+    x = torch.randn(4096, inputs, device=device).bfloat16().repeat(length // 4096 + 1, 1)[None, -length:]
+    y = residual_conv(x, weight, bias, dilation=1, slope=0.1, residual=x if inputs == outputs else None)
+    short = x[:, -2048:]
+    expected = residual_conv(short, weight, bias, dilation=1, slope=0.1, residual=short if inputs == outputs else None)
+    assert torch.equal(y[:, -1024:], expected[:, -1024:])
+
+
+def test_compiles_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
+    """The interpreter accepts what the compiler does not: compile for Hopper, whose tensor cores the dots must use."""
+    shapes = [(128, 128, 3), (96, 96, 5)]  # stem with folded positions, block
+    tiles = {shape: choose_tile(*shape[:2], torch.bfloat16) for shape in shapes}
+    script = f"""
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from annotator_kernels.residual_conv import _residual_conv_kernel as kernel
+for (inputs, outputs, taps), (block_l, block_i, block_o, warps, stages) in {[(s, tuple(t)) for s, t in tiles.items()]}:
+    constants = {{"W": taps, "I": inputs, "O": outputs, "HAS_RESIDUAL": inputs == outputs, "BLOCK_L": block_l,
+                  "BLOCK_I": block_i, "BLOCK_O": block_o, "WIDEN": False}}
+    types = {{"x_ptr": "*bf16", "weight_ptr": "*bf16", "bias_ptr": "*fp32", "residual_ptr": "*bf16", "out_ptr": "*bf16",
+              "slope": "fp32"}}
+    signature = {{name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}}
+    aligned = {{(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if name in types and name != "slope"}}
+    options = {{"num_warps": warps, "num_stages": stages}}
+    compiled = triton.compile(ASTSource(kernel, signature, constants, aligned), target=GPUTarget("cuda", 90, 32), options=options)
+    print("wgmma.mma_async" in compiled.asm["ptx"], compiled.metadata.shared <= 113 * 1024)
+"""
+    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    env |= {"PYTHONPATH": str(ROOT / "kernels"), "TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (0, "True True\n" * len(shapes)), done.stderr
