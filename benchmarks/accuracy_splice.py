@@ -24,6 +24,7 @@ from annotator.evaluation.metrics import bootstrap, calls_per_mb, reliability
 from annotator.evaluation.truth import ExampleCollector
 from annotator.genome.plan import PlanOptions
 from annotator.models.compact_inference import load_compact
+from annotator.models.options import PRECISIONS
 from annotator.models.registry import read_model
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator.training.calibrate import genome_calls
@@ -131,6 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--model", default="compact")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="bfloat16 is what a GPU computes in")
     parser.add_argument("--organisms", default="human,celegans,bnapus,athaliana,scerevisiae")
     parser.add_argument("--splits", default="val,test")
     parser.add_argument("--peers", default="", help="comma-separated OpenSpliceAI state dicts, e.g. model_400nt_rs10.pt")
@@ -166,13 +168,15 @@ def main() -> None:
             settings = manifest.clades[clade]
             if not args.no_model:
                 began = time.time()
-                logits = genome_logits(net, genome, vocabulary, plan, clade=settings.index, device=torch.device("cpu"))
+                logits = genome_logits(
+                    net, genome, vocabulary, plan, clade=settings.index, device=torch.device("cpu"), precision=args.precision
+                )
                 rate = 2 * len(genome.bases) / (time.time() - began)
                 rules = track_rules(manifest, clade, {kind: settings.thresholds[kind] for kind in ("donor", "acceptor")})
                 tracks = np.stack(
                     [1 / (1 + np.exp(-(r.scale * logits[:, i].astype(np.float64) + r.bias))) for i, r in enumerate(rules) if r], 1
                 ).astype(np.float32)
-                label = {"organism": name, "split": split, "model": manifest.name}
+                label = {"organism": name, "split": split, "model": manifest.name, "precision": args.precision}
                 emit(rows(genome, tracks, FLOOR["probability"], label))
                 emit(at_thresholds(genome, logits, rules, label))
                 print(f"  scored at {rate / 1e3:.0f} kbp x strand a second")

@@ -1,0 +1,80 @@
+"""The bundled model's forward pass as `kernels.py` measures it: bases in, logits out, eager and as a CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from annotator.models.compact_inference import folded_on, load_compact
+from annotator.models.registry import read_model
+from annotator.tokens.vocabulary import KmerVocabulary
+from annotator_kernels.dispatch import Backend, chosen_backends, kmer_tokenize
+from benchmarks.cost_model import COMPACT
+from benchmarks.kernel_problems import Problem, Sizes, random_bases
+
+_BOUNDS = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
+"""Root-mean-square error of the logits, relative to theirs: the network is some ten roundings deep."""
+
+
+def compact_forward(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
+    """The bundled weights on both strands of some windows, in one fixed shape."""
+    folder, manifest = read_model("compact")
+    net, vocabulary = load_compact(folder, manifest), KmerVocabulary(**manifest.tokenizer)
+    clade = manifest.clades["vertebrate"].index
+    model = folded_on(net, clade, vocabulary, device)
+    count, length = sizes.windows, sizes.window_bp
+    block = random_bases(count * length, device)
+    starts = (torch.arange(count, device=device) * length).repeat(2)
+    reverse = torch.arange(2 * count, device=device) >= count
+    bound = _BOUNDS[model.dtype]
+
+    def run(backend: Backend = "auto") -> Tensor:
+        with torch.inference_mode():
+            logits: Tensor = model(block, starts, reverse, length)
+        return logits
+
+    def restated(rows: Tensor) -> Tensor:
+        """The network as it was trained, in float32: no kernel of ours but the tokens' oracle, nothing folded."""
+        k = vocabulary.k
+        before = (k - 1) // 2
+        overhang = torch.where(reverse[rows], k - 1 - before, before)
+        ids = kmer_tokenize(
+            block, starts[rows] - overhang, reverse[rows], tokens=length, k=k, kmer_stride=1, code_table=vocabulary.code_table,
+            complement_table=vocabulary.complement_table, first_kmer_id=vocabulary.first_kmer_id,
+            ambiguous_id=vocabulary.ambiguous_id, backend="torch",
+        )  # fmt: skip
+        logits: Tensor = net.to(device).eval()(ids, torch.full((len(rows),), clade, device=device))
+        return logits
+
+    def difference(backend: Backend) -> str:
+        rows = torch.tensor(sorted({0, 1, count - 1, count, 2 * count - 1}), device=device) % (2 * count)
+        with torch.inference_mode():
+            exact, got = restated(rows), run()[rows]
+        error = float((got - exact).norm() / exact.norm())
+        return "" if error <= bound else f"relative error {error:.2g} of the logits, {bound:g} allowed"
+
+    baselines: dict[str, Callable[[], object]] = {}
+    for _ in range(3 if device.type == "cuda" else 1):  # kernels compile before the graph is taken
+        eager = run()
+    if device.type == "cuda":
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            static = run()
+        graph.replay()
+        torch.cuda.synchronize(device)
+        if not torch.equal(static, eager):
+            raise SystemExit("the CUDA graph of the model gives other logits than eager calls")
+        baselines["the same as a CUDA graph"] = graph.replay
+    shape = {
+        "rows": 2 * count, "length": length, "dtype": str(model.dtype),
+        "backends": {name: path for name, path in chosen_backends().items() if name.endswith(device.type)},
+    }  # fmt: skip
+    bases = 2 * count * length
+    yield Problem(
+        "compact_forward", "eager", shape, bases=bases,
+        bytes_moved=int(bases * COMPACT.bytes_per_base(model.dtype.itemsize)), flops=bases * net.config.flops_per_base(),
+        run=run, difference=difference, bound=f"logits within {bound:g} of the unfolded network in float32 (relative RMS)",
+        baselines=baselines,
+    )  # fmt: skip

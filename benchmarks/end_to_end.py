@@ -1,0 +1,315 @@
+"""The bundled model end to end: share of the hardware's rate, where the time goes, growth with genome length and contig count.
+
+    python benchmarks/end_to_end.py --fasta celegans.test.fa.gz --peer-model model_10000nt_rs10.pt     # whole commands
+    python benchmarks/end_to_end.py --device cuda --no-files                                           # the engine alone
+
+Whole commands (`annotator annotate`, a process each, FASTA to BED and Parquet) are timed on genomes cut from the FASTA's bases,
+repeated where more are wanted: one contig of 3, 12 and 80 Mb, and 60,000 contigs of 200 bp. Beforehand, parity: the network
+that scans against the network that was trained, and two runs of the smallest genome byte for byte.
+
+--no-files needs no polars and no pysam: shards of an in-memory genome go through the worker (blocks to the device, model, calls,
+motifs) and the calls are counted, not written. Its parity: the calls on the device against those of the CPU on the first bases.
+
+FLOPs are the model's own for every base and strand once; what windows add at their borders is not counted as work done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from annotator.genome.plan import PlanOptions, plan_shards
+from annotator.models.compact_inference import folded_on, load_compact
+from annotator.models.device import choose_precision
+from annotator.models.manifest import Manifest
+from annotator.models.motifs import Motif
+from annotator.models.options import PRECISIONS
+from annotator.models.registry import read_model
+from annotator.pipeline.worker import ShardWorker, Target, WorkOrder
+from annotator.tokens.vocabulary import KmerVocabulary
+from annotator_kernels.dispatch import chosen_backends
+from benchmarks.rows import RESULTS, append_row, ceilings, circumstances, peak_memory_bytes, watch_memory
+
+CLADE = "invertebrate"
+CONTIG_CASE = (60_000, 200)
+BATCH_BP = {"cpu": 49_152, "cuda": 90 * 49_152}
+SHARD_BP = {"cpu": 2_000_000, "cuda": 8_000_000}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run: seconds, peak bytes of memory, calls written, seconds by stage."""
+
+    seconds: float
+    memory_bytes: int
+    calls: int
+    stages: dict[str, float]
+
+
+def real_bases(fasta: Path | None, bases: int) -> NDArray[np.uint8]:
+    """Bases of a FASTA, repeated up to `bases`; random ones without a FASTA."""
+    if fasta is None:
+        return np.frombuffer(b"ACGT", np.uint8)[np.random.default_rng(1).integers(0, 4, bases)]
+    opener = gzip.open if fasta.read_bytes()[:2] == b"\x1f\x8b" else open
+    with opener(fasta, "rb") as file:
+        text = b"".join(line.strip() for line in file if not line.startswith(b">"))
+    return np.resize(np.frombuffer(text.upper(), np.uint8), bases)
+
+
+def write_fasta(path: Path, bases: NDArray[np.uint8], contig_bp: int) -> Path:
+    """Contigs of one length, in lines of 80."""
+    with path.open("wb") as file:
+        for index, start in enumerate(range(0, len(bases), contig_bp)):
+            text = bases[start : start + contig_bp].tobytes()
+            file.write(f">contig{index + 1}\n".encode())
+            file.writelines(text[i : i + 80] + b"\n" for i in range(0, len(text), 80))
+    return path
+
+
+def run_command(fasta: Path, out: Path, args: argparse.Namespace) -> Measured:
+    """Time `annotator annotate`, from the start of its process to its end."""
+    program = shutil.which("annotator") or str(Path(sys.executable).with_name("annotator"))
+    command = [program, "annotate", str(fasta), "-o", str(out), "--clade", CLADE, "--tasks", args.tasks]
+    command += ["--device", "cpu", "--precision", args.precision, "-t", str(args.threads), "-q"]
+    began = time.monotonic()
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    messages = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - began
+    if status:
+        sys.exit(f"{' '.join(command)} failed:\n{messages.decode()}")
+    run = json.loads((out / "run.json").read_text())
+    return Measured(seconds, usage.ru_maxrss * 1024, run["files"]["predictions.parquet"]["rows"], run["stage_s"])
+
+
+def forward_deviation(manifest: Manifest, folder: Path, device: torch.device, precision: str) -> float:
+    """Largest difference of a logit between the network that scans (on the device) and the one that was trained (CPU)."""
+    vocabulary = KmerVocabulary(**manifest.tokenizer)
+    net = load_compact(folder, manifest)
+    scanning = folded_on(net, 1, vocabulary, device, precision)
+    block = torch.from_numpy(real_bases(None, 4096 + 5).copy())
+    with torch.inference_mode():
+        got = scanning(block.to(device), torch.tensor([2]).to(device), torch.tensor([False]).to(device), 4096).cpu()
+        text = block.numpy().tobytes().decode()
+        ids = torch.tensor([[vocabulary.encode(text[i : i + vocabulary.k]) for i in range(4096)]])
+        expected = net(ids, torch.tensor([1]))
+    return float((got - expected).abs().max())
+
+
+def whole_commands(args: argparse.Namespace, flops: int, where: dict[str, Any]) -> None:
+    """Every case as a command of its own; prints the tables and appends the rows."""
+    rates = ceilings(torch.device("cpu"), small=args.small)
+    cases = {f"1 x {mb:g} Mb": (int(mb * 1e6), int(mb * 1e6)) for mb in args.mb}
+    count, length = (600, 200) if args.small else CONTIG_CASE
+    cases[f"{count:,} x {length} bp"] = (count * length, length)
+    bases = real_bases(args.fasta, max(total for total, _ in cases.values()))
+    measured: dict[str, Measured] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name, (total, contig_bp) in cases.items():
+            fasta = write_fasta(folder / "genome.fa", bases[:total], contig_bp)
+            out = folder / f"out{len(measured)}"
+            measured[name] = run_command(fasta, out, args)
+            if len(measured) == 1:
+                run_command(fasta, folder / "again", args)
+                for path in (path for path in sorted(out.iterdir()) if path.is_file() and path.name != "run.json"):
+                    if path.read_bytes() != (folder / "again" / path.name).read_bytes():
+                        sys.exit(f"{path.name}: two runs wrote different bytes: no speed is worth printing")
+            _append(args.out, "end_to_end", name, total, measured[name], flops, rates, where, args.tasks)
+    print(f"fp32 matrix rate {rates['matrix_flops_per_s'] / 1e9:.0f} GFLOP/s on {args.threads} threads, in this run\n")
+    print("| genome | seconds | kbp x strand a second | GFLOP/s (share of the fp32 matrix rate) | peak RSS | calls |")
+    print("|---|---|---|---|---|---|")
+    for name, one in measured.items():
+        total = cases[name][0]
+        rate = 2 * total * flops / one.seconds
+        print(
+            f"| {name} | {one.seconds:.1f} | {2 * total / one.seconds / 1e3:.0f} | {rate / 1e9:.0f} "
+            f"({rate / rates['matrix_flops_per_s']:.0%}) | {one.memory_bytes / 1e6:.0f} MB | {one.calls:,} |"
+        )
+    longest = max(measured, key=lambda name: cases[name][0])
+    print(f"\n| stage ({longest}) | seconds | share |\n|---|---|---|")
+    one = measured[longest]
+    stages = one.stages | {"start, check of the FASTA, rest": one.seconds - sum(one.stages.values())}
+    for stage, seconds in stages.items():
+        print(f"| {stage} | {seconds:.1f} | {seconds / one.seconds:.1%} |")
+    if args.peer_model:
+        _against_peer(
+            args, {2 * cases[name][0] / one.seconds for name, one in measured.items() if contig_case(cases[name])}, where
+        )
+
+
+def contig_case(case: tuple[int, int]) -> bool:
+    """Whether a case is one long contig."""
+    return case[0] == case[1]
+
+
+def _against_peer(args: argparse.Namespace, rates: set[float], where: dict[str, Any]) -> None:
+    """The peer's whole command on the same bases, one strand."""
+    with tempfile.TemporaryDirectory() as scratch:
+        bases = int(args.peer_mb * 1e6)
+        fasta = write_fasta(Path(scratch) / "peer.fa", real_bases(args.fasta, bases), bases)
+        flank = args.peer_model.name.split("_")[1].removesuffix("nt")
+        command = [
+            args.peer,
+            "predict",
+            "-i",
+            str(fasta),
+            "-m",
+            str(args.peer_model),
+            "-f",
+            flank,
+            "-o",
+            str(Path(scratch) / "peer"),
+        ]
+        began = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        seconds = time.monotonic() - began
+        if done.returncode:
+            sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    peer = bases / seconds
+    print(
+        f"\nopenspliceai predict ({args.peer_model.name}): {peer / 1e3:.1f} kbp x strand a second; ratio {max(rates) / peer:.1f}"
+    )
+    row = {"benchmark": "end_to_end_peer", "peer": args.peer_model.name, "peer_bp": bases, "peer_bases_per_s": peer}
+    append_row(args.out, row | {"ratio": max(rates) / peer, **where})
+
+
+def engine_alone(args: argparse.Namespace, flops: int, where: dict[str, Any]) -> None:
+    """Shards of an in-memory genome through the worker; prints one line and appends a row."""
+    device = torch.device(args.device)
+    rates = ceilings(device, small=args.small)
+    total = int((2 if args.small else args.engine_mb) * 1e6)
+    bases = real_bases(args.fasta, total // 2)
+    bases = np.concatenate([bases, real_bases(None, total - len(bases))])
+    manifest = read_model("compact")[1]
+    plan = PlanOptions(**(manifest.plan | {"shard_bp": SHARD_BP[device.type]}))
+    settings = manifest.clades[CLADE]
+    order = WorkOrder(
+        model="compact", clade=CLADE, thresholds={kind: settings.thresholds[kind] for kind in ("donor", "acceptor", "promoter")},
+        motifs=_random_motifs(args.motifs), tfbs_pvalue=1e-6, plan=plan, batch_bp=BATCH_BP[device.type], device=args.device,
+        precision=choose_precision(args.precision, device.type), threads=args.threads,
+    )  # fmt: skip
+    lengths = np.array([total], np.int64)
+    target = Target(["generated"], lengths, lambda _, start, end: bases[start:end])
+    _compare_with_cpu(order, target, args.small)
+    worker = ShardWorker(order, target)
+    shards = list(plan_shards(lengths, plan))
+    for _ in worker.results(shards[:1]):  # compiles the kernels
+        pass
+    worker.clock.seconds.clear()
+    watch_memory(device)
+    began = time.perf_counter()
+    calls = sum(len(result.calls) for result in worker.results(shards))
+    seconds = time.perf_counter() - began
+    memory = peak_memory_bytes(device)
+    one = Measured(seconds, memory, calls, dict(worker.clock.seconds))
+    name = f"engine alone, {total / 1e6:g} Mb, {len(order.motifs)} matrices"
+    _append(args.out, "end_to_end_engine", name, total, one, flops, rates, where, "all")
+    rate = 2 * total * flops / seconds
+    print(
+        f"{name} on {device}: {total / seconds / 1e6:.2f} Mb/s of genome, both strands; {rate / 1e9:.0f} GFLOP/s, "
+        f"{rate / rates['matrix_flops_per_s']:.1%} of the matrix rate; peak memory {memory / 1e6:.0f} MB; {calls:,} calls"
+    )
+    print("stages:", {stage: round(spent, 2) for stage, spent in one.stages.items()}, chosen_backends())
+
+
+def _compare_with_cpu(order: WorkOrder, target: Target, small: bool) -> None:
+    """Ends the program where the device's calls are not the CPU's, but for calls near the threshold."""
+    first = np.array([200_000 if small else 2_000_000], np.int64)
+    found = []
+    for device in (order.device, "cpu"):
+        plan = replace(order.plan, shard_bp=SHARD_BP["cpu"])
+        here = replace(order, device=device, plan=plan, batch_bp=BATCH_BP[torch.device(device).type])
+        worker = ShardWorker(here, replace(target, lengths=first))
+        calls = [result.calls for result in worker.results(plan_shards(first, plan))]
+        keys = {
+            key: probability
+            for one in calls
+            for *key_, probability in zip(one.kind, one.strand, one.position, one.motif, one.probability, strict=True)
+            for key in [tuple(int(part) for part in key_)]
+        }
+        found.append(keys)
+    ours, cpu = found
+    motifs_equal = {key for key in ours if key[3] >= 0} == {key for key in cpu if key[3] >= 0}
+    union, shared = len(ours.keys() | cpu.keys()), len(ours.keys() & cpu.keys())
+    apart = [abs(float(ours[key]) - float(cpu[key])) for key in ours.keys() & cpu.keys() if key[3] < 0]
+    print(f"parity on {int(first[0]):,} bp: {shared:,} of {union:,} calls agree with the CPU's, motif hits equal: {motifs_equal}")
+    print(f"largest difference of a shared call's probability: {max(apart, default=0):.4f}")
+    if not motifs_equal or shared < 0.97 * union:
+        sys.exit("the device's calls are not the CPU's: no speed is worth printing")
+
+
+def _random_motifs(count: int) -> tuple[Motif, ...]:
+    """Matrices of 6 to 20 columns with JASPAR-like information; real ones need a package that a GPU machine may lack."""
+    rng = np.random.default_rng(7)
+    motifs = []
+    for index in range(count):
+        width = int(rng.integers(6, 21))
+        frequency = rng.dirichlet([0.25] * 4, width)
+        motifs.append(Motif(f"RND{index}", f"random{index}", np.round(frequency * 500)))
+    return tuple(motifs)
+
+
+def _append(
+    path: Path, benchmark: str, case: str, total: int, one: Measured, flops: int, rates: dict[str, float], where: dict[str, Any],
+    tasks: str,
+) -> None:  # fmt: skip
+    append_row(path, {
+        "benchmark": benchmark, "case": case, "bp": total, "seconds": one.seconds, "peak_memory_bytes": one.memory_bytes,
+        "calls": one.calls, "stage_s": one.stages, "flops_per_base_and_strand": flops,
+        "share_of_matrix_rate": 2 * total * flops / one.seconds / rates["matrix_flops_per_s"], **rates, "tasks": tasks, **where,
+    })  # fmt: skip
+
+
+def main() -> int:
+    """Run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fasta", type=Path, help="where real bases come from; random ones without")
+    parser.add_argument("--mb", type=float, nargs="+", default=[3, 12, 80], help="lengths of the one-contig genomes")
+    parser.add_argument("--tasks", default="splice", help="of the whole commands")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="of --no-files")
+    parser.add_argument("--no-files", action="store_true", help="the engine alone, on an in-memory genome")
+    parser.add_argument("--engine-mb", type=float, default=200, help="bases of --no-files, half of them from --fasta")
+    parser.add_argument("--motifs", type=int, default=800, help="random matrices of --no-files; 0 for none")
+    parser.add_argument("--peer", default="openspliceai", help="the peer's command")
+    parser.add_argument("--peer-model", type=Path, help="its state dict; without it the peer is not run")
+    parser.add_argument("--peer-mb", type=float, default=0.5)
+    parser.add_argument("--small", action="store_true", help="tiny genomes: tries the script, measures nothing")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="rows are appended here")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device if args.no_files else "cpu")
+    folder, manifest = read_model("compact")
+    precision = choose_precision(args.precision, device.type)
+    deviation = forward_deviation(manifest, folder, device, precision)
+    bound = 0.5 if precision == "bfloat16" else 1e-3
+    print(f"largest difference of a logit from the trained network: {deviation:.2g} (bound {bound:g})")
+    if not deviation <= bound:
+        sys.exit("the network that scans is not the one that was trained: no speed is worth printing")
+    flops = load_compact(folder, manifest).config.flops_per_base()
+    where = {"precision": precision, "threads": args.threads, **circumstances(device)}
+    if args.small:
+        args.mb = [0.1, 0.2]
+    (engine_alone if args.no_files else whole_commands)(args, flops, where)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
