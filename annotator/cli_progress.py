@@ -21,7 +21,7 @@ def setup_logging(*, quiet: bool, verbose: bool) -> None:
     root.propagate = False
     kernels = logging.getLogger("annotator_kernels")
     kernels.handlers[:] = root.handlers
-    kernels.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    kernels.setLevel(level)  # which kernel runs where is said once
     kernels.propagate = False
 
 

@@ -86,15 +86,12 @@ def run_command(fasta: Path, out: Path, args: argparse.Namespace) -> Measured:
     command = [program, "annotate", str(fasta), "-o", str(out), "--clade", CLADE, "--tasks", args.tasks]
     command += ["--device", "cpu", "--precision", args.precision, "-t", str(args.threads), "-q"]
     began = time.monotonic()
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    messages = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - began
-    if status:
-        sys.exit(f"{' '.join(command)} failed:\n{messages.decode()}")
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
     run = json.loads((out / "run.json").read_text())
-    return Measured(seconds, usage.ru_maxrss * 1024, run["files"]["predictions.parquet"]["rows"], run["stage_s"])
+    return Measured(seconds, run["peak_memory_bytes"]["host"], run["files"]["predictions.parquet"]["rows"], run["stage_s"])
 
 
 def forward_deviation(manifest: Manifest, folder: Path, device: torch.device, precision: str) -> float:

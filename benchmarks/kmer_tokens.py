@@ -26,12 +26,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from torch import Tensor
-from transformers import BertTokenizer
 
 from annotator.tokens.vocabulary import DNABERT_SPECIAL, KmerVocabulary, dnabert_vocabulary
 from annotator_kernels.dispatch import chosen_backends, kmer_tokenize
+
+# transformers looks for a package called kernels: kernels.py beside this file is not it
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).parent.resolve()]
+import transformers  # noqa: E402
+from transformers import BertTokenizer  # noqa: E402
 
 K = 6
 PIECE = 510  # k-mers of one DNABERT input

@@ -155,6 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     shared = bases[: int((options.lightmotif_mb or options.mb) * 1e6)]
     start = time.process_time()
     scanner = MotifScanner(motifs, options.p_value)
+    scanner.prepare()
     setup_s = time.process_time() - start
 
     parity = compare(scanner, scanner.scan(shared), shared)

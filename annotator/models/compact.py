@@ -45,6 +45,14 @@ class CompactConfig:
         trunk = sum(self.dilations) * (self.trunk_width // 2) * self.step_bp
         return fine + trunk + 2 * self.step_bp
 
+    @property
+    def weights(self) -> int:
+        """Numbers in the embedding and the convolutions, biases and norms not counted."""
+        fine, trunk = self.fine_channels, self.trunk_channels
+        blocks = len(self.dilations) * trunk**2 * self.trunk_width
+        resample = 2 * fine * trunk * self.step_bp
+        return self.vocabulary_size * fine + 3 * fine**2 * self.fine_width + blocks + resample + fine * self.tracks
+
     def flops_per_base(self) -> int:
         """Multiply-adds times two for one base of one strand, window overhead not counted."""
         fine = 3 * 2 * self.fine_channels**2 * self.fine_width + 2 * self.fine_channels * self.tracks

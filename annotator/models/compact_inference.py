@@ -35,8 +35,9 @@ def load_compact(folder: Path, manifest: Manifest) -> CompactNet:
     reach = config.reach_bp + manifest.tokenizer["k"] + max(manifest.radius_bp.values())
     if manifest.plan["halo_bp"] < reach:
         raise InputError(f"{folder}: halo_bp = {manifest.plan['halo_bp']}, but a call can depend on bases {reach} bp away")
-    with torch.device("meta"):  # shapes only: an absurd architecture costs no memory
-        net = CompactNet(config)
+    if 2 * config.weights > path.stat().st_size:  # an absurd architecture costs no memory
+        raise InputError(f"{path}: too small for the {config.weights:,} weights of the manifest's architecture")
+    net = CompactNet(config)
     expected = net.state_dict()
     for name, value in expected.items():
         if name not in tensors:
@@ -45,7 +46,7 @@ def load_compact(folder: Path, manifest: Manifest) -> CompactNet:
             raise InputError(f"{path}: tensor {name} has shape {list(tensors[name].shape)}, expected {list(value.shape)}")
     if unexpected := sorted(set(tensors) - set(expected)):
         raise InputError(f"{path}: unexpected tensor {unexpected[0]}")
-    net.load_state_dict(tensors, assign=True)
+    net.load_state_dict(tensors)
     return net.eval()
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import platform
+import resource
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from annotator.genome.plan import Shard
 from annotator.genome.source import Genome
@@ -36,6 +38,10 @@ def announce(request: Request, worker: ShardWorker, genome: Genome, bases: int) 
         "%s: %d contigs, %s bp (%s to scan); clade %s; tasks %s; model %s %s", genome.path, len(genome.contigs),
         f"{int(genome.contigs.lengths.sum()):,}", f"{bases:,}", request.order.clade, ",".join(request.tasks),
         request.manifest.name, request.manifest.version,
+    )  # fmt: skip
+    logger.info(
+        "computing on %s in %s, %s", request.order.device, request.order.precision,
+        "through Triton kernels where they compile" if worker.device.type == "cuda" else "through plain torch",
     )  # fmt: skip
     for kind, threshold in request.order.thresholds.items():
         logger.info("threshold %s: probability >= %.3f", kind, threshold)
@@ -88,9 +94,25 @@ def run_json(
         "batch_bp_used": worker.batch_bp,
         "versions": _versions() | {"python": platform.python_version()},
         "wall_s": round(seconds, 1),
+        "peak_memory_bytes": peak_memory(worker.device),
         "stage_s": {stage: round(spent, 2) for stage, spent in worker.clock.seconds.items()},
         "exit_status": 0,
     }
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Most bytes this process held, on the host and on its GPU.
+
+    Linux tells it of this program alone; elsewhere (and there with getrusage too) a process inherits its parent's peak.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        host = next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    else:
+        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if device.type != "cuda":
+        return {"host": host}
+    return {"host": host, str(device): torch.cuda.max_memory_allocated(device)}
 
 
 def _versions() -> dict[str, str | None]:

@@ -349,6 +349,7 @@ BAD_MODELS: dict[str, tuple[Callable[[Path], Any], int, str]] = {
     "architecture of words": (lambda f: change_inside(f, "architecture", fine_channels="8"), 3, "fine_channels"),
     "architecture negative": (lambda f: change_inside(f, "architecture", trunk_channels=-8), 3, "trunk_channels"),
     "architecture without end": (lambda f: change_inside(f, "architecture", fine_channels=1 << 40), 3, "fine_channels"),
+    "architecture far larger": (lambda f: change_inside(f, "architecture", fine_channels=1 << 20), 3, "too small"),
     "dilations of words": (lambda f: change_inside(f, "architecture", dilations=["1"]), 3, "dilations"),
     "windows never growing": (lambda f: change_inside(f, "plan", smallest_bp=0), 3, "smallest_bp"),
     "windows aligned to nothing": (lambda f: change_inside(f, "plan", align_bp=0), 3, "align_bp"),
