@@ -176,7 +176,7 @@ def main() -> None:
                 tracks = np.stack(
                     [1 / (1 + np.exp(-(r.scale * logits[:, i].astype(np.float64) + r.bias))) for i, r in enumerate(rules) if r], 1
                 ).astype(np.float32)
-                label = {"organism": name, "split": split, "model": manifest.name, "precision": args.precision}
+                label = {"organism": name, "split": split, "model": manifest.name, "computed_in": args.precision}
                 emit(rows(genome, tracks, FLOOR["probability"], label))
                 emit(at_thresholds(genome, logits, rules, label))
                 print(f"  scored at {rate / 1e3:.0f} kbp x strand a second")

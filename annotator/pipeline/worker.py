@@ -109,6 +109,8 @@ class ShardWorker:
         torch.set_num_threads(order.threads)
         self.order, self.target, self.clock = order, target, StageClock()
         self.device = torch.device(order.device)
+        if self.device.type == "cuda" and self.device.index is not None:
+            torch.cuda.set_device(self.device)  # streams and memory are the current device's where none is named
         self.feed = BlockFeed(target.lengths, target.read_bases, order.plan, self.device, clock=self.clock)
         self.rules: list[TrackRule | None] = []
         self.scorer: WindowScorer | None = None

@@ -36,7 +36,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the measurements."""
     monkeypatch.setattr(doctor, "copy_bandwidth", lambda device: 2e10)
-    monkeypatch.setattr(doctor, "matrix_rate", lambda device, dtype: 1.5e11)
+    monkeypatch.setattr(doctor, "matrix_rate", lambda device, dtype, shapes=None: 1.5e11)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_findings_as_json_measured_on_the_cpu() -> None:
     assert found["threads"] == 1 and [facts["device"] for facts in found["devices"]] == ["cpu"]
     assert {"annotator", "python", "torch", "triton", "transformers", "ray", "polars", "pysam"} <= set(found["versions"])
     assert found["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
-    assert set(found["rates"]) == {"device", "copy_bytes_per_s", "float32_flop_per_s"}
+    assert set(found["rates"]) == {"device", "copy_bytes_per_s", "float32_flop_per_s", "bfloat16_flop_per_s"}
     assert found["rates"]["copy_bytes_per_s"] > 1e8 and found["rates"]["float32_flop_per_s"] > 1e8
     assert [model["name"] for model in found["models"]] == bundled_models() and all(model["ok"] for model in found["models"])
     assert all(re.fullmatch("[0-9a-f]{64}", model["sha256"]) for model in found["models"])

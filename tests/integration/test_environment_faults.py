@@ -433,7 +433,7 @@ def test_E07_neither_do_the_other_commands(
     from annotator import doctor
 
     monkeypatch.setattr(doctor, "copy_bandwidth", lambda device: 1.0)
-    monkeypatch.setattr(doctor, "matrix_rate", lambda device, dtype: 1.0)
+    monkeypatch.setattr(doctor, "matrix_rate", lambda device, dtype, shapes=None: 1.0)
     assert main(arguments) == 0
     assert no_network == []
     assert capsys.readouterr().err == ""
