@@ -5,7 +5,7 @@
 
 Whole commands (`annotator annotate`, a process each, FASTA to BED and Parquet) are timed on genomes cut from the FASTA's bases,
 repeated where more are wanted: one contig of 3, 12 and 80 Mb, and 60,000 contigs of 200 bp. Beforehand, parity: the network
-that scans against the network that was trained, and two runs of the smallest genome byte for byte.
+that scans against the network that was trained, and every repetition of a run byte for byte.
 
 --no-files needs no polars and no pysam: shards of an in-memory genome go through the worker (blocks to the device, model, calls,
 motifs) and the calls are counted, not written. Its parity: the calls on the device against those of the CPU on the first bases.
@@ -52,12 +52,23 @@ SHARD_BP = {"cpu": 2_000_000, "cuda": 8_000_000}
 
 @dataclass(frozen=True)
 class Measured:
-    """One run: seconds, peak bytes of memory, calls written, seconds by stage."""
+    """Runs of one case: seconds of each, then of the median one its peak bytes of memory, calls, and seconds by stage."""
 
-    seconds: float
+    times: tuple[float, ...]
     memory_bytes: int
     calls: int
     stages: dict[str, float]
+
+    @property
+    def seconds(self) -> float:
+        """The median (of two, the longer)."""
+        return sorted(self.times)[len(self.times) // 2]
+
+    @staticmethod
+    def of(runs: list[Measured]) -> Measured:
+        """Several runs of the same case as one."""
+        middle = sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
+        return replace(middle, times=tuple(run.seconds for run in runs))
 
 
 def real_bases(fasta: Path | None, bases: int) -> NDArray[np.uint8]:
@@ -91,7 +102,7 @@ def run_command(fasta: Path, out: Path, args: argparse.Namespace) -> Measured:
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
     run = json.loads((out / "run.json").read_text())
-    return Measured(seconds, run["peak_memory_bytes"]["host"], run["files"]["predictions.parquet"]["rows"], run["stage_s"])
+    return Measured((seconds,), run["peak_memory_bytes"]["host"], run["files"]["predictions.parquet"]["rows"], run["stage_s"])
 
 
 def forward_deviation(manifest: Manifest, folder: Path, device: torch.device, precision: str) -> float:
@@ -121,21 +132,25 @@ def whole_commands(args: argparse.Namespace, flops: int, where: dict[str, Any]) 
         for name, (total, contig_bp) in cases.items():
             fasta = write_fasta(folder / "genome.fa", bases[:total], contig_bp)
             out = folder / f"out{len(measured)}"
-            measured[name] = run_command(fasta, out, args)
-            if len(measured) == 1:
-                run_command(fasta, folder / "again", args)
+            runs = [run_command(fasta, out, args)]
+            for _ in range(args.repeats - 1):
+                shutil.rmtree(folder / "again", ignore_errors=True)
+                runs.append(run_command(fasta, folder / "again", args))
                 for path in (path for path in sorted(out.iterdir()) if path.is_file() and path.name != "run.json"):
                     if path.read_bytes() != (folder / "again" / path.name).read_bytes():
                         sys.exit(f"{path.name}: two runs wrote different bytes: no speed is worth printing")
+            measured[name] = Measured.of(runs)
             _append(args.out, "end_to_end", name, total, measured[name], flops, rates, where, args.tasks)
     print(f"fp32 matrix rate {rates['matrix_flops_per_s'] / 1e9:.0f} GFLOP/s on {args.threads} threads, in this run\n")
-    print("| genome | seconds | kbp x strand a second | GFLOP/s (share of the fp32 matrix rate) | peak RSS | calls |")
+    print(
+        "| genome | seconds (fastest - slowest) | kbp x strand a second | GFLOP/s (share of the fp32 matrix rate) | peak RSS | calls |"
+    )
     print("|---|---|---|---|---|---|")
     for name, one in measured.items():
         total = cases[name][0]
         rate = 2 * total * flops / one.seconds
         print(
-            f"| {name} | {one.seconds:.1f} | {2 * total / one.seconds / 1e3:.0f} | {rate / 1e9:.0f} "
+            f"| {name} | {one.seconds:.1f} ({min(one.times):.1f} - {max(one.times):.1f}) | {2 * total / one.seconds / 1e3:.0f} | {rate / 1e9:.0f} "
             f"({rate / rates['matrix_flops_per_s']:.0%}) | {one.memory_bytes / 1e6:.0f} MB | {one.calls:,} |"
         )
     longest = max(measured, key=lambda name: cases[name][0])
@@ -214,7 +229,7 @@ def engine_alone(args: argparse.Namespace, flops: int, where: dict[str, Any]) ->
     calls = sum(len(result.calls) for result in worker.results(shards))
     seconds = time.perf_counter() - began
     memory = peak_memory_bytes(device)
-    one = Measured(seconds, memory, calls, dict(worker.clock.seconds))
+    one = Measured((seconds,), memory, calls, dict(worker.clock.seconds))
     name = f"engine alone, {total / 1e6:g} Mb, {len(order.motifs)} matrices"
     _append(args.out, "end_to_end_engine", name, total, one, flops, rates, where, "all")
     rate = 2 * total * flops / seconds
@@ -267,10 +282,15 @@ def _append(
     tasks: str,
 ) -> None:  # fmt: skip
     append_row(path, {
-        "benchmark": benchmark, "case": case, "bp": total, "seconds": one.seconds, "peak_memory_bytes": one.memory_bytes,
+        "benchmark": benchmark, "case": case, "bp": total, **_quantiles(one.times), "peak_memory_bytes": one.memory_bytes,
         "calls": one.calls, "stage_s": one.stages, "flops_per_base_and_strand": flops,
         "share_of_matrix_rate": 2 * total * flops / one.seconds / rates["matrix_flops_per_s"], **rates, "tasks": tasks, **where,
     })  # fmt: skip
+
+
+def _quantiles(times: tuple[float, ...]) -> dict[str, float | int]:
+    p20, p50, p80 = np.quantile(times, [0.2, 0.5, 0.8]).tolist()
+    return {"p20_s": p20, "p50_s": p50, "p80_s": p80, "repeats": len(times)}
 
 
 def main() -> int:
@@ -278,6 +298,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fasta", type=Path, help="where real bases come from; random ones without")
     parser.add_argument("--mb", type=float, nargs="+", default=[3, 12, 80], help="lengths of the one-contig genomes")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each command")
     parser.add_argument("--tasks", default="splice", help="of the whole commands")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
@@ -303,7 +324,7 @@ def main() -> int:
     flops = load_compact(folder, manifest).config.flops_per_base()
     where = {"precision": precision, "threads": args.threads, **circumstances(device)}
     if args.small:
-        args.mb = [0.1, 0.2]
+        args.mb, args.repeats = [0.1, 0.2], 2
     (engine_alone if args.no_files else whole_commands)(args, flops, where)
     return 0
 
