@@ -142,16 +142,15 @@ def whole_commands(args: argparse.Namespace, flops: int, where: dict[str, Any]) 
             measured[name] = Measured.of(runs)
             _append(args.out, "end_to_end", name, total, measured[name], flops, rates, where, args.tasks)
     print(f"fp32 matrix rate {rates['matrix_flops_per_s'] / 1e9:.0f} GFLOP/s on {args.threads} threads, in this run\n")
-    print(
-        "| genome | seconds (fastest - slowest) | kbp x strand a second | GFLOP/s (share of the fp32 matrix rate) | peak RSS | calls |"
-    )
+    columns = ("genome", "seconds", "kbp x strand a second", "GFLOP/s (share of the fp32 matrix rate)", "peak RSS", "calls")
+    print("| " + " | ".join(columns) + " |")
     print("|---|---|---|---|---|---|")
     for name, one in measured.items():
         total = cases[name][0]
         rate = 2 * total * flops / one.seconds
         print(
-            f"| {name} | {one.seconds:.1f} ({min(one.times):.1f} - {max(one.times):.1f}) | {2 * total / one.seconds / 1e3:.0f} | {rate / 1e9:.0f} "
-            f"({rate / rates['matrix_flops_per_s']:.0%}) | {one.memory_bytes / 1e6:.0f} MB | {one.calls:,} |"
+            f"| {name} | {one.seconds:.1f} ({min(one.times):.1f} to {max(one.times):.1f}) "
+            f"| {2 * total / one.seconds / 1e3:.0f} | {rate / 1e9:.0f} ({rate / rates['matrix_flops_per_s']:.0%}) | {one.memory_bytes / 1e6:.0f} MB | {one.calls:,} |"
         )
     longest = max(measured, key=lambda name: cases[name][0])
     print(f"\n| stage ({longest}) | seconds | share |\n|---|---|---|")
