@@ -150,7 +150,9 @@ def whole_commands(args: argparse.Namespace, flops: int, where: dict[str, Any]) 
         rate = 2 * total * flops / one.seconds
         print(
             f"| {name} | {one.seconds:.1f} ({min(one.times):.1f} to {max(one.times):.1f}) "
-            f"| {2 * total / one.seconds / 1e3:.0f} | {rate / 1e9:.0f} ({rate / rates['matrix_flops_per_s']:.0%}) | {one.memory_bytes / 1e6:.0f} MB | {one.calls:,} |"
+            f"| {2 * total / one.seconds / 1e3:.0f} "
+            f"| {rate / 1e9:.0f} ({rate / rates['matrix_flops_per_s']:.0%}) "
+            f"| {one.memory_bytes / 1e6:.0f} MB | {one.calls:,} |"
         )
     longest = max(measured, key=lambda name: cases[name][0])
     print(f"\n| stage ({longest}) | seconds | share |\n|---|---|---|")
