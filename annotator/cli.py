@@ -278,7 +278,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'operating system'}: {error.strerror or error}", ResourceFault.exit_code)
     except Exception as error:
-        if isinstance(error, RuntimeError) and "memory" in str(error):  # torch has no error class for the CPU's
+        if isinstance(error, RuntimeError) and "allocate memory" in str(error):  # torch has no error class for the CPU's
             return _fail(f"out of memory: {error}", ResourceFault.exit_code)
         logger.debug("traceback", exc_info=True)
         return _fail(f"internal error: {type(error).__name__}: {error} (run with -v for the traceback)", 1)

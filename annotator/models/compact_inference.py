@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from annotator.errors import InputError
+from annotator.genome.plan import PlanOptions
 from annotator.models.compact import SLOPE, CompactConfig, CompactNet, ConvNorm
 from annotator.models.device import choose_precision
 from annotator.models.manifest import Manifest
@@ -32,6 +33,7 @@ def load_compact(folder: Path, manifest: Manifest) -> CompactNet:
         tensors = load_file(path)
     except SafetensorError as error:
         raise InputError(f"{path}: damaged safetensors file ({error})") from None
+    _refuse_misfits(config, manifest, folder)
     reach = config.reach_bp + manifest.tokenizer["k"] + max(manifest.radius_bp.values())
     if manifest.plan["halo_bp"] < reach:
         raise InputError(f"{folder}: halo_bp = {manifest.plan['halo_bp']}, but a call can depend on bases {reach} bp away")
@@ -48,6 +50,23 @@ def load_compact(folder: Path, manifest: Manifest) -> CompactNet:
         raise InputError(f"{path}: unexpected tensor {unexpected[0]}")
     net.load_state_dict(tensors)
     return net.eval()
+
+
+def _refuse_misfits(config: CompactConfig, manifest: Manifest, folder: Path) -> None:
+    """Raise InputError where the architecture does not fit the rest of the manifest."""
+    plan, vocabulary = PlanOptions(**manifest.plan), KmerVocabulary(**manifest.tokenizer)
+    uneven = [length for length in (*plan.window_lengths, plan.align_bp) if length % config.step_bp]
+    for wrong, what in (
+        (
+            len(set(manifest.tracks)) != config.tracks,
+            f"tracks {', '.join(manifest.tracks)} are not {config.tracks} different ones",
+        ),
+        (vocabulary.size > config.vocabulary_size, f"tokenizer has {vocabulary.size} ids, architecture {config.vocabulary_size}"),
+        (uneven, f"plan: {uneven} bp are not multiples of step_bp = {config.step_bp}"),
+        (config.fine_width % 2 == 0 or config.trunk_width % 2 == 0, "architecture: fine_width and trunk_width must be odd"),
+    ):
+        if wrong:
+            raise InputError(f"{folder}: {what}")
 
 
 def fold(layer: ConvNorm, clade: int) -> tuple[Tensor, Tensor]:
@@ -168,7 +187,7 @@ def folded_on(
         device: Where it will run.
         precision: Of weights and activations: float32, bfloat16, or auto for what `choose_precision` says.
     """
-    dtype = getattr(torch, choose_precision(precision, device.type))
+    dtype = getattr(torch, choose_precision(precision, str(device)))
     return FoldedNet(net, clade, vocabulary, dtype=dtype).to(device).eval()
 
 

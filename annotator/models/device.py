@@ -73,17 +73,17 @@ def _gpu_expected() -> bool:
     return _NVIDIA_DRIVER.exists() or "CUDA_VISIBLE_DEVICES" in os.environ
 
 
-def choose_precision(precision: str, kind_of_device: str) -> str:
+def choose_precision(precision: str, device: str) -> str:
     """What a model computes in.
 
     Args:
         precision: auto, float32 or bfloat16.
-        kind_of_device: cpu or cuda.
+        device: cpu, cuda or cuda:N.
 
     Returns:
-        "float32" or "bfloat16"; for auto, bfloat16 on CUDA, whose tensor cores are made for it, and float32 on a CPU, where
-        only some can do better.
+        "float32" or "bfloat16"; for auto, bfloat16 on a GPU whose tensor cores are made for it, and float32 on older ones and
+        on a CPU, where only some can do better.
     """
     if precision != "auto":
         return precision
-    return "bfloat16" if kind_of_device == "cuda" else "float32"
+    return "bfloat16" if device != "cpu" and torch.cuda.get_device_capability(device) >= (8, 0) else "float32"

@@ -10,6 +10,10 @@ from annotator.output.options import BedOptions
 
 TASKS = ("promoter", "splice", "tfbs")
 
+SHARD_BP = {"cpu": 2_000_000, "cuda": 8_000_000}
+BATCH_BP = {"cpu": 49_152, "cuda": 90 * 49_152}
+"""Of the bundled model on CUDA two such batches are one shard, so that hardly a row is there to fill up."""
+
 
 @dataclass(frozen=True)
 class AnnotateOptions:

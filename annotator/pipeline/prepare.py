@@ -21,14 +21,14 @@ from annotator.models.manifest import MANIFEST_NAME, CladeSettings, Manifest
 from annotator.models.motifs import CLADE_TAXA, JASPAR_RELEASE, Motif, jaspar_motifs, read_motifs
 from annotator.models.registry import read_model
 from annotator.output.schema import SCHEMA_VERSION
-from annotator.pipeline.options import TASKS, AnnotateOptions
+from annotator.pipeline.options import BATCH_BP, SHARD_BP, TASKS, AnnotateOptions
 from annotator.pipeline.worker import WorkOrder, wanted_kinds
+from annotator_kernels.hardware import installed_version
 
 logger = logging.getLogger(__name__)
 
-SHARD_BP = {"cpu": 2_000_000, "cuda": 8_000_000}
-BATCH_BP = {"cpu": 49_152, "cuda": 90 * 49_152}
-"""Of the bundled model on CUDA two such batches are one shard, so that hardly a row is there to fill up."""
+LIBRARIES = ("torch", "polars", "numpy")
+"""What decides the last digits of a score, and the bytes of a file."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def resolve(options: AnnotateOptions, device: str) -> Request:
         plan=PlanOptions(**(manifest.plan | {"shard_bp": options.shard_bp or SHARD_BP[kind_of_device]})),
         batch_bp=options.batch_bp or BATCH_BP[kind_of_device],
         device=device,
-        precision=choose_precision(options.precision, kind_of_device),
+        precision=choose_precision(options.precision, device),
         threads=options.threads,
     )
     return Request(order, manifest, folder, settings, tasks, source)
@@ -96,9 +96,10 @@ def make_plan(
 ) -> dict[str, Any]:
     """Everything that decides the result, as plain values: two runs with equal plans write equal bytes."""
     order = request.order
+    libraries = LIBRARIES if order.device == "cpu" else (*LIBRARIES, "triton")
     return {
         "program": importlib.metadata.version("genome-annotator"),
-        "libraries": {name: importlib.metadata.version(name) for name in ("torch", "polars", "numpy")},
+        "libraries": {name: installed_version(name) for name in libraries},
         "schema_version": SCHEMA_VERSION,
         "bed": asdict(options.bed),
         "fasta_sha256": genome.sha256,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import platform
 import resource
@@ -21,6 +20,7 @@ from annotator.pipeline.prepare import Request
 from annotator.pipeline.worker import ShardWorker
 from annotator.pipeline.workspace import FinishedShard, total_counts
 from annotator_kernels.dispatch import chosen_backends
+from annotator_kernels.hardware import installed_version
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def announce(request: Request, worker: ShardWorker, genome: Genome, bases: int) 
     )  # fmt: skip
     logger.info(
         "computing on %s in %s, %s", request.order.device, request.order.precision,
-        "through Triton kernels where they compile" if worker.device.type == "cuda" else "through plain torch",
+        "through Triton kernels where they can run" if worker.device.type == "cuda" else "through plain torch",
     )  # fmt: skip
     for kind, threshold in request.order.thresholds.items():
         logger.info("threshold %s: probability >= %.3f", kind, threshold)
@@ -92,7 +92,7 @@ def run_json(
         "shards": [{"shard": s.index, "rows": done[s.index].rows, "sha256": done[s.index].sha256} for s in shards],
         "backends": chosen_backends(),
         "batch_bp_used": worker.batch_bp,
-        "versions": _versions() | {"python": platform.python_version()},
+        "versions": {name: installed_version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         "wall_s": round(seconds, 1),
         "peak_memory_bytes": peak_memory(worker.device),
         "stage_s": {stage: round(spent, 2) for stage, spent in worker.clock.seconds.items()},
@@ -106,18 +106,13 @@ def peak_memory(device: torch.device) -> dict[str, int]:
     Linux tells it of this program alone; elsewhere (and there with getrusage too) a process inherits its parent's peak.
     """
     status = Path("/proc/self/status")
-    if status.exists():
-        host = next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    else:
-        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    lines = status.read_text().splitlines() if status.exists() else []
+    peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]  # some sandboxes leave it out
+    unit = 1 if sys.platform == "darwin" else 1024
+    host = peaks[0] if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     if device.type != "cuda":
         return {"host": host}
     return {"host": host, str(device): torch.cuda.max_memory_allocated(device)}
-
-
-def _versions() -> dict[str, str | None]:
-    installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
-    return {name: importlib.metadata.version(name) if name in installed else None for name in LIBRARIES}
 
 
 def _bytes(count: float) -> str:

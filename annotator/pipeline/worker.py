@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from annotator.calls.batch import Calls
 from annotator.calls.motif_hits import motif_calls
 from annotator.calls.sites import TrackRule, call_sites, track_rules
-from annotator.errors import EnvironmentFault, InputError, ModelFault, UsageError
+from annotator.errors import InputError, ModelFault, UsageError
 from annotator.genome.plan import PlanOptions, Shard
 from annotator.models.compact_inference import folded_on, load_compact
+from annotator.models.faults import device_faults
 from annotator.models.motif_scores import expected_hits
 from annotator.models.motifs import Motif
 from annotator.models.registry import read_model
@@ -109,20 +110,23 @@ class ShardWorker:
         torch.set_num_threads(order.threads)
         self.order, self.target, self.clock = order, target, StageClock()
         self.device = torch.device(order.device)
-        if self.device.type == "cuda" and self.device.index is not None:
-            torch.cuda.set_device(self.device)  # streams and memory are the current device's where none is named
-        self.feed = BlockFeed(target.lengths, target.read_bases, order.plan, self.device, clock=self.clock)
         self.rules: list[TrackRule | None] = []
         self.scorer: WindowScorer | None = None
-        if order.kinds:
-            folder, manifest = read_model(order.model)
-            self.rules = track_rules(manifest, order.clade, order.thresholds)
-            vocabulary = KmerVocabulary(**manifest.tokenizer)
-            clade = manifest.clades[order.clade].index
-            net = folded_on(load_compact(folder, manifest), clade, vocabulary, self.device, order.precision)
-            self.scorer = WindowScorer(net, batch_bp=order.batch_bp, device=self.device, clock=self.clock)
+        with device_faults(self.device, "while the model was loaded"):
+            self.feed = BlockFeed(target.lengths, target.read_bases, order.plan, self.device, clock=self.clock)
+            if order.kinds:
+                self._load_model()
         self.scanner = self._motif_scanner() if order.motifs else None
         self.widths = np.array([motif.width for motif in order.motifs], np.int64)
+
+    def _load_model(self) -> None:
+        order = self.order
+        folder, manifest = read_model(order.model)
+        self.rules = track_rules(manifest, order.clade, order.thresholds)
+        vocabulary = KmerVocabulary(**manifest.tokenizer)
+        clade = manifest.clades[order.clade].index
+        net = folded_on(load_compact(folder, manifest), clade, vocabulary, self.device, order.precision)
+        self.scorer = WindowScorer(net, batch_bp=order.batch_bp, device=self.device, clock=self.clock)
 
     @property
     def batch_bp(self) -> int:
@@ -161,13 +165,16 @@ class ShardWorker:
             ResourceFault: Out of memory with one window at a time.
             EnvironmentFault: The GPU failed.
         """
-        try:
+        with device_faults(self.device, "while a block was copied"):
             for block in self.feed.blocks(shards):
-                yield self._work(block)
-        except torch.AcceleratorError as fault:
-            raise EnvironmentFault(
-                f"{self.device} failed: {str(fault).splitlines()[0]}; finished shards are kept: give the same command again"
-            ) from fault
+                with device_faults(self.device, f"on {self._place(block.shard)}"):
+                    result = self._work(block)
+                yield result
+
+    def _place(self, shard: Shard) -> str:
+        first = shard.spans[0]
+        more = f" and {len(shard.spans) - 1} more" if len(shard.spans) > 1 else ""
+        return f"{self.target.names[first.contig]}:{first.start}-{first.end}{more}"
 
     def _work(self, block: Block) -> ShardResult:
         lengths, regions, spans, windows = self.target.lengths, self.target.regions, block.shard.spans, block.windows

@@ -64,7 +64,8 @@ class BlockFeed:
         self.clock = clock or StageClock()
         self.ahead = device.type != "cpu" if ahead is None else ahead
         self._api = torch.get_device_module(device)  # torch.cuda, or torch.cpu with its streams that do nothing
-        self._copies = self._api.Stream() if self.ahead else None
+        named = {"device": device} if device.type == "cuda" else {}
+        self._copies = self._api.Stream(**named) if self.ahead else None
 
     def blocks(self, shards: Iterable[Shard]) -> Iterator[Block]:
         """Read shard after shard.
@@ -106,7 +107,7 @@ class BlockFeed:
 
     def _arrived(self, block: Block) -> Block:
         """Make the device's work wait for the copy, not the host."""
-        current = self._api.current_stream()
+        current = self._api.current_stream(self.device)
         current.wait_stream(self._copies)
         if block.on_device.is_cuda:
             block.on_device.record_stream(current)  # its memory is not given out again before that work is done

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 class StageClock:
     """Adds up the seconds spent in each stage.
 
-    On CUDA work is queued: a stage that waits for the device (calls, motifs) is charged with what was queued before it.
+    On CUDA work is queued: a stage that waits for the device (calls, motifs) is charged with what was queued before it, and
+    reading goes on beside the other stages, so that their seconds may add up to more than the run took.
 
     Attributes:
         seconds: Per stage, in the order the stages were first entered.

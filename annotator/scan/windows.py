@@ -18,6 +18,7 @@ from torch import Tensor
 
 from annotator.errors import ResourceFault
 from annotator.genome.plan import UNKNOWN_BASE, Span, Windows
+from annotator.models.faults import is_out_of_memory
 from annotator.scan.stages import StageClock
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class NotFinite(ArithmeticError):
 
 
 class ScanModel(Protocol):
-    """What the engine asks of a model: rows of bases in, per-base logits out, all on one device, in one fixed shape."""
+    """What the engine asks of a model: rows of bases in, per-base logits out, on one device, in few shapes that do not change."""
 
     def embed(self, block: Tensor, starts: Tensor, reverse: Tensor, length: int) -> Tensor:
         """Cut rows [starts, starts + length) out of a block of bases (uint8) and make the network's input of them."""
@@ -175,11 +176,13 @@ class WindowScorer:
             while first < len(rows):
                 size = max(1, self.batch_bp // length)
                 chosen = rows[first : first + size]
+                logits = None
                 try:
                     logits = self._logits(on_device, windows.offset[chosen], windows.reverse_shift[chosen], length, size)
                 except RuntimeError as fault:
                     if not is_out_of_memory(fault):
                         raise
+                if logits is None:  # only here is the fault gone, and with it what the attempt held
                     self._halve(length, size)
                     continue
                 with self.clock.stage("calls"):
@@ -219,11 +222,6 @@ class WindowScorer:
         for strand, part in (("+", bad[: len(chosen)]), ("-", bad[size : size + len(chosen)])):
             if part.any():
                 raise NotFinite(int(chosen[int(part.argmax())]), strand)
-
-
-def is_out_of_memory(fault: BaseException) -> bool:
-    """Whether torch could not get memory; it has a class of its own for accelerators only."""
-    return isinstance(fault, torch.OutOfMemoryError) or (type(fault) is RuntimeError and "allocate memory" in str(fault))
 
 
 def _windows_with_bases(block: NDArray[np.uint8], windows: Windows) -> NDArray[np.int64]:

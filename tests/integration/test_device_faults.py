@@ -1,6 +1,7 @@
 """Faults of the model and the device in the middle of a run, by hooks on the CPU: rows E01, E04 and E05 of the fault matrix."""
 
 import json
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from annotator.models import compact_inference
 from annotator.models.compact_inference import FoldedNet
+from annotator.scan.windows import WindowScorer
 from tests.support.detector import write_detector
 from tests.support.runs import annotate, plant, random_bases, results, sites, table, write_fasta
 
@@ -60,10 +62,13 @@ class Memory:
 FAULTS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
     RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    torch.AcceleratorError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
 ]
 
 
-@pytest.fixture(params=FAULTS, ids=["accelerator", "host"])
+@pytest.fixture(params=FAULTS, ids=["accelerator", "host", "driver", "cublas", "triton"])
 def fault(request: pytest.FixtureRequest) -> Iterator[RuntimeError]:
     yield request.param
 
@@ -134,9 +139,18 @@ def test_E04_a_value_that_is_no_number_ends_the_run_and_names_the_window(
     assert not (tmp_path / "out" / "run.json").exists() and not list((tmp_path / "out").glob("*.bed.gz"))
 
 
+DEVICE_FAULTS = {
+    "torch": torch.AcceleratorError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA"),
+    "triton": RuntimeError("Triton Error [CUDA]: unspecified launch failure"),
+    "triton, illegal memory": RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
+    "cublas": RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`"),
+}
+
+
+@pytest.mark.parametrize("name", DEVICE_FAULTS)
 def test_E05_a_failed_device_keeps_the_finished_shards(
     model: Path, fasta: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], name: str,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("annotator.pipeline.prepare.SHARD_BP", {"cpu": 2000})
     assert run(model, fasta, tmp_path / "whole") == 0
@@ -145,19 +159,67 @@ def test_E05_a_failed_device_keeps_the_finished_shards(
 
     def failing(net: FoldedNet, x: Tensor) -> Tensor:
         if next(batches) == 2:
-            raise torch.AcceleratorError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA")
+            raise DEVICE_FAULTS[name]
         return genuine(net, x)
 
     with monkeypatch.context() as patch:
         patch.setattr(FoldedNet, "logits", failing)
         assert run(model, fasta, tmp_path / "out") == 5
     lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
-    assert len(lines) == 1 and "unspecified launch failure" in lines[0] and "same command again" in lines[0]
+    assert len(lines) == 1 and str(DEVICE_FAULTS[name]).splitlines()[0] in lines[0] and "same command again" in lines[0]
+    assert "on chr1:" in lines[0]
     parts = list((tmp_path / "out").rglob("0*.parquet"))
     assert parts
     assert run(model, fasta, tmp_path / "out") == 0
     assert results(tmp_path / "out") == results(tmp_path / "whole")
     assert sites(tmp_path / "out") == sites(undisturbed)
+
+
+def test_E05_a_device_that_fails_while_the_model_is_loaded(
+    model: Path, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def busy(*_: object) -> FoldedNet:
+        raise torch.AcceleratorError("CUDA error: CUDA-capable device(s) is/are busy or unavailable")
+
+    monkeypatch.setattr("annotator.pipeline.worker.folded_on", busy)
+    assert run(model, fasta, tmp_path / "out") == 5
+    assert "busy or unavailable" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_failed_attempt_held_is_free_when_the_batch_is_halved(model: Path, fasta: Path, tmp_path: Path) -> None:
+    alive: list[bool] = []
+    held: list[weakref.ref[Tensor]] = []
+    genuine = FoldedNet.logits
+
+    def first_fails(net: FoldedNet, x: Tensor) -> Tensor:
+        if not held:
+            held.append(weakref.ref(x))
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return genuine(net, x)
+
+    halve = WindowScorer._halve
+
+    def watched(scorer: WindowScorer, length: int, size: int) -> None:
+        alive.append(held[0]() is not None)
+        halve(scorer, length, size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FoldedNet, "logits", first_fails)
+        patch.setattr(WindowScorer, "_halve", watched)
+        assert run(model, fasta, tmp_path / "out") == 0
+    assert alive == [False]
+
+
+def test_peak_memory_is_told_where_proc_does_not_have_it(
+    model: Path, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = Path("/proc/self/status").read_text()
+    genuine = Path.read_text
+    without = "\n".join(line for line in text.splitlines() if not line.startswith("VmHWM"))
+    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: without if path.name == "status" else genuine(path, *a, **k))
+    assert run(model, fasta, tmp_path / "out") == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["peak_memory_bytes"]["host"] > 1 << 20
 
 
 def test_the_folded_network_is_the_network() -> None:
