@@ -14,8 +14,17 @@ from annotator_kernels.dispatch import Backend, chosen_backends, kmer_tokenize
 from benchmarks.cost_model import COMPACT
 from benchmarks.kernel_problems import Problem, Sizes, random_bases
 
+_KERNELS = ("kmer_embed", "residual_conv")
+"""Those of the forward pass."""
 _BOUNDS = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 """Root-mean-square error of the logits, relative to theirs: the network is some ten roundings deep."""
+
+
+def fallen_back(device: torch.device) -> str:
+    """Which kernel of the latest forward pass did not run in Triton, and what ran; empty where all did."""
+    chosen = chosen_backends()
+    paths = {f"{kernel}/{device.type}": chosen.get(f"{kernel}/{device.type}", "it has not run") for kernel in _KERNELS}
+    return "; ".join(f"{name}: {path}" for name, path in paths.items() if not path.startswith("triton"))
 
 
 def compact_forward(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
@@ -32,7 +41,9 @@ def compact_forward(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
 
     def run(backend: Backend = "auto") -> Tensor:
         with torch.inference_mode():
-            logits: Tensor = model(block, starts, reverse, length)
+            logits: Tensor = model(block, starts, reverse, length)  # its kernels choose their backends themselves
+        if backend == "triton" and (fallen := fallen_back(device)):
+            raise SystemExit(f"compact_forward: triton was asked for, but {fallen}: no figure")
         return logits
 
     def restated(rows: Tensor) -> Tensor:
@@ -51,7 +62,7 @@ def compact_forward(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
     def difference(backend: Backend) -> str:
         rows = torch.tensor(sorted({0, 1, count - 1, count, 2 * count - 1}), device=device) % (2 * count)
         with torch.inference_mode():
-            exact, got = restated(rows), run()[rows]
+            exact, got = restated(rows), run(backend)[rows]
         error = float((got - exact).norm() / exact.norm())
         return "" if error <= bound else f"relative error {error:.2g} of the logits, {bound:g} allowed"
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from annotator.models.compact import SLOPE, CompactConfig
 from annotator.models.motif_scores import score_matrix
+from annotator.pipeline.options import BATCH_BP
 from annotator.tokens.vocabulary import dnabert_vocabulary
 from annotator_kernels import dispatch
 from annotator_kernels.arguments import MotifRows, PwmHits, Sites
@@ -54,7 +55,7 @@ class Sizes:
     k: int = 6
 
 
-FULL = Sizes(1 << 28, 1 << 24, 86, 49152, 1 << 26, 1 << 22, 1000)
+FULL = Sizes(1 << 28, 1 << 24, BATCH_BP["cuda"] // 49152, 49152, 1 << 26, 1 << 22, 1000)  # windows of the engine's batch
 ON_CPU = Sizes(1 << 22, 1 << 20, 1, 49152, 1 << 18, 1 << 16, 60)
 SMALL = Sizes(4 * 1003, 1003, 1, 520, 1503, 1503, 12, k=3)  # seconds in the interpreter, whose cost grows with 4**k
 

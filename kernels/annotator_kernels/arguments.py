@@ -13,6 +13,10 @@ _LARGEST_STRIDE = 1 << 28
 _HUGE_PAGE_BYTES = 1 << 22
 
 
+class KernelUnavailable(RuntimeError):
+    """A launch wrapper knows that its kernel cannot be compiled for this device; the message names kernel and reason."""
+
+
 def check_kmer_arguments(
     block: Tensor,
     starts: Tensor,

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from annotator_kernels.arguments import MotifRows, PwmHits, Sites
+from annotator_kernels.arguments import KernelUnavailable, MotifRows, PwmHits, Sites
 from annotator_kernels.reference import (
     call_sites_reference,
     kmer_embed_reference,
@@ -26,6 +26,21 @@ R = TypeVar("R")
 _log = logging.getLogger(__name__)
 _chosen: dict[str, str] = {}
 _given_up: set[str] = set()
+
+_SETUP_FAULTS: tuple[tuple[type[Exception], str], ...] = (
+    (subprocess.SubprocessError, ""),  # the C compiler or ldconfig fails
+    (OSError, ""),  # no launch wrapper opens a file: the cache cannot be written, or ldconfig, ptxas or a header is missing
+    (AssertionError, "libcuda.so"),  # the driver's library is not found
+    (RuntimeError, "C compiler"),  # there is none
+    (RuntimeError, "Failed to load newly compiled"),  # a launcher
+    (RuntimeError, "active drivers"),  # none, or several
+    (RuntimeError, "cache dir"),  # "Could not create or locate cache dir"
+    (RuntimeError, "Cannot find ptxas"),
+    (RuntimeError, "Triton only support CUDA"),  # ptxas is too old
+    (RuntimeError, "PassManager::run failed"),  # the compiler has no code for this device
+    (RuntimeError, "translate module to LLVM IR"),
+)
+"""Class and text of the faults of setting up Triton or compiling a kernel that are not of a class of Triton's own."""
 
 
 class BackendError(RuntimeError):
@@ -234,7 +249,7 @@ def pwm_scan(block: Tensor, rows: MotifRows, *, code_table: Tensor, backend: Bac
         The hits, on the block's device, sorted by start, then row; the same from every backend.
 
     Raises:
-        BackendError: "triton" was asked for and cannot be imported.
+        BackendError: "triton" was asked for and cannot be imported, or the device is too old for the kernel.
         ValueError: An argument has a wrong shape or type, or "triton" was asked for on a CPU.
     """
 
@@ -265,7 +280,7 @@ def run_kernel(
         What the wrapper or the oracle returns.
 
     Raises:
-        BackendError: "triton" was asked for and cannot be imported.
+        BackendError: "triton" was asked for and cannot be imported, or has no code for this device.
         ValueError: There is no such backend.
     """
     where = f"{kernel}/{device.type}"
@@ -278,7 +293,10 @@ def run_kernel(
             wrapper = _load(kernel)
         except ImportError as fault:
             raise BackendError(f"{kernel}: the triton backend was asked for, but triton cannot be imported: {fault}") from fault
-        result = call(wrapper)
+        try:
+            result = call(wrapper)
+        except KernelUnavailable as fault:
+            raise BackendError(f"the triton backend was asked for, but {fault}") from fault
         _chosen[where] = "triton (asked for)"
         return result
     if backend != "auto":
@@ -290,6 +308,8 @@ def run_kernel(
             result = call(_load(kernel))
         except ImportError as fault:
             _give_up(where, f"torch (triton cannot be imported: {fault})")
+        except KernelUnavailable as fault:
+            _give_up(where, f"torch ({fault})")
         except Exception as fault:  # a kernel that does not compile costs speed; any other fault is the caller's to see
             if not _is_compile_fault(fault):
                 raise
@@ -297,6 +317,8 @@ def run_kernel(
         else:
             _report(where, "triton", logging.INFO)
             return result
+    elif not _chosen.get(where, "").startswith("torch"):  # "triton" was asked for since
+        _chosen[where] = "torch (the kernel was given up before)"
     return call(reference)
 
 
@@ -307,10 +329,8 @@ def _load(kernel: str) -> Callable[..., Any]:
 
 
 def _is_compile_fault(fault: Exception) -> bool:
-    """Whether Triton could not build the kernel or its launcher; a fault of the running kernel is none."""
-    if isinstance(fault, subprocess.CalledProcessError):  # the C compiler, on the launcher
-        return True
-    if type(fault) is RuntimeError and "C compiler" in str(fault):
+    """Whether Triton could not be set up or could not build the kernel; a fault of the running kernel is none."""
+    if any(isinstance(fault, kind) and text in str(fault) for kind, text in _SETUP_FAULTS):
         return True
     return any(cls.__module__.partition(".")[0] == "triton" for cls in type(fault).__mro__)
 

@@ -27,11 +27,15 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn.functional import pad
 
-from annotator_kernels.arguments import MotifRows, PwmHits, check_scan_arguments
+from annotator_kernels.arguments import KernelUnavailable, MotifRows, PwmHits, check_scan_arguments
 
 BLOCK_POSITIONS = 128
 BLOCK_ROWS = 128
-"""Rows of a tile; fewer, but a power of two and a group, where a class has fewer."""
+BLOCK_WEIGHTS = 1 << 14
+"""Rows of a tile, and their weights (bytes) at most; fewer rows, but a power of two and a group, where a class has fewer.
+
+With 128 rows of 64 columns the stages of the pipeline would need more shared memory (104 KiB) than sm_86 and sm_120 have.
+"""
 
 GROUP_ROWS = 32
 """Rows of one candidate: one for each lane of a warp, which then reads neighbouring scores."""
@@ -44,8 +48,12 @@ SPAN_BP = 1 << 24
 MOST_CANDIDATES = 1 << 26
 """Positions of a launch, and candidates it may hold (8 bytes each): a span with more of them is halved."""
 
+LEAST_CAPABILITY = (8, 0)
+"""Older devices have no int8 product that Triton compiles to: it would print its whole program, then fail."""
+
 _MOST_QUANTA = 127
 _LEAST_ROOM = 1 << 14
+_LEAST_RATE = 0.25
 
 
 _VARYING = ["n", "first", "last", "capacity", "groups", "first_group", "tiles"]
@@ -174,8 +182,8 @@ class _Tables:
     columns: int
     steps: Tensor
     facts: Tensor
-    rate: float = 0.25
-    """Candidates to make room for, a position: a guess at first, then the most that were seen."""
+    rate: float = _LEAST_RATE
+    """Candidates to make room for, a position: a guess at first, then a little more than the last span had."""
 
 
 _tables: WeakKeyDictionary[MotifRows, dict[torch.device, _Tables]] = WeakKeyDictionary()
@@ -196,13 +204,15 @@ def pwm_scan(block: Tensor, rows: MotifRows, *, code_table: Tensor, capacity: in
         The hits, on the block's device, sorted by start, then row; equal to `pwm_scan_reference`.
 
     Raises:
+        KernelUnavailable: The device's compute capability is below LEAST_CAPABILITY.
         ValueError: An argument has a wrong shape, type or range, or the block is not on a CUDA device (nor in Triton's
             interpreter, which needs TRITON_INTERPRET=1 before this module is imported).
+        torch.OutOfMemoryError: The device has no memory for the candidates of BLOCK_POSITIONS, or for the hits of the block.
 
     Notes:
         A row of a class of W columns costs 8 * W integer operations a position, and a byte of weights from the L2 cache for
         every BLOCK_POSITIONS positions and each of its 4 * W weights. Memory beyond the hits: 8 bytes for each of at most
-        MOST_CANDIDATES candidates.
+        MOST_CANDIDATES candidates, and 12 for each of a quarter as many hits; where there is less, spans are halved.
     """
     check_scan_arguments(block, code_table)
     if capacity is not None and capacity < 1:
@@ -210,6 +220,8 @@ def pwm_scan(block: Tensor, rows: MotifRows, *, code_table: Tensor, capacity: in
     device = block.device
     if not (block.is_cuda or triton.knobs.runtime.interpret):
         raise ValueError(f"pwm_scan: the triton kernel needs a block on a CUDA device, not on {device}")
+    if block.is_cuda:
+        _check_capability(device)
     tables = _tables_on(rows, device)
     keys = [torch.empty(0, dtype=torch.int64, device=device)]
     scores = [torch.empty(0, dtype=torch.int32, device=device)]
@@ -221,8 +233,14 @@ def pwm_scan(block: Tensor, rows: MotifRows, *, code_table: Tensor, capacity: in
     with current:
         while spans:
             first, last = spans.pop()
-            found = _scan_span(block, code_table, tables, len(rows.widths), first, last, capacity)
+            found = None
+            try:
+                found = _scan_span(block, code_table, tables, len(rows.widths), first, last, capacity)
+            except torch.OutOfMemoryError:
+                if last - first <= BLOCK_POSITIONS:
+                    raise
             if found is None:
+                torch.cuda.empty_cache()  # out here, where no traceback holds the tensors of the attempt
                 spans += [(first, (first + last) // 2), ((first + last) // 2, last)]
             else:
                 keys.append(found[0])
@@ -232,23 +250,33 @@ def pwm_scan(block: Tensor, rows: MotifRows, *, code_table: Tensor, capacity: in
     return PwmHits(key // count, key % count, torch.cat(scores)[order])
 
 
+def _check_capability(device: torch.device) -> None:
+    """Refuse a CUDA device before Triton compiles for it in vain."""
+    found = torch.cuda.get_device_capability(device)
+    if found < LEAST_CAPABILITY:
+        least = ".".join(map(str, LEAST_CAPABILITY))
+        raise KernelUnavailable(f"pwm_scan needs compute capability {least} or higher, this device has {found[0]}.{found[1]}")
+
+
 def _scan_span(
     block: Tensor, code_table: Tensor, tables: _Tables, rows: int, first: int, last: int, capacity: int | None
 ) -> tuple[Tensor, Tensor] | None:
     """Keys and scores of the hits whose filter begins in [first, last), in no order; None where it has too many candidates."""
     room = min(capacity or max(_LEAST_ROOM, int(tables.rate * (last - first))), MOST_CANDIDATES)
+    hit_room = capacity or max(_LEAST_ROOM, room // 4)
     counts, candidates = _filter(block, code_table, tables, first, last, room)
-    keys, scores = _score(block, code_table, tables, counts, candidates, rows, room)
+    keys, scores = _score(block, code_table, tables, counts, candidates, rows, hit_room)
     passed, hits = counts.tolist()  # the host waits for the device here alone, unless room is short
+    tables.rate = max(_LEAST_RATE, 1.1 * passed / (last - first))
     if passed > room:
-        tables.rate = max(tables.rate, 1.1 * passed / (last - first))
         if passed > MOST_CANDIDATES and last - first > BLOCK_POSITIONS:
             return None
-        room = passed
-        counts, candidates = _filter(block, code_table, tables, first, last, room)
-        keys, scores = _score(block, code_table, tables, counts, candidates, rows, room)
+        del candidates, keys, scores  # before larger ones are made
+        counts, candidates = _filter(block, code_table, tables, first, last, passed)
+        keys, scores = _score(block, code_table, tables, counts, candidates, rows, hit_room)
         hits = int(counts[1])
-    if hits > room:
+    if hits > hit_room:
+        del keys, scores
         keys, scores = _score(block, code_table, tables, counts, candidates, rows, hits)
     return keys[:hits].clone(), scores[:hits].clone()
 
@@ -332,7 +360,8 @@ def _make_tables(rows: MotifRows, device: torch.device) -> _Tables:
         narrower = columns
         if not len(chosen):
             continue
-        tile_rows = max(GROUP_ROWS, min(BLOCK_ROWS, triton.next_power_of_2(len(chosen))))
+        most_rows = min(BLOCK_ROWS, BLOCK_WEIGHTS // (4 * columns))
+        tile_rows = max(GROUP_ROWS, min(most_rows, triton.next_power_of_2(len(chosen))))
         empty = -len(chosen) % tile_rows  # rows of zeros, which never pass
         weight, offset = _filter_weights(steps[chosen], budgets[chosen], columns)
         weight = pad(weight.view(len(chosen), 4 * columns), (0, 0, 0, empty))

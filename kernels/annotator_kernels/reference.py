@@ -23,7 +23,7 @@ from annotator_kernels.arguments import (
 from annotator_kernels.kmer_cpu import AMBIGUOUS, fill_on_cpu, piece_starts, pieces
 
 _DEVICE_PIECE_BASES = 1 << 24
-_SITES_AT_ONCE = 1 << 16
+_NEIGHBOURS_AT_ONCE = 1 << 20
 
 
 def kmer_tokenize_reference(
@@ -250,20 +250,20 @@ def call_sites_reference(logits: Tensor, owned: Tensor, real: Tensor, reverse: T
     row, at, track = row[mine], at[mine], track[mine]
     if not len(row):
         return Sites(row, at, track, logits.new_empty(0))
-    reach = int(radius.max())
-    steps = torch.arange(-reach, reach + 1, device=device)
     first, last = real[:, 0].clamp(min=0), real[:, 1].clamp(max=length)
     kept = []
-    for part in torch.split(torch.arange(len(row), device=device), _SITES_AT_ONCE):
-        r, c = row[part, None], track[part, None]
-        near = at[part, None] + steps
-        seen = (near >= first[r]) & (near < last[r]) & (steps.abs() <= radius[c])
-        value = logits[r, near.clamp(0, length - 1), c]
-        centre = logits[r, at[part, None], c]
-        before = torch.where(reverse[r], steps > 0, steps < 0)  # comes first on the plus strand
-        beaten = seen & (steps != 0) & torch.where(before, value >= centre, value > centre)
-        kept.append(part[~beaten.any(1)])
-    keep = torch.cat(kept)
+    for c, reach in enumerate(radius.clamp(max=length).tolist()):  # tracks apart: a short radius does not pay for a long one
+        steps = torch.arange(-reach, reach + 1, device=device)
+        for part in torch.split((track == c).nonzero()[:, 0], max(1, _NEIGHBOURS_AT_ONCE // len(steps))):
+            r = row[part, None]
+            near = at[part, None] + steps
+            seen = (near >= first[r]) & (near < last[r])
+            value = logits[r, near.clamp(0, length - 1), c]
+            centre = logits[r, at[part, None], c]
+            before = torch.where(reverse[r], steps > 0, steps < 0)  # comes first on the plus strand
+            beaten = seen & (steps != 0) & torch.where(before, value >= centre, value > centre)
+            kept.append(part[~beaten.any(1)])
+    keep = torch.cat(kept).sort().values
     row, at, track = row[keep], at[keep], track[keep]
     return Sites(row, at, track, logits[row, at, track])
 

@@ -10,11 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from annotator.genome.plan import PlanOptions
 from annotator.models.compact import CompactConfig
-from benchmarks import cost_model, guarded, kernel_problems, kernels
+from annotator.pipeline.options import BATCH_BP
+from annotator.pipeline.worker import WorkOrder
+from annotator_kernels import dispatch
+from benchmarks import compact_forward, cost_model, end_to_end, guarded, kernel_problems, kernels
 
 ROOT = Path(__file__).parents[2]
 COMMON = {"benchmark", "commit", "date", "device", "versions", "variant", "path", "shape", "parity", "p20_s", "p50_s", "p80_s",
@@ -84,6 +89,120 @@ def test_without_triton_the_oracles_are_timed_and_it_says_so(
     assert kernels.main(command) == 0
     assert "triton is not installed" in capsys.readouterr().out
     assert [row["path"] for row in read_rows(out)] == ["torch on cpu"]
+
+
+@pytest.mark.parametrize("fallen", ["residual_conv", "kmer_embed"])
+def test_a_forward_pass_with_a_fallen_back_kernel_has_no_row(
+    fallen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The forward pass of a CPU stands in for one on CUDA, whose kernels all said "triton" but one."""
+    report = dispatch._report
+
+    def one_falls_back(where: str, choice: str, level: int) -> None:
+        report(where, "torch (PassManager::run failed)" if where.startswith(fallen) else "triton", level)
+
+    monkeypatch.setattr(dispatch, "_chosen", {})
+    monkeypatch.setattr(dispatch, "_report", one_falls_back)
+    (problem,) = compact_forward.compact_forward(kernel_problems.SMALL, torch.device("cpu"))
+    problem.run("torch")
+    for call in (problem.run, problem.difference):
+        with pytest.raises(SystemExit, match=rf"triton was asked for, but {fallen}/cpu: torch \(PassManager.*no figure"):
+            call("triton")
+    monkeypatch.setattr(kernels, "check", lambda problem, backend: not problem.difference("triton"))
+    out = tmp_path / "rows.jsonl"
+    with pytest.raises(SystemExit):
+        kernels.main(["--device", "cpu", "--small", "--kernels", "compact_forward", "--out", str(out)])
+    assert not out.exists()
+    fallen = "no kernel"
+    problem.run("triton")
+    assert problem.difference("triton") == ""
+
+
+def test_windows_are_those_of_the_engine() -> None:
+    assert kernel_problems.FULL.windows * kernel_problems.FULL.window_bp == BATCH_BP["cuda"]
+
+
+def compare(device_calls: end_to_end.Found, cpu_calls: end_to_end.Found, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`compare_with_cpu` with these calls in place of two workers'."""
+    orders: list[WorkOrder] = []
+
+    def calls_of(order: WorkOrder, bases: Any) -> end_to_end.Found:
+        orders.append(order)
+        return (device_calls, cpu_calls)[len(orders) - 1]
+
+    monkeypatch.setattr(end_to_end, "_calls_of", calls_of)
+    order = WorkOrder(
+        "compact", "invertebrate", {"donor": 0.5, "promoter": 0.3}, (), 1e-6, PlanOptions(), 1, "cuda", "bfloat16", 1
+    )
+    end_to_end.compare_with_cpu(order, np.zeros(9, np.uint8))
+    assert [(one.device, one.precision) for one in orders] == [("cuda", "bfloat16"), ("cpu", "float32")]
+    assert [one.thresholds for one in orders] == [{"donor": pytest.approx(0.45), "promoter": pytest.approx(0.25)}] * 2
+
+
+DONOR, PROMOTER, TFBS = 1, 2, 3
+DONORS: end_to_end.Found = {(DONOR, 1, at, -1): 0.9 for at in range(100)}
+PROMOTERS: end_to_end.Found = {(PROMOTER, -1, at, -1): 0.9 for at in range(100)}
+HITS: end_to_end.Found = {(TFBS, 1, at, 4): float("nan") for at in range(5)}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [{}, {(DONOR, 1, 990, -1): 0.46}, {(DONOR, 1, 990, -1): 0.54}, {(PROMOTER, 1, 990, -1): 0.34}, {(DONOR, 1, 990, -1): 0.99}],
+    ids=["equal", "below", "above", "promoter", "one of a hundred"],
+)
+def test_calls_near_the_threshold_need_not_agree(
+    extra: end_to_end.Found, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(DONORS | PROMOTERS | HITS | extra, DONORS | PROMOTERS | HITS, monkeypatch)
+    compare(DONORS | PROMOTERS | HITS, DONORS | PROMOTERS | HITS | extra, monkeypatch)
+    assert "5 motif hits, equal: True" in capsys.readouterr().out
+
+
+def test_a_call_near_the_threshold_on_one_side_only_is_left_out() -> None:
+    ours = {(DONOR, 1, 3, -1): 0.58, (DONOR, 1, 9, -1): 0.6}
+    cpu = {(DONOR, 1, 3, -1): 0.53, (DONOR, 1, 9, -1): 0.57}
+    assert end_to_end.agreement(ours, cpu, DONOR, 0.5) == (1, 1)
+
+
+def test_a_shifted_promoter_is_the_same_call_and_a_shifted_donor_is_not() -> None:
+    for kind, shift, agreeing in ((PROMOTER, 16, 1), (PROMOTER, -16, 1), (PROMOTER, 17, 0), (DONOR, 1, 0)):
+        name = end_to_end.KINDS[kind]
+        ours, cpu = {(kind, 1, 500 + shift, -1): 0.9}, {(kind, 1, 500, -1): 0.9, (kind, -1, 500 + shift, -1): 0.1}
+        compared, shared = end_to_end.agreement(ours, cpu, kind, 0.5, end_to_end.SHIFT_BP[name])
+        assert (compared, shared) == (2 - agreeing, agreeing)
+
+
+@pytest.mark.parametrize(
+    ("ours", "message"),
+    [
+        (DONORS | PROMOTERS, "motif hits are not the CPU's"),
+        (DONORS | PROMOTERS | HITS | {(TFBS, 1, 7, 4): 0.0}, "motif hits are not the CPU's"),
+        (DONORS | HITS, "promoter calls are not the CPU's"),
+        (DONORS | PROMOTERS | HITS | {(DONOR, 1, at, -1): 0.9 for at in (200, 201)}, "donor calls are not the CPU's"),
+    ],
+    ids=["no hits", "one hit more", "a kind without calls", "two donors more"],
+)
+def test_other_calls_than_the_cpus_end_the_run(ours: end_to_end.Found, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match=message):
+        compare(ours, DONORS | PROMOTERS | HITS, monkeypatch)
+
+
+def test_too_few_calls_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = dict(list(DONORS.items())[:99])
+    with pytest.raises(SystemExit, match="99 calls to compare with the CPU's, 100 are needed"):
+        compare(few | HITS, few | HITS, monkeypatch)
+
+
+def test_the_engine_alone_without_files(tmp_path: Path) -> None:
+    out = tmp_path / "rows.jsonl"
+    command = [sys.executable, "benchmarks/end_to_end.py", "--no-files", "--device", "cpu", "--small", "--motifs", "20",
+               "--threads", "2", "--out", str(out)]  # fmt: skip
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "parity of donor calls: " in done.stdout and "motif hits, equal: True" in done.stdout
+    (row,) = read_rows(out)
+    assert row["benchmark"] == "end_to_end_engine" and row["calls"] > 20
 
 
 def test_row_of_the_transformer(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="triton is not installed: the kernel cannot run, not even in its interpreter")
 
-from annotator_kernels import call_sites, dispatch
+from annotator_kernels import call_sites, dispatch, reference
 from annotator_kernels.arguments import Sites
 from annotator_kernels.call_sites import BLOCK_POSITIONS
 from annotator_kernels.reference import call_sites_reference
@@ -158,6 +158,17 @@ def test_nan_and_infinity(kernel_device: torch.device) -> None:
     assert INFINITY in called and -INFINITY not in called and len(called) == len({value for value in called if value == value})
     assert {track for _, _, track in sites} == {0, 1}
     check(kernel_device, logits, least=[-INFINITY, INFINITY, 0.0])
+
+
+@pytest.mark.parametrize("neighbours", [1, 7, 40])
+def test_how_the_oracle_is_cut_changes_nothing(neighbours: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, span, backward = random_logits(2, 90, 3), torch.tensor([[0, 90]] * 2), torch.tensor([False, True])
+    options = {"least": torch.tensor([0.0, 1.0, -9.0]), "radius": torch.tensor([2, 0, 30])}
+    whole = call_sites_reference(logits, span, span, backward, **options)
+    order = [tuple(site) for site in torch.stack(whole[:3], 1).tolist()]
+    assert order == sorted(order) and {track for _, _, track in order} == {0, 1, 2}
+    monkeypatch.setattr(reference, "_NEIGHBOURS_AT_ONCE", neighbours)
+    assert all(map(torch.equal, call_sites_reference(logits, span, span, backward, **options), whole))
 
 
 def test_nothing_reaches_the_threshold(kernel_device: torch.device) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ pytest.importorskip("triton", reason="triton is not installed: the kernel cannot
 
 from annotator.tokens.vocabulary import KmerVocabulary, dnabert_vocabulary
 from annotator_kernels import dispatch
+from annotator_kernels.arguments import KernelUnavailable
 from annotator_kernels.dispatch import BackendError, chosen_backends, run_kernel
 from annotator_kernels.kmer_tokenize import BLOCK_TOKENS, kmer_tokenize
 from annotator_kernels.reference import kmer_tokenize_reference
@@ -281,18 +283,42 @@ def _wrapper_that_raises(fault: Exception) -> Callable[[str], Callable[[], str]]
     return lambda kernel: wrapper
 
 
-def _compile_faults() -> list[Exception]:
+def _setup_faults() -> list[Exception]:
+    """As Triton raises them where it cannot be set up, or cannot compile a kernel for the device."""
     from triton.runtime.errors import OutOfResources
 
     return [
         OutOfResources(2, 1, "shared memory"),
-        RuntimeError("Failed to find C compiler."),
+        RuntimeError("PassManager::run failed"),
+        RuntimeError("Failed to find C compiler. Please specify via CC environment variable."),
+        RuntimeError("0 active drivers ([]). There should only be one."),
+        RuntimeError("Could not create or locate cache dir"),
+        RuntimeError("Cannot find ptxas"),
         subprocess.CalledProcessError(1, "gcc"),
+        AssertionError("libcuda.so cannot found!\nPlease make sure GPU is set up."),
+        FileNotFoundError(2, "No such file or directory", "/sbin/ldconfig"),
+        PermissionError(13, "Permission denied", "/root/.triton/cache/ABC"),
+        OSError(28, "No space left on device"),
     ]
 
 
+_RUNNING_FAULTS = [
+    RuntimeError("an illegal memory access"),
+    RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
+    torch.AcceleratorError("CUDA error: unspecified launch failure"),
+    torch.OutOfMemoryError("CUDA out of memory."),
+    ValueError("bad k"),
+    AssertionError("rows"),
+]
+
+
+def _name_of(fault: Exception) -> str:
+    return f"{type(fault).__name__} {str(fault)[:40]}".replace("\n", " ")
+
+
 @pytest.mark.usefixtures("fresh_choices")
-@pytest.mark.parametrize("fault", _compile_faults(), ids=lambda fault: type(fault).__name__)
+@pytest.mark.parametrize("fault", _setup_faults(), ids=_name_of)
 def test_E03_a_kernel_that_does_not_compile_falls_back_once(
     fault: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -306,12 +332,38 @@ def test_E03_a_kernel_that_does_not_compile_falls_back_once(
 
 
 @pytest.mark.usefixtures("fresh_choices")
-@pytest.mark.parametrize("fault", [RuntimeError("an illegal memory access"), torch.OutOfMemoryError("full"), ValueError("bad k")])
-def test_other_faults_are_not_swallowed(fault: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", _RUNNING_FAULTS, ids=_name_of)
+def test_faults_of_the_running_kernel_are_not_swallowed(fault: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "_load", _wrapper_that_raises(fault))
-    with pytest.raises(type(fault), match=str(fault)):
+    with pytest.raises(type(fault), match=re.escape(str(fault))):
         run_kernel("some", lambda: "oracle", lambda f: f(), device=torch.device("cuda"), backend="auto")
     assert chosen_backends() == {}
+
+
+@pytest.mark.usefixtures("fresh_choices")
+def test_E03_a_kernel_that_is_unavailable_falls_back_once_and_asked_for_it_raises(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reason = "some needs compute capability 8.0 or higher, this device has 7.5"
+    monkeypatch.setattr(dispatch, "_load", _wrapper_that_raises(KernelUnavailable(reason)))
+    for _ in range(2):
+        assert run_kernel("some", lambda: "oracle", lambda f: f(), device=torch.device("cuda"), backend="auto") == "oracle"
+    assert chosen_backends() == {"some/cuda": f"torch ({reason})"}
+    assert len(caplog.records) == 1
+    with pytest.raises(BackendError, match=f"the triton backend was asked for, but {reason}"):
+        run_kernel("some", lambda: "oracle", lambda f: f(), device=torch.device("cuda"), backend="triton")
+
+
+@pytest.mark.usefixtures("fresh_choices")
+def test_a_kernel_given_up_is_not_reported_as_triton_after_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(dispatch, "_load", _wrapper_that_raises(RuntimeError("PassManager::run failed")))
+    run_kernel("some", lambda: "oracle", lambda f: f(), device=gpu, backend="auto")
+    monkeypatch.setattr(dispatch, "_load", lambda kernel: lambda: "kernel")
+    assert run_kernel("some", lambda: "oracle", lambda f: f(), device=gpu, backend="triton") == "kernel"
+    assert chosen_backends() == {"some/cuda": "triton (asked for)"}
+    assert run_kernel("some", lambda: "oracle", lambda f: f(), device=gpu, backend="auto") == "oracle"
+    assert chosen_backends() == {"some/cuda": "torch (the kernel was given up before)"}
 
 
 def test_unknown_backend_is_refused() -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 pytest.importorskip("triton", reason="triton is not installed: the kernel cannot run, not even in its interpreter")
 
 from annotator_kernels import dispatch, pwm_scan
-from annotator_kernels.arguments import MotifRows, PwmHits
+from annotator_kernels.arguments import KernelUnavailable, MotifRows, PwmHits
 from annotator_kernels.pwm_scan import BLOCK_POSITIONS, BLOCK_ROWS
 from annotator_kernels.reference import pwm_scan_reference
 
@@ -223,6 +223,79 @@ def test_the_room_of_a_span_is_remembered(kernel_device: torch.device) -> None:
     assert tables.rate > 0.25
     check(kernel_device, block, rows)
     assert pwm_scan._tables[rows][torch.zeros(0, device=kernel_device).device] is tables
+    check(kernel_device, torch.full((300,), ord("N"), dtype=torch.uint8), rows)
+    assert tables.rate == 0.25, "one repetitive span must not cost later ones memory"
+
+
+def test_candidates_and_hits_have_rooms_of_their_own(kernel_device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms, score = [], pwm_scan._score
+
+    def spy(*arguments: Any) -> tuple[Tensor, Tensor]:
+        rooms.append((len(arguments[4]), arguments[6]))
+        return score(*arguments)
+
+    monkeypatch.setattr(pwm_scan, "_score", spy)
+    monkeypatch.setattr(pwm_scan, "_LEAST_ROOM", 64)
+    rows = random_rows([3] * 4, rate=0.5)
+    tables = pwm_scan._tables_on(rows, torch.zeros(0, device=kernel_device).device)
+    tables.rate = 1.0
+    hits = check(kernel_device, random_block(400, clean=True), rows)
+    assert rooms == [(400, 100), (400, len(hits.start))]
+
+
+def test_a_span_without_memory_is_halved(kernel_device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    spans, alive, run_filter, run_score = [], [], pwm_scan._filter, pwm_scan._score
+
+    def spy(block: Tensor, codes: Tensor, tables: Any, first: int, last: int, room: int) -> tuple[Tensor, Tensor]:
+        spans.append((first, last))
+        return run_filter(block, codes, tables, first, last, room)
+
+    def full_once(block: Tensor, codes: Tensor, tables: Any, counts: Tensor, candidates: Tensor, *rest: Any) -> Any:
+        if not alive:
+            alive.append(weakref.ref(candidates))
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return run_score(block, codes, tables, counts, candidates, *rest)
+
+    def empty_cache() -> None:
+        assert alive[0]() is None, "the failed attempt still holds its candidates"
+        alive.append(None)
+
+    monkeypatch.setattr(pwm_scan, "_filter", spy)
+    monkeypatch.setattr(pwm_scan, "_score", full_once)
+    monkeypatch.setattr(pwm_scan.torch.cuda, "empty_cache", empty_cache)
+    assert len(check(kernel_device, random_block(450, clean=True), random_rows([3, 8, 7], rate=0.1)).start) > 100
+    assert spans == [(0, 450), (225, 450), (0, 225)] and len(alive) == 2
+
+
+def test_no_memory_even_for_one_block_of_positions_is_raised(
+    kernel_device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans = []
+
+    def full(block: Tensor, codes: Tensor, tables: Any, first: int, last: int, room: int) -> None:
+        spans.append(last - first)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(pwm_scan, "_filter", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        check(kernel_device, random_block(4 * BLOCK_POSITIONS), random_rows([3]))
+    assert spans == [4 * BLOCK_POSITIONS, 2 * BLOCK_POSITIONS, BLOCK_POSITIONS]
+
+
+@pytest.mark.parametrize("capability", [(7, 0), (7, 5)])
+def test_E03_older_devices_are_refused_before_anything_compiles(
+    capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    with pytest.raises(KernelUnavailable, match=rf"pwm_scan needs compute capability 8\.0 .*{capability[0]}\.{capability[1]}"):
+        pwm_scan._check_capability(torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    pwm_scan._check_capability(torch.device("cuda"))
+
+
+def test_tiles_of_the_widest_class_fit_the_shared_memory_of_smaller_devices() -> None:
+    tables = pwm_scan._tables_on(random_rows([8] * 300 + [32] * 300 + [64] * 300), torch.device("cpu"))
+    assert [(part.columns, part.tile_rows) for part in tables.classes] == [(8, 128), (32, 128), (64, 64)]
 
 
 def test_tables_go_with_their_rows() -> None:
@@ -278,7 +351,10 @@ def test_explicit_choice(kernel_device: torch.device, backend: dispatch.Backend)
 
 
 def test_compiles_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
-    """The interpreter accepts what the compiler does not: compile for Hopper, with the filter on its tensor cores."""
+    """The interpreter accepts what the compiler does not: compile for Hopper, with the filter on its tensor cores.
+
+    The widest class is also compiled for sm_86, whose 101,376 bytes of shared memory are the fewest.
+    """
     script = """
 import triton
 from triton.backends.compiler import GPUTarget
@@ -286,18 +362,22 @@ from triton.compiler import ASTSource
 from annotator_kernels.pwm_scan import _pwm_scan_kernel, _pwm_score_kernel
 types = {"block_ptr": "*u8", "code_table_ptr": "*u8", "weights_ptr": "*i8", "candidates_ptr": "*i64", "counts_ptr": "*i64",
          "steps_ptr": "*i32", "facts_ptr": "*i64", "keys_ptr": "*i64", "scores_ptr": "*i32", "n": "i64"}
-for kernel, constants in ((_pwm_scan_kernel, {"COLUMNS": 16, "POSITIONS": 128, "ROWS": 128, "GROUP": 32}),
-                          (_pwm_score_kernel, {"CANDIDATES": 16, "GROUP": 32})):
+for kernel, constants, capability in ((_pwm_scan_kernel, {"COLUMNS": 16, "POSITIONS": 128, "ROWS": 128, "GROUP": 32}, 90),
+                                      (_pwm_scan_kernel, {"COLUMNS": 64, "POSITIONS": 128, "ROWS": 64, "GROUP": 32}, 86),
+                                      (_pwm_score_kernel, {"CANDIDATES": 16, "GROUP": 32}, 90)):
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if name.endswith("_ptr")}
     source = ASTSource(kernel, signature, constants, aligned)
-    ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 8}).asm["ptx"]
-    print(".entry" in ptx, "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8" in ptx, ".local" in ptx)
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 8})
+    ptx = compiled.asm["ptx"]
+    product = "mma.sync.aligned.m16n8k32" if capability < 90 else "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8"
+    print(".entry" in ptx, product in ptx, ".local" in ptx, compiled.metadata.shared <= 101_376)
 """
     env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     env |= {"PYTHONPATH": str(ROOT / "kernels"), "TRITON_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=300, check=False)
-    assert (done.returncode, done.stdout) == (0, "True True False\nTrue False False\n"), done.stderr
+    expected = "True True False True\nTrue True False True\nTrue False False True\n"
+    assert (done.returncode, done.stdout) == (0, expected), done.stderr
 
 
 @pytest.mark.gpu
