@@ -375,6 +375,8 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = torch.device(args.device if args.no_files else "cpu")
+    if args.peer_model and shutil.which(args.peer) is None:
+        sys.exit(f"{args.peer}: not found; install it into an environment of its own, then --peer ITS/bin/openspliceai")
     folder, manifest = read_model("compact")
     precision = choose_precision(args.precision, device.type)
     deviation = forward_deviation(manifest, folder, device, precision)

@@ -5,14 +5,13 @@ Coordinates are 0-based positions of a row. The oracle is `annotator_kernels.ref
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from annotator_kernels.arguments import Sites, check_site_arguments
+from annotator_kernels.launch import launch_on
 
 BLOCK_POSITIONS = 1024
 """Positions of one program."""
@@ -116,8 +115,7 @@ def call_sites(
     if capacity is not None and capacity < 1:
         raise ValueError(f"capacity must be >= 1, not {capacity}")
     device = logits.device
-    if not (logits.is_cuda or triton.knobs.runtime.interpret):
-        raise ValueError(f"call_sites: the triton kernel needs logits on a CUDA device, not on {device}")
+    current = launch_on(logits, "call_sites", "logits")
     rows, length, tracks = logits.shape
     if logits.numel() == 0:
         none = torch.empty(0, dtype=torch.int64, device=device)
@@ -129,8 +127,6 @@ def call_sites(
     while True:
         count = torch.zeros(1, dtype=torch.int64, device=device)
         sites = torch.empty(room, dtype=torch.int64, device=device)
-        # Triton launches on the current device.
-        current: AbstractContextManager[object] = torch.cuda.device(device) if logits.is_cuda else nullcontext()
         with current:
             _call_sites_kernel[(rows * tiles * tracks,)](
                 logits,

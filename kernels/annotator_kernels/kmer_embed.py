@@ -6,7 +6,6 @@ The oracle is `annotator_kernels.reference.kmer_embed_reference`.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from annotator_kernels.arguments import check_embed_arguments, check_kmer_arguments
 from annotator_kernels.kmer_tokenize import kmer_tokenize
 from annotator_kernels.kmer_values import kmer_ids, packed_words
+from annotator_kernels.launch import launch_on
 
 PIECE_TOKENS = 512
 """Tokens whose gradients one program of the backward pass adds up."""
@@ -184,7 +184,7 @@ def _embed(
     block_h = min(triton.next_power_of_2(width), _WIDEST_TILE)
     block_t = min(_TILE_VALUES // block_h, 256)
     tiles = triton.cdiv(columns, block_t)
-    with torch.cuda.device(table.device) if table.is_cuda else nullcontext():  # Triton launches on the current device
+    with launch_on(table, "kmer_embed", "a table"):
         _kmer_embed_kernel[(len(starts) * tiles,)](
             block,
             starts,
@@ -252,7 +252,7 @@ def _add_rows(source: Tensor, order: Tensor | None, begins: Tensor, ends: Tensor
     """Launch the kernel that adds up ranges of rows."""
     width = source.shape[1]
     block_h = min(triton.next_power_of_2(width), 128)
-    with torch.cuda.device(out.device) if out.is_cuda else nullcontext():  # Triton launches on the current device
+    with launch_on(out, "kmer_embed", "rows"):
         _add_rows_kernel[(len(begins), triton.cdiv(width, block_h))](
             source,
             order if order is not None else begins,
@@ -315,8 +315,7 @@ def kmer_embed(
     check_embed_arguments(table, k, first_kmer_id, ambiguous_id, cls_id, sep_id)
     check_kmer_arguments(block, starts, reverse, tokens, k, kmer_stride, code_table, complement_table, torch.int32)
     device = block.device
-    if not (block.is_cuda or triton.knobs.runtime.interpret):
-        raise ValueError(f"kmer_embed: the triton kernel needs a block on a CUDA device, not on {device}")
+    launch_on(block, "kmer_embed", "a block")  # refuses a CPU before anything is copied
     if table.device != device:
         raise ValueError(f"kmer_embed: the table is on {table.device}, the block on {device}")
     starts, reverse = starts.to(device).contiguous(), reverse.to(device).contiguous()

@@ -6,8 +6,6 @@ The oracle is `annotator_kernels.reference.kmer_tokenize_reference`.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 import triton
 import triton.language as tl
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from annotator_kernels.arguments import check_kmer_arguments, kmer_output
 from annotator_kernels.kmer_values import kmer_ids, packed_words
+from annotator_kernels.launch import launch_on
 
 WORDS = 256
 """Words of eight bases that one program packs at stride 1, at most."""
@@ -146,8 +145,7 @@ def kmer_tokenize(
     """
     check_kmer_arguments(block, starts, reverse, tokens, k, kmer_stride, code_table, complement_table, dtype)
     device = block.device
-    if not (block.is_cuda or triton.knobs.runtime.interpret):
-        raise ValueError(f"kmer_tokenize: the triton kernel needs a block on a CUDA device, not on {device}")
+    current = launch_on(block, "kmer_tokenize", "a block")
     has_cls, has_sep = cls_id is not None, sep_id is not None
     columns = tokens + has_cls + has_sep
     ids = kmer_output(out, (len(starts), columns), dtype, device)
@@ -163,7 +161,7 @@ def kmer_tokenize(
         lanes = min(STRIDED_BLOCK_TOKENS, max(32, triton.next_power_of_2(tokens)))
         tile, warps = lanes, max(1, lanes // 128)
     tiles = max(1, triton.cdiv(tokens, tile))  # a window without tokens may still have special ones
-    with torch.cuda.device(device) if block.is_cuda else nullcontext():  # Triton launches on the current device
+    with current:
         _kmer_tokenize_kernel[(len(starts) * tiles,)](
             block,
             starts,

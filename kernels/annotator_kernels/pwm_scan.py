@@ -17,7 +17,6 @@ neighbouring rows one candidate (position, group of rows) is kept; the second ke
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -28,6 +27,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from annotator_kernels.arguments import KernelUnavailable, MotifRows, PwmHits, check_scan_arguments
+from annotator_kernels.launch import launch_on
 
 BLOCK_POSITIONS = 128
 BLOCK_ROWS = 128
@@ -218,8 +218,7 @@ def pwm_scan(block: Tensor, rows: MotifRows, *, code_table: Tensor, capacity: in
     if capacity is not None and capacity < 1:
         raise ValueError(f"capacity must be >= 1, not {capacity}")
     device = block.device
-    if not (block.is_cuda or triton.knobs.runtime.interpret):
-        raise ValueError(f"pwm_scan: the triton kernel needs a block on a CUDA device, not on {device}")
+    current = launch_on(block, "pwm_scan", "a block")
     if block.is_cuda:
         _check_capability(device)
     tables = _tables_on(rows, device)
@@ -228,8 +227,6 @@ def pwm_scan(block: Tensor, rows: MotifRows, *, code_table: Tensor, capacity: in
     block, code_table = block.contiguous(), code_table.to(device).contiguous()
     n = len(block) if tables.groups else 0
     spans = [(first, min(first + SPAN_BP, n)) for first in range(0, n, SPAN_BP)]
-    # Triton launches on the current device.
-    current: AbstractContextManager[object] = torch.cuda.device(device) if block.is_cuda else nullcontext()
     with current:
         while spans:
             first, last = spans.pop()

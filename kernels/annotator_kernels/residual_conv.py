@@ -5,7 +5,6 @@ Activations are channels last. The oracle is `annotator_kernels.reference.residu
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -14,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from annotator_kernels.arguments import check_conv_arguments
+from annotator_kernels.launch import launch_on
 
 _FOLD = 4
 """Positions that are computed as one where there are few channels."""
@@ -187,8 +187,7 @@ def residual_conv(
         matrices of a size that tensor cores like. A value that is not finite then reaches the whole group of four.
     """
     check_conv_arguments(x, weight, bias, dilation, slope, residual)
-    if not (x.is_cuda or triton.knobs.runtime.interpret):
-        raise ValueError(f"residual_conv: the triton kernel needs a tensor on a CUDA device, not on {x.device}")
+    current = launch_on(x, "residual_conv", "a tensor")
     given = [x, weight, bias] if residual is None else [x, weight, bias, residual]
     if any(tensor.device != x.device for tensor in given):
         raise ValueError(f"residual_conv: tensors on different devices: {', '.join(str(tensor.device) for tensor in given)}")
@@ -208,7 +207,7 @@ def residual_conv(
         length //= fold
     tile = choose_tile(inputs, outputs, x.dtype)
     tiles = triton.cdiv(length, tile.block_l)
-    with torch.cuda.device(x.device) if x.is_cuda else nullcontext():  # Triton launches on the current device
+    with current:
         _residual_conv_kernel[(batch * tiles, triton.cdiv(outputs, tile.block_o))](
             x,
             weight,

@@ -5,12 +5,7 @@ Coordinates are 0-based positions of a row.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,36 +17,11 @@ from annotator_kernels import call_sites, dispatch, reference
 from annotator_kernels.arguments import Sites
 from annotator_kernels.call_sites import BLOCK_POSITIONS
 from annotator_kernels.reference import call_sites_reference
+from tests.support.compiling import run_compiler
 
-ROOT = Path(__file__).parents[2]
-POISON = -77
-GUARD = 64
+pytestmark = pytest.mark.usefixtures("poisoned_buffers")
 INFINITY = float("inf")
 NAN = float("nan")
-
-
-@pytest.fixture
-def kernel_device() -> torch.device:
-    """Where the kernel runs: on CUDA, or on the CPU in the interpreter."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@pytest.fixture(autouse=True)
-def poisoned_buffers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every buffer the wrapper makes holds a sentinel, and guards on both sides that nothing may write."""
-    buffers: list[Tensor] = []
-    plain_empty = torch.empty
-
-    def poisoned(*size: Any, **options: Any) -> Tensor:
-        if len(size) != 1 or not isinstance(size[0], int):  # no buffer of the wrapper's
-            return plain_empty(*size, **options)
-        buffers.append(torch.full((size[0] + 2 * GUARD,), POISON, **options))
-        return buffers[-1][GUARD : GUARD + size[0]]
-
-    monkeypatch.setattr(call_sites.torch, "empty", poisoned)
-    yield
-    for buffer in buffers:
-        assert buffer[:GUARD].tolist() == buffer[len(buffer) - GUARD :].tolist() == [POISON] * GUARD
 
 
 def random_logits(rows: int, length: int, tracks: int, *, levels: int = 9) -> Tensor:
@@ -232,10 +202,7 @@ signature = {name: "constexpr" if name in constants else types.get(name, "i32") 
 ptx = triton.compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 90, 32)).asm["ptx"]
 print(".entry" in ptx, ".local" in ptx)
 """
-    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    env |= {"PYTHONPATH": str(ROOT / "kernels"), "TRITON_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=300, check=False)
-    assert (done.returncode, done.stdout) == (0, "True False\n"), done.stderr
+    assert run_compiler(script, tmp_path) == "True False\n"
 
 
 @pytest.mark.gpu

@@ -7,9 +7,6 @@ rounds to nearest, so 2**-7 there.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +21,12 @@ from annotator_kernels import dispatch
 from annotator_kernels import kmer_embed as module
 from annotator_kernels.kmer_embed import PIECE_TOKENS, add_rows_by_id, kmer_embed
 from annotator_kernels.reference import kmer_embed_reference, kmer_tokenize_reference
+from tests.support.compiling import run_compiler
 
-ROOT = Path(__file__).parents[2]
 GUARD = 64
 ROUNDING = 2**-8 if torch.cuda.is_available() else 2**-7
 BOTH_TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 BOTH_STRANDS = [(0, False), (0, True), (-3, True), (7, False)]
-
-
-@pytest.fixture
-def kernel_device() -> torch.device:
-    """Where the kernel runs: on CUDA, or on the CPU in the interpreter."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.fixture
@@ -299,7 +290,4 @@ print("st.global.cs.v4" in ptx)
 add = {"source_ptr": "*bf16", "order_ptr": "*i64", "from_ptr": "*i64", "to_ptr": "*i64", "out_ptr": "*fp32"}
 print(".entry" in compiled(_add_rows_kernel, add, {"H": 32, "ORDERED": True, "BLOCK_R": 32, "BLOCK_H": 32}))
 """
-    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    env |= {"PYTHONPATH": str(ROOT / "kernels"), "TRITON_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=300, check=False)
-    assert (done.returncode, done.stdout) == (0, "True\nTrue\n"), done.stderr
+    assert run_compiler(script, tmp_path) == "True\nTrue\n"

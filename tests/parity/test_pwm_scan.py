@@ -6,11 +6,7 @@ Coordinates are 0-based on the block.
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +20,12 @@ from annotator_kernels import dispatch, pwm_scan
 from annotator_kernels.arguments import KernelUnavailable, MotifRows, PwmHits
 from annotator_kernels.pwm_scan import BLOCK_POSITIONS, BLOCK_ROWS
 from annotator_kernels.reference import pwm_scan_reference
+from tests.support.compiling import run_compiler
 
-ROOT = Path(__file__).parents[2]
-POISON = -77
-GUARD = 64
+pytestmark = pytest.mark.usefixtures("poisoned_buffers")
 
 CODES = torch.full((256,), 4, dtype=torch.uint8)
 CODES[list(b"ACGT")] = torch.arange(4, dtype=torch.uint8)
-
-
-@pytest.fixture
-def kernel_device() -> torch.device:
-    """Where the kernels run: on CUDA, or on the CPU in the interpreter."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -45,24 +34,6 @@ def interpreter_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     if not torch.cuda.is_available():
         monkeypatch.setattr(pwm_scan, "BLOCK_CANDIDATES", 256)
         monkeypatch.setattr(pwm_scan, "_LEAST_ROOM", 256)
-
-
-@pytest.fixture(autouse=True)
-def poisoned_buffers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every buffer the wrapper makes holds a sentinel, and guards on both sides that nothing may write."""
-    buffers: list[Tensor] = []
-    plain_empty = torch.empty
-
-    def poisoned(*size: Any, **options: Any) -> Tensor:
-        if len(size) != 1 or not isinstance(size[0], int):  # no buffer of the wrapper's
-            return plain_empty(*size, **options)
-        buffers.append(torch.full((size[0] + 2 * GUARD,), POISON, **options))
-        return buffers[-1][GUARD : GUARD + size[0]]
-
-    monkeypatch.setattr(pwm_scan.torch, "empty", poisoned)
-    yield
-    for buffer in buffers:
-        assert buffer[:GUARD].tolist() == buffer[len(buffer) - GUARD :].tolist() == [POISON] * GUARD
 
 
 def random_block(n: int, *, clean: bool = False, seed: int = 0) -> Tensor:
@@ -373,11 +344,8 @@ for kernel, constants, capability in ((_pwm_scan_kernel, {"COLUMNS": 16, "POSITI
     product = "mma.sync.aligned.m16n8k32" if capability < 90 else "wgmma.mma_async.sync.aligned.m64n128k32.s32.s8.s8"
     print(".entry" in ptx, product in ptx, ".local" in ptx, compiled.metadata.shared <= 101_376)
 """
-    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    env |= {"PYTHONPATH": str(ROOT / "kernels"), "TRITON_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=300, check=False)
     expected = "True True False True\nTrue True False True\nTrue False False True\n"
-    assert (done.returncode, done.stdout) == (0, expected), done.stderr
+    assert run_compiler(script, tmp_path) == expected
 
 
 @pytest.mark.gpu

@@ -7,9 +7,6 @@ where a GPU rounds to nearest, so 2**-7 there.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,18 +19,12 @@ pytest.importorskip("triton", reason="triton is not installed: the kernel cannot
 from annotator_kernels import dispatch
 from annotator_kernels.reference import residual_conv_reference
 from annotator_kernels.residual_conv import choose_tile, fold_positions, residual_conv
+from tests.support.compiling import run_compiler
 
-ROOT = Path(__file__).parents[2]
 GUARD = 64
 ROUNDING = 2**-8 if torch.cuda.is_available() else 2**-7
 BOTH_TYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 STEM, DOWN, BLOCK, UP, HEAD = (32, 32, 9), (256, 96, 1), (96, 96, 5), (96, 256, 1), (32, 3, 1)
-
-
-@pytest.fixture
-def kernel_device() -> torch.device:
-    """Where the kernel runs: on CUDA, or on the CPU in the interpreter."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.fixture
@@ -263,7 +254,4 @@ for (inputs, outputs, taps), (block_l, block_i, block_o, warps, stages) in {[(s,
     compiled = triton.compile(ASTSource(kernel, signature, constants, aligned), target=GPUTarget("cuda", 90, 32), options=options)
     print("wgmma.mma_async" in compiled.asm["ptx"], compiled.metadata.shared <= 113 * 1024)
 """
-    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    env |= {"PYTHONPATH": str(ROOT / "kernels"), "TRITON_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=300, check=False)
-    assert (done.returncode, done.stdout) == (0, "True True\n" * len(shapes)), done.stderr
+    assert run_compiler(script, tmp_path) == "True True\n" * len(shapes)
