@@ -146,10 +146,6 @@ class ShardWorker:
             )
         return scanner
 
-    def process(self, shard: Shard) -> ShardResult:
-        """Work on one shard; see `results`."""
-        return next(self.results([shard]))
-
     def results(self, shards: Iterable[Shard]) -> Iterator[ShardResult]:
         """Score shards and call their sites and motifs; on a GPU the next shard is read meanwhile.
 
