@@ -8,9 +8,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotator.errors import InputError, UsageError
+from annotator.evaluation.options import Organism
 from annotator.genome.plan import PlanOptions
 from annotator.models.options import CLADES, DEFAULT_CLADE
-from annotator.training.options import Organism, TrainingSettings, TrainOptions, WindowOptions
+from annotator.training.options import TrainingSettings, TrainOptions, WindowOptions
 
 
 class _Strict(BaseModel):

@@ -23,15 +23,14 @@ from accuracy_splice import organism_genome
 
 from annotator.calls.sites import TrackRule
 from annotator.evaluation.baselines import cpg_promoter_calls
+from annotator.evaluation.labelled import TRACKS, LabelledGenome, trim_contigs
 from annotator.evaluation.metrics import Places, TssMatches, calls_per_mb, match_tss
+from annotator.evaluation.scores import genome_calls, genome_logits, sites_as_places
 from annotator.genome.plan import PlanOptions
-from annotator.models.compact_inference import load_compact
+from annotator.models.compact_inference import folded_on, load_compact
 from annotator.models.registry import read_model
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator.training.calibrate import genome_calls, sites_as_places
-from annotator.training.dataset import LabelledGenome, trim_contigs
 from annotator.training.export import TRIM_BP, TRIM_SEED
-from annotator.training.validate import genome_logits
 
 
 def cpg_calls(genome: LabelledGenome) -> tuple[Places, np.ndarray]:
@@ -85,7 +84,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             whole = organism_genome(args.data, "human", split, Path(scratch))
         genome = trim_contigs(whole, TRIM_BP, TRIM_SEED)
-        logits = genome_logits(net, genome, vocabulary, plan, clade=settings.index, device=torch.device("cpu"))
+        scorer = folded_on(net, settings.index, vocabulary, torch.device("cpu"))
+        logits = genome_logits(scorer, genome, plan, tracks=len(TRACKS), device=torch.device("cpu"))
         calls = genome_calls(logits, genome, [None, None, weak])
         places = Places(calls.contig, calls.position, calls.strand)
         truth = sites_as_places(genome.sites, "tss", genome.contig_ends)

@@ -20,18 +20,17 @@ from openspliceai_net import contig_probabilities, load_openspliceai
 
 from annotator.calls.sites import TrackRule, track_rules
 from annotator.evaluation.baselines import splice_pwm_baseline
+from annotator.evaluation.genomes import load_genome
+from annotator.evaluation.labelled import TRACKS, LabelledGenome
 from annotator.evaluation.metrics import bootstrap, calls_per_mb, reliability
+from annotator.evaluation.options import Organism
+from annotator.evaluation.scores import genome_calls, genome_logits
 from annotator.evaluation.truth import ExampleCollector
 from annotator.genome.plan import PlanOptions
-from annotator.models.compact_inference import load_compact
+from annotator.models.compact_inference import folded_on, load_compact
 from annotator.models.options import PRECISIONS
 from annotator.models.registry import read_model
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator.training.calibrate import genome_calls
-from annotator.training.dataset import KINDS, LabelledGenome
-from annotator.training.genomes import load_genome
-from annotator.training.options import Organism
-from annotator.training.validate import genome_logits
 
 CLADES = {"human": "vertebrate", "celegans": "invertebrate", "bnapus": "plant", "athaliana": "plant", "scerevisiae": "fungi"}
 CROSS = ("athaliana", "scerevisiae")
@@ -60,7 +59,7 @@ def rows(genome: LabelledGenome, tracks: np.ndarray, floor: float, label: dict[s
     block = None if len(genome.contig_ends) >= 10 else 1_000_000
     starts = genome.contig_starts
     table = []
-    for k, kind in enumerate(KINDS[:2]):
+    for k, kind in enumerate(TRACKS[:2]):
         collector = ExampleCollector(floor, block_bp=block)
         for contig, (a, b) in enumerate(zip(starts.tolist(), genome.contig_ends.tolist(), strict=True)):
             for s, strand in enumerate("+-"):
@@ -82,7 +81,7 @@ def at_thresholds(
     """Precision, recall and calls per Mb at the shipped thresholds, and how far the probabilities can be believed."""
     table = []
     starts = np.concatenate([[0], genome.contig_ends[:-1]])
-    for k, kind in enumerate(KINDS[:2]):
+    for k, kind in enumerate(TRACKS[:2]):
         rule = rules[k]
         only: list[TrackRule | None] = [rule if i == k else None for i in range(len(rules))]
         calls = genome_calls(logits, genome, only)
@@ -168,9 +167,8 @@ def main() -> None:
             settings = manifest.clades[clade]
             if not args.no_model:
                 began = time.time()
-                logits = genome_logits(
-                    net, genome, vocabulary, plan, clade=settings.index, device=torch.device("cpu"), precision=args.precision
-                )
+                scorer = folded_on(net, settings.index, vocabulary, torch.device("cpu"), args.precision)
+                logits = genome_logits(scorer, genome, plan, tracks=len(TRACKS), device=torch.device("cpu"))
                 rate = 2 * len(genome.bases) / (time.time() - began)
                 rules = track_rules(manifest, clade, {kind: settings.thresholds[kind] for kind in ("donor", "acceptor")})
                 tracks = np.stack(
@@ -184,7 +182,7 @@ def main() -> None:
                 train = organism_genome(args.data, name, "train", spool) if name not in CROSS else None
                 if train is not None:
                     pwm = splice_pwm_baseline([(train.bases, train.sites)])
-                    tracks = np.stack([np.stack(pwm[kind].score(genome.bases)) for kind in KINDS[:2]], 1)
+                    tracks = np.stack([np.stack(pwm[kind].score(genome.bases)) for kind in TRACKS[:2]], 1)
                     emit(rows(genome, tracks, FLOOR["log odds"], {"organism": name, "split": split, "model": "GT/AG PWM"}))
             for peer in filter(None, args.peers.split(",")):
                 peer_net, context = load_openspliceai(args.data / "weights" / "openspliceai-mane" / peer)

@@ -11,6 +11,10 @@ from torch import Tensor
 from annotator_kernels.kmer_cpu import AMBIGUOUS
 
 _COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
+COMPLEMENT_BYTE = torch.full((256,), ord("N"), dtype=torch.uint8)
+"""Complement of each ASCII base; anything that is no base becomes N; uint8, [256]."""
+for _base, _other in zip(b"ACGTUacgtu", b"TGCAATGCAA", strict=True):
+    COMPLEMENT_BYTE[_base] = _other
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,17 @@ Coordinates: contigs end to end, as in `LabelledGenome`.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from annotator.calls.batch import Calls
-from annotator.calls.sites import TrackRule, call_sites
+from annotator.calls.sites import TrackRule
+from annotator.evaluation.labelled import LabelledGenome
 from annotator.evaluation.metrics import Places, match_tss
-from annotator.genome.plan import Span, Windows
+from annotator.evaluation.scores import genome_calls, sites_as_places
 from annotator.models.manifest import TRACK_KIND, Calibration
-from annotator.scan.windows import ScoredBatch
-from annotator.training.dataset import KINDS, LabelledGenome
 
 PROMOTER_MATCH_BP = 250
 """A promoter call is right when an annotated TSS lies within this on the same strand; its probability means just that."""
@@ -41,31 +38,9 @@ class Candidates:
     truth: int
 
 
-def genome_calls(logits: NDArray[np.float32], genome: LabelledGenome, rules: list[TrackRule | None]) -> Calls:
-    """Calls of a whole genome from its logits, by the code that makes them in a run; positions are within contigs.
-
-    Args:
-        logits: [2, C, n] as from `genome_logits`.
-        genome: Where they come from.
-        rules: One per track.
-
-    Returns:
-        The calls.
-    """
-    ends, starts = genome.contig_ends, genome.contig_starts
-    lengths = (ends - starts).astype(np.int64)
-    count = len(lengths)
-    zeros = np.zeros(count, np.int64)
-    windows = Windows(np.arange(count), zeros, lengths, zeros, lengths, starts, zeros, zeros, np.append(starts, ends[-1]))
-    spans = tuple(Span(i, 0, int(n)) for i, n in enumerate(lengths))
-    found = []
-    for i in range(count):
-        batch = ScoredBatch.of_plus_strand(np.array([i]), torch.from_numpy(logits[None, :, :, starts[i] : ends[i]]), windows)
-        found.append(call_sites(batch, windows, spans, lengths, genome.bases, rules, Counter()))
-    return Calls.concatenate(found)
-
-
-def candidates(logits: NDArray[np.float32], genome: LabelledGenome, radius_bp: dict[str, int], kind: str) -> Candidates:
+def candidates(
+    logits: NDArray[np.float32], genome: LabelledGenome, radius_bp: dict[str, int], kind: str, tracks: Sequence[str]
+) -> Candidates:
     """All local maxima of one kind of call with their truth.
 
     Args:
@@ -73,15 +48,16 @@ def candidates(logits: NDArray[np.float32], genome: LabelledGenome, radius_bp: d
         genome: Where they come from.
         radius_bp: Per kind of call.
         kind: donor, acceptor or promoter.
+        tracks: Of the logits, in order.
 
     Returns:
         The candidates; ambiguous sites are left out.
     """
     threshold = 1.0 / (1.0 + np.exp(-CANDIDATE_LOGIT))
-    rules = [TrackRule(kind, threshold, 1.0, 0.0, radius_bp[kind]) if TRACK_KIND[track] == kind else None for track in KINDS]
+    rules = [TrackRule(kind, threshold, 1.0, 0.0, radius_bp[kind]) if TRACK_KIND[track] == kind else None for track in tracks]
     calls = genome_calls(logits, genome, rules)
-    track = next(track for track in KINDS if TRACK_KIND[track] == kind)
-    row = KINDS.index(track)
+    track = next(track for track in tracks if TRACK_KIND[track] == kind)
+    row = tracks.index(track)
     place = genome.contig_starts[calls.contig] + calls.position
     logit = logits[(calls.strand < 0).astype(np.int64), row, place].astype(np.float64)
     truth = sites_as_places(genome.sites, track, genome.contig_ends)
@@ -95,15 +71,6 @@ def candidates(logits: NDArray[np.float32], genome: LabelledGenome, radius_bp: d
         masked |= mine & np.isin(place, genome.masked[track, strand])
     keep = right | ~masked
     return Candidates(logit[keep], right[keep], len(truth))
-
-
-def sites_as_places(sites: dict[tuple[str, str], NDArray[np.int64]], kind: str, contig_ends: NDArray[np.int64]) -> Places:
-    """Sites of one kind, from positions end to end to positions within contigs."""
-    starts = np.concatenate([[0], contig_ends[:-1]])
-    position = np.concatenate([sites[kind, "+"], sites[kind, "-"]])
-    strand = np.repeat(np.array([1, -1], np.int8), [len(sites[kind, "+"]), len(sites[kind, "-"])])
-    contig = np.searchsorted(contig_ends, position, side="right")
-    return Places(contig, position - starts[contig], strand)
 
 
 def fit_calibration(logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Calibration:

@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from annotator.errors import UsageError
+from annotator.evaluation.genomes import CLADE_INDEX
+from annotator.evaluation.labelled import TRACKS, LabelledGenome, trim_contigs
 from annotator.evaluation.metrics import average_precision, topk
+from annotator.evaluation.scores import genome_logits, site_examples
 from annotator.genome.plan import PlanOptions
 from annotator.models.compact import CompactNet
+from annotator.models.compact_inference import folded_on
 from annotator.models.manifest import MANIFEST_NAME, Calibration, CladeSettings, Manifest
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator.training.calibrate import best_threshold, candidates, fit_calibration
-from annotator.training.dataset import LabelledGenome, trim_contigs
-from annotator.training.genomes import CLADE_INDEX
 from annotator.training.options import TrainingSettings
-from annotator.training.validate import genome_logits, splice_examples
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def export_model(
     manifest = Manifest(
         name=settings.name, version=settings.version, family="compact", architecture=net.config.as_dict(),
         tokenizer={"k": settings.k, "order": "ATCG", "first_kmer_id": 5, "ambiguous_id": 1},
-        plan=settings.plan, tracks=("donor", "acceptor", "tss"), radius_bp=settings.radius_bp, clades=clades,
+        plan=settings.plan, tracks=TRACKS, radius_bp=settings.radius_bp, clades=clades,
         licence="Apache-2.0", weights=weights.name, weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         training={
             "organisms": [_described(organism) for organism in settings.organisms],
@@ -105,23 +106,24 @@ def _calibrate(
     settings: TrainingSettings, *, own: bool, device: torch.device,
 ) -> tuple[CladeSettings, dict[str, Any]]:  # fmt: skip
     """Calibration, thresholds and figures of one clade."""
-    scored = [(g, genome_logits(net, g, vocabulary, plan, clade=index, device=device)) for g in genomes]
+    model = folded_on(net, index, vocabulary, device)
+    scored = [(g, genome_logits(model, g, plan, tracks=len(TRACKS), device=device)) for g in genomes]
     thresholds: dict[str, float] = {}
     calibration: dict[str, Calibration] = {}
     figures: dict[str, Any] = {"genomes": [genome.name for genome in genomes]}
     for kind in ("donor", "acceptor"):
-        pairs = [splice_examples(logits, genome, kind) for genome, logits in scored]
+        pairs = [site_examples(logits, genome, kind, TRACKS) for genome, logits in scored]
         values, labels = np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
         calibration[kind] = fit_calibration(values, labels)
-        found = [candidates(logits, genome, settings.radius_bp, kind) for genome, logits in scored]
+        found = [candidates(logits, genome, settings.radius_bp, kind, TRACKS) for genome, logits in scored]
         thresholds[kind], figures[kind] = best_threshold(found, calibration[kind])
         if own:
             figures[kind] |= _ranking(values, labels)
     labelled = [genome for genome in genomes if "tss" in genome.kinds]
     if labelled:
         trimmed = [trim_contigs(genome, TRIM_BP, TRIM_SEED) for genome in labelled]
-        logits = [genome_logits(net, g, vocabulary, plan, clade=index, device=device) for g in trimmed]
-        found = [candidates(x, g, settings.radius_bp, "promoter") for x, g in zip(logits, trimmed, strict=True)]
+        logits = [genome_logits(model, g, plan, tracks=len(TRACKS), device=device) for g in trimmed]
+        found = [candidates(x, g, settings.radius_bp, "promoter", TRACKS) for x, g in zip(logits, trimmed, strict=True)]
         calibration["promoter"] = fit_calibration(
             np.concatenate([c.logit for c in found]), np.concatenate([c.right for c in found])
         )

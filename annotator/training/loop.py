@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from annotator.errors import UsageError
+from annotator.evaluation.labelled import LabelledGenome
 from annotator.models.compact import CompactNet
 from annotator.tokens.kmer import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator.training.dataset import Batch, LabelledGenome, draw_batch
+from annotator.training.dataset import Batch, draw_batch
 from annotator.training.options import TrainOptions, WindowOptions
 
 logger = logging.getLogger(__name__)

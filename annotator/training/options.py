@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+
+from annotator.evaluation.options import Organism
 
 
 @dataclass(frozen=True)
@@ -87,33 +88,6 @@ class TrainOptions:
         up = min(1.0, (step + 1) / max(1, self.warmup_steps))
         down = min(1.0, (self.steps - step) / max(1, self.decay_steps))
         return self.learning_rate * min(up, down)
-
-
-@dataclass(frozen=True)
-class Organism:
-    """A labelled genome on disk.
-
-    Attributes:
-        name: For logs and the manifest.
-        clade: One of the clades of the command line.
-        fasta: Assembly.
-        truth: Its sites: BED lines named donor, acceptor or tss, or GTF/GFF3 exons.
-        mask: BED of sites that are neither truth nor error.
-        trim_bp: Up to this much is hidden at random at each contig end.
-        weight: Share of the windows.
-        max_bp: Use only the first so many bases; 0 for all.
-        gene_centred: Loci cut around genes, which flatter precision: never the base of another clade's thresholds.
-    """
-
-    name: str
-    clade: str
-    fasta: Path
-    truth: Path
-    mask: Path | None = None
-    trim_bp: int = 0
-    weight: float = 1.0
-    max_bp: int = 0
-    gene_centred: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,16 @@ import numpy as np
 import torch
 
 from annotator.errors import UsageError
+from annotator.evaluation.genomes import load_genome
+from annotator.evaluation.labelled import LabelledGenome
+from annotator.evaluation.options import Organism
 from annotator.genome.plan import PlanOptions
 from annotator.models.compact import CompactConfig, CompactNet
 from annotator.models.device import choose_device
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator.training.dataset import LabelledGenome
 from annotator.training.export import export_model
-from annotator.training.genomes import load_genome
 from annotator.training.loop import Trainer
-from annotator.training.options import Organism, TrainingSettings
+from annotator.training.options import TrainingSettings
 from annotator.training.validate import validation_topk
 
 logger = logging.getLogger(__name__)

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.errors import InputError
+from annotator.evaluation.labelled import TRACKS, LabelledGenome
+from annotator.evaluation.options import Organism
 from annotator.genome.annotation import read_sites
 from annotator.genome.options import GenomeOptions
 from annotator.genome.source import open_genome
 from annotator.models.options import CLADES
-from annotator.training.dataset import KINDS, LabelledGenome
-from annotator.training.options import Organism
 
 CLADE_INDEX = {"vertebrate": 1, "invertebrate": 2, "plant": 3, "fungi": 0}
 """Entry of the clade embedding; 0 is the clade-free one, which fungi use until a fungus is in the training data."""
@@ -39,10 +39,10 @@ def load_genome(organism: Organism, spool_dir: Path) -> LabelledGenome:
     by_name = dict(zip(names, lengths.tolist(), strict=True))
     starts = ends - lengths
     sites = read_sites(organism.truth, by_name).end_to_end(starts)
-    masked = {(kind, strand): np.empty(0, np.int64) for kind in KINDS for strand in "+-"}
+    masked = {(kind, strand): np.empty(0, np.int64) for kind in TRACKS for strand in "+-"}
     if organism.mask:
         masked = read_sites(organism.mask, by_name).end_to_end(starts)
-    kinds = frozenset(kind for kind in KINDS if len(sites[kind, "+"]) + len(sites[kind, "-"]))
+    kinds = frozenset(kind for kind in TRACKS if len(sites[kind, "+"]) + len(sites[kind, "-"]))
     if not kinds:
         raise InputError(f"{organism.truth}: no donor, acceptor or tss to learn from")
     if organism.max_bp:

@@ -1,0 +1,86 @@
+"""Labelled genomes in memory.
+
+Coordinates: all contigs of an organism lie end to end in one byte array; positions are 0-based within that array.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+TRACKS = ("donor", "acceptor", "tss")
+"""Kinds of site that annotations give; the tracks of the bundled architecture, in order."""
+STRANDS = ("+", "-")
+
+
+@dataclass(frozen=True)
+class LabelledGenome:
+    """One organism's contigs with their sites.
+
+    Attributes:
+        name: Organism.
+        clade: Index of its clade bias.
+        bases: ASCII bases of all contigs end to end, uint8, [n].
+        contig_ends: End of each contig in `bases`, int64, [contigs], ascending.
+        contig_names: Their names, in the same order.
+        sites: Positions of the truth of (kind, strand), int64, ascending.
+        masked: Positions of (kind, strand) that are neither truth nor error, int64, ascending.
+        kinds: The kinds this organism has labels for; the others are not learnt from it.
+        trim_bp: Up to this much is hidden at random at each contig end, so that the end gives nothing away.
+        weight: Share of the windows drawn from this organism, relative to the others.
+    """
+
+    name: str
+    clade: int
+    bases: NDArray[np.uint8]
+    contig_ends: NDArray[np.int64]
+    contig_names: tuple[str, ...]
+    sites: dict[tuple[str, str], NDArray[np.int64]]
+    masked: dict[tuple[str, str], NDArray[np.int64]]
+    kinds: frozenset[str]
+    trim_bp: int = 0
+    weight: float = 1.0
+
+    @property
+    def contig_starts(self) -> NDArray[np.int64]:
+        """Start of each contig in `bases`, int64, [contigs]."""
+        return np.concatenate([[0], self.contig_ends[:-1]]).astype(np.int64)
+
+    def contig_span(self, position: int) -> tuple[int, int]:
+        """Start and end in `bases` of the contig that holds a position."""
+        index = int(np.searchsorted(self.contig_ends, position, side="right"))
+        return (int(self.contig_ends[index - 1]) if index else 0), int(self.contig_ends[index])
+
+
+def trim_contigs(genome: LabelledGenome, trim_bp: int, seed: int) -> LabelledGenome:
+    """A copy with up to `trim_bp` cut at random off both ends of every contig, so that a site's distance to the end says nothing.
+
+    Args:
+        genome: Loci cut around genes.
+        trim_bp: Most that is cut at an end; contigs left shorter than 1 kb are kept whole.
+        seed: The same seed cuts the same.
+
+    Returns:
+        The trimmed genome; sites that fell away are gone.
+    """
+    rng = np.random.default_rng(seed)
+    starts = genome.contig_starts
+    cuts = rng.integers(trim_bp + 1, size=(len(starts), 2))
+    lengths = genome.contig_ends - starts
+    cuts[lengths - cuts.sum(1) < 1000] = 0
+    low, high = starts + cuts[:, 0], genome.contig_ends - cuts[:, 1]
+    ends = np.cumsum(high - low)
+    shift = low - np.concatenate([[0], ends[:-1]])
+
+    def moved(positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        contig = np.searchsorted(genome.contig_ends, positions, side="right")
+        inside = (positions >= low[contig]) & (positions < high[contig])
+        there: NDArray[np.int64] = positions[inside] - shift[contig[inside]]
+        return there
+
+    bases = np.concatenate([genome.bases[a:b] for a, b in zip(low, high, strict=True)])
+    sites = {key: moved(value) for key, value in genome.sites.items()}
+    masked = {key: moved(value) for key, value in genome.masked.items()}
+    return replace(genome, bases=bases, contig_ends=ends, sites=sites, masked=masked, trim_bp=0)

@@ -1,0 +1,33 @@
+"""Labelled genomes on disk; imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Organism:
+    """A labelled genome on disk.
+
+    Attributes:
+        name: For logs and the manifest.
+        clade: One of the clades of the command line.
+        fasta: Assembly.
+        truth: Its sites: BED lines named donor, acceptor or tss, or GTF/GFF3 exons.
+        mask: BED of sites that are neither truth nor error.
+        trim_bp: Up to this much is hidden at random at each contig end.
+        weight: Share of the windows.
+        max_bp: Use only the first so many bases; 0 for all.
+        gene_centred: Loci cut around genes, which flatter precision: never the base of another clade's thresholds.
+    """
+
+    name: str
+    clade: str
+    fasta: Path
+    truth: Path
+    mask: Path | None = None
+    trim_bp: int = 0
+    weight: float = 1.0
+    max_bp: int = 0
+    gene_centred: bool = False

@@ -1,0 +1,118 @@
+"""Scores and calls of labelled genomes, through the windows and the code that a run uses.
+
+Coordinates: contigs end to end, as in `LabelledGenome`, unless a function says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from annotator.calls.batch import Calls
+from annotator.calls.sites import TrackRule, call_sites
+from annotator.evaluation.labelled import LabelledGenome
+from annotator.evaluation.metrics import Places
+from annotator.genome.plan import PlanOptions, Span, Windows, plan_shards, plan_windows
+from annotator.scan.windows import NOT_SCORED, ScanModel, ScoredBatch, WindowScorer, read_block
+
+BATCH_BP = 49_152
+
+
+def genome_logits(
+    model: ScanModel, genome: LabelledGenome, plan: PlanOptions, *, tracks: int, device: torch.device
+) -> NDArray[np.float32]:
+    """Logits of every base and both strands.
+
+    Args:
+        model: What scores, on `device`.
+        genome: What to score.
+        plan: Shape of windows.
+        tracks: How many the model has, C.
+        device: Where to compute.
+
+    Returns:
+        float32, [2, C, n]: strand (+, -), track, base; NOT_SCORED where nothing was scored (runs of N).
+    """
+    starts = genome.contig_starts
+    lengths = genome.contig_ends - starts
+    scorer = WindowScorer(model, batch_bp=max(BATCH_BP, plan.window_bp), device=device)
+    out = np.full((2, tracks, len(genome.bases)), NOT_SCORED, np.float32)
+
+    def read(contig: int, start: int, end: int) -> NDArray[np.uint8]:
+        return genome.bases[starts[contig] + start : starts[contig] + end]
+
+    for shard in plan_shards(lengths, plan):
+        windows = plan_windows(shard.spans, lengths, plan)
+        block = read_block(shard.spans, windows, lengths, read)
+        for batch in scorer.score(block, windows):
+            logits = batch.plus_strand(windows).cpu().numpy()
+            for row, window in enumerate(batch.rows.tolist()):
+                first, last = int(windows.core_start[window]), int(windows.core_end[window])
+                shift = int(starts[shard.spans[int(windows.span[window])].contig])
+                inside = first - int(windows.start[window])
+                out[:, :, shift + first : shift + last] = logits[row, :, :, inside : inside + last - first]
+    return out
+
+
+def site_examples(
+    logits: NDArray[np.float32], genome: LabelledGenome, kind: str, tracks: Sequence[str]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Every (position, strand) of one kind, ambiguous ones left out.
+
+    Args:
+        logits: From `genome_logits`.
+        genome: Where they come from.
+        kind: donor, acceptor, tss or another of the tracks.
+        tracks: Of the logits, in order.
+
+    Returns:
+        Logits, float32, [m], and whether each is a truth site, [m].
+    """
+    track = tracks.index(kind)
+    values, labels = [], []
+    for row, strand in enumerate("+-"):
+        truth = np.zeros(len(genome.bases), bool)
+        truth[genome.sites[kind, strand]] = True
+        keep = np.ones(len(genome.bases), bool)
+        keep[genome.masked[kind, strand]] = False
+        keep |= truth
+        values.append(logits[row, track][keep])
+        labels.append(truth[keep])
+    return np.concatenate(values), np.concatenate(labels)
+
+
+def genome_calls(logits: NDArray[np.float32], genome: LabelledGenome, rules: list[TrackRule | None]) -> Calls:
+    """Calls of a whole genome from its logits, by the code that makes them in a run; positions are within contigs.
+
+    Args:
+        logits: [2, C, n] as from `genome_logits`.
+        genome: Where they come from.
+        rules: One per track.
+
+    Returns:
+        The calls.
+    """
+    ends, starts = genome.contig_ends, genome.contig_starts
+    lengths = (ends - starts).astype(np.int64)
+    count = len(lengths)
+    zeros = np.zeros(count, np.int64)
+    windows = Windows(np.arange(count), zeros, lengths, zeros, lengths, starts, zeros, zeros, np.append(starts, ends[-1]))
+    spans = tuple(Span(i, 0, int(n)) for i, n in enumerate(lengths))
+    found = []
+    for i in range(count):
+        batch = ScoredBatch.of_plus_strand(np.array([i]), torch.from_numpy(logits[None, :, :, starts[i] : ends[i]]), windows)
+        found.append(call_sites(batch, windows, spans, lengths, genome.bases, rules, Counter()))
+    return Calls.concatenate(found)
+
+
+def sites_as_places(sites: dict[tuple[str, str], NDArray[np.int64]], kind: str, contig_ends: NDArray[np.int64]) -> Places:
+    """Sites of one kind, from positions end to end to positions within contigs."""
+    starts = np.concatenate([[0], contig_ends[:-1]])
+    position = np.concatenate([sites[kind, "+"], sites[kind, "-"]])
+    strand = np.repeat(np.array([1, -1], np.int8), [len(sites[kind, "+"]), len(sites[kind, "-"])])
+    contig = np.searchsorted(contig_ends, position, side="right")
+    return Places(contig, position - starts[contig], strand)
