@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -16,12 +15,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
+from annotator import cli_learning
+from annotator.cli_common import AllowDownload, Device, Quiet, Threads, Verbose, comma_list, one_of, thread_count
 from annotator.cli_progress import make_progress, setup_logging
 from annotator.errors import AnnotatorError, EnvironmentFault, ResourceFault, UsageError
 from annotator.genome.options import GenomeOptions
-from annotator.models.options import CLADES, DEFAULT_CLADE, PRECISIONS
+from annotator.models.options import CLADES, DEFAULT_CLADE, FAMILIES, PRECISIONS
 from annotator.output.options import BedOptions
-from annotator.pipeline.options import TASKS, AnnotateOptions
+from annotator.pipeline.options import EVERY_KIND, TASKS, AnnotateOptions
 
 logger = logging.getLogger("annotator")
 
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-models_app = typer.Typer(no_args_is_help=True, help="List models, or show one.", rich_markup_mode=None)
+models_app = typer.Typer(no_args_is_help=True, help="List models, show one, or convert published weights.", rich_markup_mode=None)
 app.add_typer(models_app, name="models")
 
 
@@ -57,10 +58,6 @@ def _main(
     """Options of all commands."""
 
 
-def _comma_list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def _thresholds(values: list[str]) -> dict[str, float]:
     """`KIND=P` or a bare number for all kinds; later ones win."""
     chosen: dict[str, float] = {}
@@ -72,21 +69,8 @@ def _thresholds(values: list[str]) -> dict[str, float]:
             raise UsageError(f"--threshold {value}: not KIND=P or a number") from None
         if not 0.0 < p <= 1.0:
             raise UsageError(f"--threshold {value}: a probability lies above 0 and not above 1")
-        chosen |= {kind: p} if equals else dict.fromkeys(("donor", "acceptor", "promoter"), p)
+        chosen = chosen | {kind: p} if equals else {EVERY_KIND: p}
     return chosen
-
-
-def _threads(asked: int) -> int:
-    """0 stands for all CPUs this process may use; macOS only knows how many there are."""
-    if asked < 0:
-        raise UsageError(f"--threads {asked}: cannot be negative")
-    return asked or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-def _one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise UsageError(f"{option} {value}: choose from {', '.join(choices)}")
-    return value
 
 
 @app.command(epilog="Example: annotator annotate assembly.fa.gz -o results/ --clade plant --tasks splice,tfbs")
@@ -101,24 +85,25 @@ def annotate(
         str, typer.Option(help=f"Comma-separated from {','.join(TASKS)}. Default: all, but promoter only where validated.")
     ] = "",
     threshold: Annotated[
-        list[str] | None, typer.Option(help="KIND=P (donor, acceptor, promoter), repeatable, or one number for all.")
+        list[str] | None,
+        typer.Option(help="KIND=P (donor, promoter, tfbs, ...), repeatable, or one number for all."),
     ] = None,
     motifs: Annotated[str, typer.Option(help="'jaspar', or a JASPAR, MEME or TRANSFAC file.")] = "jaspar",
     tfbs_pvalue: Annotated[float, typer.Option(help="p-value threshold of a motif hit.")] = 1e-6,
     regions: Annotated[Path | None, typer.Option(help="BED file: only calls positioned in these regions.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     precision: Annotated[
         str, typer.Option(help=f"{', '.join(PRECISIONS)}; auto is bfloat16 on CUDA, float32 on a CPU.")
     ] = "auto",
-    threads: Annotated[int, typer.Option("-t", "--threads", help="CPU threads; 0 takes all this process may use.")] = 0,
+    threads: Threads = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace the files of another run in the results folder.")] = False,
     dup_names: Annotated[str, typer.Option(help="Duplicate contig names: error, or suffix to rename.")] = "error",
     gaps_as_n: Annotated[bool, typer.Option("--gaps-as-n", help="Read '-', '.' and '*' as N instead of refusing.")] = False,
     bed6: Annotated[bool, typer.Option("--bed6", help="Plain BED6, without colours and extra columns.")] = False,
     no_header: Annotated[bool, typer.Option("--no-header", help="BED without comment lines.")] = False,
     no_eof_check: Annotated[bool, typer.Option("--no-eof-check", help="Accept BGZF input without its end marker.")] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More log lines.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Call promoters, splice sites and TF binding sites of an assembly, both strands."""
     setup_logging(quiet=quiet, verbose=verbose)
@@ -130,11 +115,11 @@ def annotate(
     if regions is not None and not regions.exists():
         raise UsageError(f"--regions {regions}: no such file")
     options = AnnotateOptions(
-        fasta=fasta, out_dir=out, model=model, clade=_one_of("--clade", clade, CLADES), tasks=_comma_list(tasks) or None,
+        fasta=fasta, out_dir=out, model=model, clade=one_of("--clade", clade, CLADES), tasks=comma_list(tasks) or None,
         thresholds=_thresholds(threshold or []), motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions, device=device,
-        precision=_one_of("--precision", precision, PRECISIONS), threads=_threads(threads), overwrite=overwrite,
+        precision=one_of("--precision", precision, PRECISIONS), threads=thread_count(threads), overwrite=overwrite,
         genome=GenomeOptions(
-            dup_names=_one_of("--dup-names", dup_names, ("error", "suffix")),  # type: ignore[arg-type]
+            dup_names=one_of("--dup-names", dup_names, ("error", "suffix")),  # type: ignore[arg-type]
             gaps_as_n=gaps_as_n, eof_check=not no_eof_check,
         ),
         bed=BedOptions(header=not no_header, bed6=bed6),
@@ -162,57 +147,25 @@ def example(
         logger.info("wrote %s", path)
 
 
-@app.command(epilog="Example: annotator train recipe.toml --data data/ -o run/")
-def train(
-    recipe: Annotated[
-        Path, typer.Argument(help="TOML recipe: architecture, windows, schedule, and organisms if not given here.")
-    ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Run folder: checkpoints, metrics.jsonl and the finished model.")],
-    data: Annotated[Path, typer.Option(help="Folder that the recipe's paths are relative to.")] = Path(),
-    fasta: Annotated[list[Path] | None, typer.Option(help="Genome to learn from; repeatable, replaces the recipe's.")] = None,
-    truth: Annotated[
-        list[Path] | None,
-        typer.Option("--truth", "--gtf", help="Its sites: BED (donor, acceptor, tss) or GTF/GFF3; one per --fasta."),
-    ] = None,
-    mask: Annotated[
-        list[str] | None, typer.Option(help="BED of sites left out of the loss; one per --fasta, '-' for none.")
-    ] = None,
-    clade: Annotated[list[str] | None, typer.Option(help=f"Clade; one per --fasta; default {DEFAULT_CLADE}.")] = None,
-    val_fasta: Annotated[list[Path] | None, typer.Option(help="Genome to calibrate on; repeatable, as --fasta.")] = None,
-    val_truth: Annotated[list[Path] | None, typer.Option("--val-truth", "--val-gtf", help="Its sites.")] = None,
-    val_mask: Annotated[list[str] | None, typer.Option(help="Its sites left out of scoring; '-' for none.")] = None,
-    val_clade: Annotated[list[str] | None, typer.Option(help="Its clade.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int, typer.Option("-t", "--threads", help="CPU threads; 0 takes all.")] = 0,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="More log lines.")] = False,
-) -> None:
-    """Train the compact model; the same command again resumes after a kill."""
-    setup_logging(quiet=quiet, verbose=verbose)
-    from annotator.config import organisms_given, read_recipe
-    from annotator.training.run import run_training
-
-    settings = read_recipe(recipe, data)
-    if fasta:
-        chosen = organisms_given("", fasta, truth or [], mask or [], clade or [])
-        settings = replace(settings, organisms=chosen)
-    if val_fasta:
-        chosen = organisms_given("val-", val_fasta, val_truth or [], val_mask or [], val_clade or [])
-        settings = replace(settings, validation=chosen)
-    run_training(settings, out, device=device, threads=_threads(threads))
+app.command(epilog="Example: annotator train recipe.toml --data data/ -o run/")(cli_learning.train)
+app.command(epilog="Example: annotator pretrain genome.fa --family dnabert --size small -o run/")(cli_learning.pretrain)
+app.command(epilog="Example: annotator finetune --base run/checkpoint --train train.csv --dev dev.csv -o tuned/")(
+    cli_learning.finetune
+)
+app.command(epilog="Example: annotator evaluate tuned/model --table test.csv")(cli_learning.evaluate)
 
 
 @app.command(epilog="Example: annotator doctor")
 def doctor(
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    threads: Annotated[int, typer.Option("-t", "--threads", help="CPU threads; 0 takes all this process may use.")] = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Tell what this machine will use and how fast it is, and check every kernel on it."""
     setup_logging(quiet=True, verbose=False)
     from annotator.doctor import examine, to_text
 
-    findings = examine(device, _threads(threads))
+    findings = examine(device, thread_count(threads))
     typer.echo(json.dumps(findings, indent=1) if as_json else to_text(findings))
     if faults := findings["faults"]:
         raise EnvironmentFault("; ".join(faults))
@@ -236,6 +189,25 @@ def models_show(model: Annotated[str, typer.Argument(help="Bundled model or mode
     from annotator.models.registry import read_model
 
     typer.echo(describe(*read_model(model)))
+
+
+@models_app.command("convert", epilog="Example: annotator models convert model_10000nt_rs10.pt -o splice/")
+def models_convert(
+    sources: Annotated[list[str], typer.Argument(help="Checkpoint directory, hub:OWNER/NAME@COMMIT, or pickled state dicts.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Directory to make.")],
+    family: Annotated[str, typer.Option(help=f"{', '.join(FAMILIES)} or dilated_cnn; told from the files by default.")] = "",
+    allow_download: AllowDownload = False,
+) -> None:
+    """Make a directory of plain data (safetensors) from published weights; several OpenSpliceAI files are averaged."""
+    setup_logging(quiet=False, verbose=False)
+    from annotator.models.convert import convert
+    from annotator.models.hub import PREFIX, resolve_reference
+
+    chosen = [
+        resolve_reference(source, allow_download=allow_download, pickles=True) if source.startswith(PREFIX) else Path(source)
+        for source in sources
+    ]
+    typer.echo(convert(chosen, out, one_of("--family", family, (*FAMILIES, "dilated_cnn")) if family else None))
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
@@ -272,9 +244,9 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _fail(f"Python package {error.name} is missing: install genome-annotator again", EnvironmentFault.exit_code)
     except (KeyboardInterrupt, Abort):
-        return _fail("interrupted; annotate and train go on when the same command is given again", 130)
+        return _fail("interrupted; annotate, train, pretrain and finetune go on when the same command is given again", 130)
     except Terminated:
-        return _fail("terminated; annotate and train go on when the same command is given again", 143)
+        return _fail("terminated; annotate, train, pretrain and finetune go on when the same command is given again", 143)
     except OSError as error:
         return _fail(f"{error.filename or 'operating system'}: {error.strerror or error}", ResourceFault.exit_code)
     except Exception as error:

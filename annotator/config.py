@@ -11,6 +11,7 @@ from annotator.errors import InputError, UsageError
 from annotator.evaluation.options import Organism
 from annotator.genome.plan import PlanOptions
 from annotator.models.options import CLADES, DEFAULT_CLADE
+from annotator.training.finetune_options import FeatureTrack, GenomeData, GenomeFiles
 from annotator.training.options import TrainingSettings, TrainOptions, WindowOptions
 
 
@@ -123,3 +124,27 @@ def _organism(entry: _Organism, data: Path) -> Organism:
         raise ValueError(f"organism {entry.name}: clade {entry.clade!r} is not one of {', '.join(CLADES)}")
     paths = {"fasta": data / entry.fasta, "truth": data / entry.truth, "mask": data / entry.mask if entry.mask else None}
     return Organism(**(entry.model_dump() | paths))
+
+
+def genome_data(
+    fasta: list[Path], truth: list[Path], mask: list[str], features: dict[str, str],
+    val_fasta: list[Path], val_truth: list[Path], val_mask: list[str], val_features: dict[str, str],
+    clade: str, tracks: tuple[FeatureTrack, ...],
+) -> GenomeData:  # fmt: skip
+    """Labelled genomes for fine-tuning, from options of the command line; arguments as in `organisms_given`.
+
+    Raises:
+        UsageError: The options do not come once per FASTA, or features are named that the other side lacks.
+    """
+    if not val_fasta:
+        raise UsageError("--val-fasta: needed with --fasta; thresholds come from it")
+    if set(features) != set(val_features):
+        raise UsageError("--feature and --val-feature: the same names are needed on both sides")
+    sides = []
+    for prefix, files, sites, masked, beds in (
+        ("", fasta, truth, mask, features), ("val-", val_fasta, val_truth, val_mask, val_features),
+    ):  # fmt: skip
+        organisms = organisms_given(prefix, files, sites, masked, [clade] * len(files))
+        placed = tuple((name, Path(path)) for name, path in beds.items())
+        sides.append(tuple(GenomeFiles(organism, placed if i == 0 else ()) for i, organism in enumerate(organisms)))
+    return GenomeData(train=sides[0], dev=sides[1], features=tracks)

@@ -21,16 +21,18 @@ import numpy as np
 import torch
 from accuracy_splice import organism_genome
 
-from annotator.calls.sites import TrackRule
+from annotator.calls.batch import Calls
+from annotator.calls.sites import track_rules
 from annotator.evaluation.baselines import cpg_promoter_calls
-from annotator.evaluation.labelled import TRACKS, LabelledGenome, trim_contigs
+from annotator.evaluation.genome_report import CALLS_FROM
+from annotator.evaluation.labelled import TRIM_SEED, LabelledGenome, trim_contigs
 from annotator.evaluation.metrics import Places, TssMatches, calls_per_mb, match_tss
-from annotator.evaluation.scores import genome_calls, genome_logits, sites_as_places
+from annotator.evaluation.scores import score_shards, sites_as_places
+from annotator.evaluation.site_scores import PROMOTER_WITHIN_BP
 from annotator.genome.plan import PlanOptions
-from annotator.models.compact_inference import folded_on, load_compact
+from annotator.models.inference import load_scan_model
 from annotator.models.registry import read_model
-from annotator.tokens.vocabulary import KmerVocabulary
-from annotator.training.export import TRIM_BP, TRIM_SEED
+from annotator.training.export import TRIM_BP
 
 
 def cpg_calls(genome: LabelledGenome) -> tuple[Places, np.ndarray]:
@@ -75,27 +77,25 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     folder, manifest = read_model(args.model)
-    net, vocabulary, plan = load_compact(folder, manifest), KmerVocabulary(**manifest.tokenizer), PlanOptions(**manifest.plan)
-    settings = manifest.clades["vertebrate"]
-    threshold, fit = settings.thresholds["promoter"], settings.calibration["promoter"]
-    rule = TrackRule("promoter", threshold, fit.scale, fit.bias, manifest.radius_bp["promoter"])
-    weak = TrackRule("promoter", 0.001, fit.scale, fit.bias, manifest.radius_bp["promoter"])
+    plan, cpu = PlanOptions(**manifest.plan), torch.device("cpu")
+    threshold = manifest.clades["vertebrate"].thresholds["promoter"]
+    rules = track_rules(manifest, "vertebrate", {"promoter": CALLS_FROM})
     for split in args.splits.split(","):
         with tempfile.TemporaryDirectory() as scratch:
             whole = organism_genome(args.data, "human", split, Path(scratch))
         genome = trim_contigs(whole, TRIM_BP, TRIM_SEED)
-        scorer = folded_on(net, settings.index, vocabulary, torch.device("cpu"))
-        logits = genome_logits(scorer, genome, plan, tracks=len(TRACKS), device=torch.device("cpu"))
-        calls = genome_calls(logits, genome, [None, None, weak])
+        scan = load_scan_model(folder, manifest, "vertebrate", cpu)
+        shards = score_shards(scan, genome, plan, tracks=len(manifest.tracks), device=cpu, rules=rules)
+        calls = Calls.concatenate([shard.calls for shard in shards])
         places = Places(calls.contig, calls.position, calls.strand)
         truth = sites_as_places(genome.sites, "tss", genome.contig_ends)
         cpg, cpg_score = cpg_calls(genome)
         blind = sites_as_places(positional_calls(genome).sites, "tss", genome.contig_ends)
         oracle = trim_contigs(positional_calls(whole), TRIM_BP, TRIM_SEED)
         fixed = sites_as_places(oracle.sites, "tss", genome.contig_ends)
-        for within in (50, 250, 500):
+        for within in PROMOTER_WITHIN_BP:
             ours = match_tss(places, calls.probability, truth, within)
-            here = ours.at(rule.threshold)
+            here = ours.at(threshold)
             position = match_tss(fixed, np.ones(len(fixed)), truth, within).at(0.5)
             unaware = match_tss(blind, np.ones(len(blind)), truth, within).at(0.5)
             cpg_matches = match_tss(cpg, cpg_score, truth, within)
@@ -103,7 +103,7 @@ def main() -> None:
             at_cpg_recall, _ = at_recall(ours, cpg_recall)
             at_position_recall, _ = at_recall(ours, position.recall)
             row = {
-                "split": split, "within_bp": within, "tss": len(truth), "threshold": rule.threshold,
+                "split": split, "within_bp": within, "tss": len(truth), "threshold": threshold,
                 "precision": here.precision, "recall": here.recall, "calls_per_mb": calls_per_mb(here.calls, len(genome.bases)),
                 "average_precision": ours.average_precision(), "cpg_average_precision": cpg_matches.average_precision(),
                 "cpg_precision": cpg_precision, "cpg_recall": cpg_recall, "ours_at_cpg_recall": at_cpg_recall,

@@ -3,7 +3,8 @@
     python benchmarks/accuracy_splice.py --data DATA --organisms human,celegans --splits val,test
     python benchmarks/accuracy_splice.py --example FOLDER_OF_annotator_example
 
-Thresholds are the model's own, set on validation data. One JSON line per table row goes to --json.
+The model is measured as `annotator evaluate` does, beside a GT/AG baseline and OpenSpliceAI on the same bases. Thresholds are the
+model's own, set on validation data. One JSON line per table row goes to --json.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ import numpy as np
 import torch
 from openspliceai_net import contig_probabilities, load_openspliceai
 
-from annotator.calls.sites import TrackRule, track_rules
 from annotator.evaluation.baselines import splice_pwm_baseline
+from annotator.evaluation.genome_report import RANKED_FROM, REPLICATES, KindScores, measure
 from annotator.evaluation.genomes import load_genome
-from annotator.evaluation.labelled import TRACKS, LabelledGenome
-from annotator.evaluation.metrics import bootstrap, calls_per_mb, reliability
+from annotator.evaluation.labelled import LabelledGenome
+from annotator.evaluation.metrics import Interval, bootstrap
 from annotator.evaluation.options import Organism
-from annotator.evaluation.scores import genome_calls, genome_logits
-from annotator.evaluation.truth import ExampleCollector
-from annotator.genome.plan import PlanOptions
-from annotator.models.compact_inference import folded_on, load_compact
+from annotator.evaluation.site_scores import SiteRanking
+from annotator.models.inference import load_scan_model
 from annotator.models.options import PRECISIONS
 from annotator.models.registry import read_model
-from annotator.tokens.vocabulary import KmerVocabulary
 
 CLADES = {"human": "vertebrate", "celegans": "invertebrate", "bnapus": "plant", "athaliana": "plant", "scerevisiae": "fungi"}
 CROSS = ("athaliana", "scerevisiae")
-FLOOR = {"probability": 1e-4, "log odds": -4.0}
-"""Examples below are counted, not listed: top-k is exact, AUPRC a lower bound (annotator.evaluation.metrics)."""
+SPLICE = ("donor", "acceptor")
+LOG_ODDS_FROM = -4.0
+"""Bases of a lower log-odds are counted, not listed, as those below RANKED_FROM are of a probability."""
+
+Row = dict[str, object]
 
 
 def organism_genome(data: Path, name: str, split: str, spool: Path) -> LabelledGenome:
@@ -54,72 +55,47 @@ def organism_genome(data: Path, name: str, split: str, spool: Path) -> LabelledG
     )
 
 
-def rows(genome: LabelledGenome, tracks: np.ndarray, floor: float, label: dict[str, str]) -> list[dict[str, object]]:
-    """top-k and AUPRC with intervals of per-base tracks [2 strands, 2 kinds, n]."""
-    block = None if len(genome.contig_ends) >= 10 else 1_000_000
-    starts = genome.contig_starts
+def ranking_row(genome: LabelledGenome, kind: str, sites: int, top_k: Interval, auprc: Interval, label: Row) -> Row:
+    """How well every base is ranked."""
+    figures = {"top_k": top_k, "auprc": auprc}
+    return (
+        label | {"kind": kind, "sites": sites, "bp": len(genome.bases)}
+        | {name: round(figure.value, 4) for name, figure in figures.items()}
+        | {f"{name}_95": [round(figure.low, 4), round(figure.high, 4)] for name, figure in figures.items()}
+    )  # fmt: skip
+
+
+def track_rows(genome: LabelledGenome, tracks: np.ndarray, floor: float, label: Row) -> list[Row]:
+    """The same of scores from elsewhere, [2 strands, 2 kinds, n]."""
     table = []
-    for k, kind in enumerate(TRACKS[:2]):
-        collector = ExampleCollector(floor, block_bp=block)
-        for contig, (a, b) in enumerate(zip(starts.tolist(), genome.contig_ends.tolist(), strict=True)):
-            for s, strand in enumerate("+-"):
-                site, masked = ([x - a for x in t[kind, strand] if a <= x < b] for t in (genome.sites, genome.masked))
-                collector.add(contig, tracks[s, k, a:b], np.array(site, np.int64), np.array(masked, np.int64))
-        examples = collector.examples()
-        found = bootstrap(examples, replicates=200)
-        table.append(
-            label | {"kind": kind, "sites": int(examples.is_truth.sum()) + examples.rest.truth, "bp": len(genome.bases)}
-            | {name: round(v.value, 4) for name, v in found.items()}
-            | {f"{name}_95": [round(v.low, 4), round(v.high, 4)] for name, v in found.items()}
-        )  # fmt: skip
+    for k, kind in enumerate(SPLICE):
+        ranking = SiteRanking(genome, kind, floor)
+        for contig, (start, end) in enumerate(zip(genome.contig_starts.tolist(), genome.contig_ends.tolist(), strict=True)):
+            ranking.add(contig, 0, tracks[:, k, start:end])
+        examples = ranking.examples()
+        sites = int(examples.is_truth.sum()) + examples.rest.truth
+        found = bootstrap(examples, replicates=REPLICATES)
+        table.append(ranking_row(genome, kind, sites, found["top_k"], found["auprc"], label))
     return table
 
 
-def at_thresholds(
-    genome: LabelledGenome, logits: np.ndarray, rules: list[TrackRule | None], label: dict[str, str]
-) -> list[dict[str, object]]:
-    """Precision, recall and calls per Mb at the shipped thresholds, and how far the probabilities can be believed."""
-    table = []
-    starts = np.concatenate([[0], genome.contig_ends[:-1]])
-    for k, kind in enumerate(TRACKS[:2]):
-        rule = rules[k]
-        only: list[TrackRule | None] = [rule if i == k else None for i in range(len(rules))]
-        calls = genome_calls(logits, genome, only)
-        place = starts[calls.contig] + calls.position
-        right = masked = 0
-        for strand, sign in (("+", 1), ("-", -1)):
-            mine = place[calls.strand == sign]
-            hit = np.isin(mine, genome.sites[kind, strand])
-            right += int(hit.sum())
-            masked += int((np.isin(mine, genome.masked[kind, strand]) & ~hit).sum())
-        truth = sum(len(genome.sites[kind, s]) for s in "+-")
-        counted = len(calls) - masked
-        low: list[TrackRule | None] = [
-            TrackRule(kind, 0.01, rule.scale, rule.bias, rule.radius_bp) if i == k else None for i in range(len(rules))
-        ]
-        weak = genome_calls(logits, genome, low)
-        at = starts[weak.contig] + weak.position
-        truth_of, ambiguous = np.zeros(len(weak), bool), np.zeros(len(weak), bool)
-        for strand, sign in (("+", 1), ("-", -1)):
-            truth_of |= (weak.strand == sign) & np.isin(at, genome.sites[kind, strand])
-            ambiguous |= (weak.strand == sign) & np.isin(at, genome.masked[kind, strand])
-        counts = truth_of | ~ambiguous
-        diagram = reliability(weak.probability[counts], truth_of[counts], 10)
-        bins = zip(diagram.mean_probability, diagram.observed, diagram.count, strict=True)
-        figures = {
-            "kind": kind,
-            "threshold": rule.threshold,
-            "precision": round(right / max(counted, 1), 4),
-            "recall": round(right / truth, 4),
-            "calls_per_mb": round(calls_per_mb(len(calls), len(genome.bases)), 1),
-            "calibration_error": round(diagram.expected_calibration_error(0.0), 4),
-            "reliability": [[round(float(mean), 3), round(float(seen), 3), int(n)] for mean, seen, n in bins if n],
-        }
-        table.append(label | figures)
-    return table
+def threshold_row(scores: KindScores, label: Row) -> Row:
+    """The calls at the shipped threshold, and how far probabilities can be believed."""
+    called, diagram = scores.called, scores.reliability
+    assert diagram is not None and scores.calibration_error is not None  # of splice sites there always are
+    bins = zip(diagram.mean_probability, diagram.observed, diagram.count, strict=True)
+    return label | {
+        "kind": scores.kind,
+        "threshold": called.threshold,
+        "precision": round(called.precision, 4),
+        "recall": round(called.recall, 4),
+        "calls_per_mb": round(called.calls_per_mb, 1),
+        "calibration_error": round(scores.calibration_error, 4),
+        "reliability": [[round(float(mean), 3), round(float(seen), 3), int(n)] for mean, seen, n in bins if n],
+    }
 
 
-def show(row: dict[str, object]) -> None:
+def show(row: Row) -> None:
     """One line on the terminal."""
     print("  ".join(f"{k}={v}" for k, v in row.items() if k != "reliability"), flush=True)
     for mean, observed, count in row.get("reliability", []):  # type: ignore[attr-defined]
@@ -143,10 +119,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     folder, manifest = read_model(args.model)
-    net, vocabulary, plan = load_compact(folder, manifest), KmerVocabulary(**manifest.tokenizer), PlanOptions(**manifest.plan)
-    out: list[dict[str, object]] = []
+    cpu = torch.device("cpu")
+    out: list[Row] = []
 
-    def emit(table: list[dict[str, object]]) -> None:
+    def emit(table: list[Row]) -> None:
         for row in table:
             show(row)
             out.append(row)
@@ -164,38 +140,27 @@ def main() -> None:
             jobs = [(name, split, organism_genome(args.data, name, split, spool)) for name, split in wanted]
         for name, split, genome in jobs:
             clade = CLADES.get(name, "vertebrate")
-            settings = manifest.clades[clade]
+            place: Row = {"organism": name, "split": split}
             if not args.no_model:
                 began = time.time()
-                scorer = folded_on(net, settings.index, vocabulary, torch.device("cpu"), args.precision)
-                logits = genome_logits(scorer, genome, plan, tracks=len(TRACKS), device=torch.device("cpu"))
+                scan = load_scan_model(folder, manifest, clade, cpu, args.precision)
+                kinds, _ = measure(scan, manifest, genome, clade, cpu)
+                label = place | {"model": manifest.name, "computed_in": args.precision}
+                splice = [(scores, scores.top_k) for scores in kinds if scores.top_k is not None]
+                emit([ranking_row(genome, s.kind, s.truths, top_k, s.auprc, label) for s, top_k in splice])
+                emit([threshold_row(scores, label) for scores, _ in splice])
                 rate = 2 * len(genome.bases) / (time.time() - began)
-                rules = track_rules(manifest, clade, {kind: settings.thresholds[kind] for kind in ("donor", "acceptor")})
-                tracks = np.stack(
-                    [1 / (1 + np.exp(-(r.scale * logits[:, i].astype(np.float64) + r.bias))) for i, r in enumerate(rules) if r], 1
-                ).astype(np.float32)
-                label = {"organism": name, "split": split, "model": manifest.name, "computed_in": args.precision}
-                emit(rows(genome, tracks, FLOOR["probability"], label))
-                emit(at_thresholds(genome, logits, rules, label))
-                print(f"  scored at {rate / 1e3:.0f} kbp x strand a second")
-            if args.pwm and not args.example:
-                train = organism_genome(args.data, name, "train", spool) if name not in CROSS else None
-                if train is not None:
-                    pwm = splice_pwm_baseline([(train.bases, train.sites)])
-                    tracks = np.stack([np.stack(pwm[kind].score(genome.bases)) for kind in TRACKS[:2]], 1)
-                    emit(rows(genome, tracks, FLOOR["log odds"], {"organism": name, "split": split, "model": "GT/AG PWM"}))
+                print(f"  measured at {rate / 1e3:.0f} kbp x strand a second")
+            if args.pwm and not args.example and name not in CROSS:
+                train = organism_genome(args.data, name, "train", spool)
+                pwm = splice_pwm_baseline([(train.bases, train.sites)])
+                tracks = np.stack([np.stack(pwm[kind].score(genome.bases)) for kind in SPLICE], 1)
+                emit(track_rows(genome, tracks, LOG_ODDS_FROM, place | {"model": "GT/AG PWM"}))
             for peer in filter(None, args.peers.split(",")):
                 peer_net, context = load_openspliceai(args.data / "weights" / "openspliceai-mane" / peer)
                 parts = np.split(genome.bases, genome.contig_ends[:-1])
                 tracks = np.concatenate([contig_probabilities(peer_net, context, part) for part in parts], 2)
-                emit(
-                    rows(
-                        genome,
-                        tracks,
-                        FLOOR["probability"],
-                        {"organism": name, "split": split, "model": f"OpenSpliceAI {context}nt"},
-                    )
-                )
+                emit(track_rows(genome, tracks, RANKED_FROM, place | {"model": f"OpenSpliceAI {context}nt"}))
     if args.json:
         with args.json.open("a") as file:
             for row in out:

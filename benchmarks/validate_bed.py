@@ -24,6 +24,7 @@ MAX_MESSAGES = 20
 _INTEGER = re.compile(r"0|[1-9][0-9]*")
 _NAME = re.compile(r"[ -~]{1,255}")
 _CHROM = re.compile(r"[^\x00-\x20\x7f]+")
+_PROBABILITY = re.compile(r"\.|0(\.[0-9]+)?|1(\.0+)?")
 _RGB = re.compile(r"0|(\d{1,3}),(\d{1,3}),(\d{1,3})")
 _COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
 _CANONICAL = {"donor": (b"GT", b"GC"), "acceptor": (b"AG",)}
@@ -115,7 +116,8 @@ class _State:
         self._lengths = contig_lengths
         self._sequences = sequences
         self._standard = standard_columns
-        self._header_columns: int | None = None
+        self._header: list[str] | None = None
+        self._probability: int | None = None
         self._seen: set[str] = set()
         self._previous: tuple[str, int, int] | None = None
 
@@ -124,7 +126,8 @@ class _State:
             if self._report.rows:
                 self._report.add(f"line {number}: a comment after the first feature")
             if text.startswith("#chrom"):
-                self._header_columns = text.count("\t") + 1
+                self._header = text[1:].split("\t")
+                self._probability = self._header.index("probability") if "probability" in self._header else None
             return
         fields = text.split("\t")
         self._report.rows += 1
@@ -142,8 +145,10 @@ class _State:
             return
         if len(fields) != self._report.columns:
             yield f"{len(fields)} columns, the first feature has {self._report.columns}"
-        if self._header_columns is not None and len(fields) != self._header_columns:
-            yield f"{len(fields)} columns, the header names {self._header_columns}"
+        if self._header is not None and len(fields) != len(self._header):
+            yield f"{len(fields)} columns, the header names {len(self._header)}"
+        elif self._probability is not None and not _PROBABILITY.fullmatch(fields[self._probability]):
+            yield f"probability {fields[self._probability]!r} is not '.' or a decimal from 0 to 1"
         if any(not value or "\r" in value for value in fields):
             yield "an empty column or a carriage return"
         chrom, name, score, strand = fields[0], fields[3], fields[4], fields[5]

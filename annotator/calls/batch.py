@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("acceptor", "donor", "promoter", "tfbs")
+KINDS = ("acceptor", "donor", "feature", "promoter", "tfbs")
 """Kinds in sorting order (by name); `Calls.kind` holds the index."""
 
 
@@ -27,8 +27,8 @@ class Calls:
         strand: +1 or -1, int8.
         probability: Calibrated probability, float32; NaN for a bare motif hit.
         score: BED score 0..1000, uint16.
-        position: Donor: the exon's last base; acceptor: the exon's first base; promoter: the TSS; tfbs: start. int64.
-        motif: Index into the run's motif list, int32; -1 where there is none.
+        position: Donor: the exon's last base; acceptor: the exon's first base; promoter: the TSS; else: start. int64.
+        motif: Index into the run's labels (its motifs, then the features of its model), int32; -1 where the kind is the name.
         p_value: float64; NaN where there is none.
         bits: float32; NaN where there is none.
     """

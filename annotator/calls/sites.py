@@ -1,7 +1,8 @@
 """From logits to calls: calibrated, thresholded local maxima of each track.
 
 Coordinates: 0-based half-open on the plus strand. A donor's position is the exon's last base, an acceptor's the exon's first
-base, a promoter's its TSS; the feature written is the intronic dinucleotide, or 300 bp around the TSS.
+base, a promoter's its TSS; the feature written is the intronic dinucleotide, or 300 bp around the TSS. Any other feature starts
+at its position.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from annotator.calls.batch import KINDS, Calls
 from annotator.genome.plan import UNKNOWN_BASE, Span, Windows
-from annotator.models.manifest import TRACK_KIND, Manifest
+from annotator.models.manifest import Manifest
 from annotator.scan.windows import ScoredBatch
 from annotator_kernels.dispatch import call_sites as local_maxima
 
@@ -35,6 +36,8 @@ class TrackRule:
         scale: Of the calibration `sigmoid(scale * logit + bias)`; positive.
         bias: Of the calibration.
         radius_bp: A call is the highest base within this many bases on either side; ties go to the lower position.
+        width_bp: Bases of a call that is no donor, acceptor or promoter.
+        label: Row of the run's labels that names such a call; -1 for the others, which are named after their kind.
     """
 
     kind: str
@@ -42,27 +45,34 @@ class TrackRule:
     scale: float
     bias: float
     radius_bp: int
+    width_bp: int = 0
+    label: int = -1
 
 
-def track_rules(manifest: Manifest, clade: str, thresholds: dict[str, float]) -> list[TrackRule | None]:
+def track_rules(manifest: Manifest, clade: str, thresholds: dict[str, float], first_label: int = 0) -> list[TrackRule | None]:
     """Rules of a model's tracks for one clade.
 
     Args:
         manifest: The model's.
         clade: Whose calibration to use.
         thresholds: Probability per kind; a kind that is absent is not called.
+        first_label: Row of the run's labels where the model's features begin, in the order of its tracks.
 
     Returns:
         One per track, in order; None where its kind is not wanted.
     """
     fits = manifest.clades[clade].calibration
-    kinds = [TRACK_KIND[track] for track in manifest.tracks]
-    return [
-        TrackRule(kind, thresholds[kind], fits[kind].scale, fits[kind].bias, manifest.radius_bp[kind])
-        if kind in thresholds
-        else None
-        for kind in kinds
-    ]
+    labels = {track: first_label + i for i, track in enumerate(manifest.feature_tracks)}
+    rules: list[TrackRule | None] = []
+    for track in manifest.tracks:
+        kind = manifest.kind_of(track)
+        if kind not in thresholds:
+            rules.append(None)
+            continue
+        width = manifest.features[track].width_bp if track in manifest.features else 0
+        fit, radius = fits[kind], manifest.radius_bp[kind]
+        rules.append(TrackRule(kind, thresholds[kind], fit.scale, fit.bias, radius, width, labels.get(track, -1)))
+    return rules
 
 
 def call_sites(
@@ -109,16 +119,17 @@ def call_sites(
         wanted = (track == index) & (p >= rule.threshold)
         for strand in (1, -1):
             mine = np.flatnonzero(wanted & (rows.reverse[row] == (strand < 0)))
-            start, end = feature_span(rule.kind, position[mine], strand)
+            start, end = feature_span(rule.kind, position[mine], strand, rule.width_bp)
             length = lengths[contig[mine]]
             if rule.kind == "promoter":
                 start, end = np.maximum(start, 0), np.minimum(end, length)
                 inside = np.ones(len(start), bool)
             else:
                 inside = (start >= 0) & (end <= length)
+                what = "intronic bases" if rule.kind in ("donor", "acceptor") else "feature"
+                dropped[f"{what} beyond the contig"] += int((known[mine] & ~inside).sum())
             dropped["on an unknown base"] += int((~known[mine]).sum())
-            dropped["intronic bases beyond the contig"] += int((known[mine] & ~inside).sum())
-            calls = _calls(rule.kind, contig[mine], start, end, strand, position[mine], p[mine])
+            calls = _calls(rule, contig[mine], start, end, strand, position[mine], p[mine])
             found.append(calls.take(known[mine] & inside))
     return Calls.concatenate(found)
 
@@ -164,13 +175,16 @@ def _least_logit(rule: TrackRule | None) -> float:
     return float(np.nextafter(np.float32(least), np.float32(-np.inf)))
 
 
-def feature_span(kind: str, position: NDArray[np.int64], strand: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def feature_span(
+    kind: str, position: NDArray[np.int64], strand: int, width_bp: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Start and end of the feature of a site, not clipped.
 
     Args:
-        kind: donor, acceptor or promoter.
-        position: Exon-boundary base or TSS, int64.
+        kind: donor, acceptor, promoter, tfbs or feature.
+        position: Exon-boundary base, TSS, or first base of the feature, int64.
         strand: +1 or -1.
+        width_bp: Of a tfbs or feature.
 
     Returns:
         0-based half-open starts and ends, int64.
@@ -178,6 +192,8 @@ def feature_span(kind: str, position: NDArray[np.int64], strand: int) -> tuple[N
     if kind == "promoter":
         up, down = PROMOTER_UPSTREAM_BP, PROMOTER_DOWNSTREAM_BP
         return (position - up, position + down) if strand > 0 else (position - down + 1, position + up + 1)
+    if kind not in ("donor", "acceptor"):
+        return position, position + width_bp
     if (kind == "donor") == (strand > 0):  # the intron lies to the right of the exon base
         return position + 1, position + 3
     return position - 2, position
@@ -190,7 +206,7 @@ def probability(logits: NDArray[np.float32], rule: TrackRule) -> NDArray[np.floa
 
 
 def _calls(
-    kind: str,
+    rule: TrackRule,
     contig: NDArray[np.int64],
     start: NDArray[np.int64],
     end: NDArray[np.int64],
@@ -204,12 +220,12 @@ def _calls(
         contig=contig,
         start=start,
         end=end,
-        kind=np.full(n, KINDS.index(kind), np.uint8),
+        kind=np.full(n, KINDS.index(rule.kind), np.uint8),
         strand=np.full(n, strand, np.int8),
         probability=single,
         score=np.round(1000 * single.astype(np.float64)).astype(np.uint16),
         position=position,
-        motif=np.full(n, -1, np.int32),
+        motif=np.full(n, rule.label, np.int32),
         p_value=np.full(n, np.nan),
         bits=np.full(n, np.nan, np.float32),
     )

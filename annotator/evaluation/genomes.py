@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from annotator.errors import InputError
-from annotator.evaluation.labelled import TRACKS, LabelledGenome
+from annotator.evaluation.labelled import STRANDS, TRACKS, LabelledGenome
 from annotator.evaluation.options import Organism
 from annotator.genome.annotation import read_sites
+from annotator.genome.contigs import ContigTable
 from annotator.genome.options import GenomeOptions
+from annotator.genome.regions import iter_bed
 from annotator.genome.source import open_genome
 from annotator.models.options import CLADES
 
@@ -19,12 +22,14 @@ CLADE_INDEX = {"vertebrate": 1, "invertebrate": 2, "plant": 3, "fungi": 0}
 """Entry of the clade embedding; 0 is the clade-free one, which fungi use until a fungus is in the training data."""
 
 
-def load_genome(organism: Organism, spool_dir: Path) -> LabelledGenome:
+def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[str, Path]] = ()) -> LabelledGenome:
     """Read an organism's bases and sites into memory.
 
     Args:
         organism: Files and how to use them.
         spool_dir: Where the reader may put decompressed bases.
+        features: (track, BED file) of features beside the sites. A line becomes a site at its central base, on both strands
+            where it has none.
 
     Returns:
         The labelled genome.
@@ -38,13 +43,18 @@ def load_genome(organism: Organism, spool_dir: Path) -> LabelledGenome:
     bases = np.concatenate([genome.read_bases(i, 0, int(length)) for i, length in enumerate(lengths)])
     by_name = dict(zip(names, lengths.tolist(), strict=True))
     starts = ends - lengths
-    sites = read_sites(organism.truth, by_name).end_to_end(starts)
-    masked = {(kind, strand): np.empty(0, np.int64) for kind in TRACKS for strand in "+-"}
+    tracks = (*TRACKS, *(track for track, _ in features))
+    masked = {(kind, strand): np.empty(0, np.int64) for kind in tracks for strand in STRANDS}
+    sites = dict(masked)
+    if organism.truth:
+        sites |= read_sites(organism.truth, by_name).end_to_end(starts)
+    for track, path in features:
+        sites |= _centres(track, path, genome.contigs, starts)
     if organism.mask:
-        masked = read_sites(organism.mask, by_name).end_to_end(starts)
-    kinds = frozenset(kind for kind in TRACKS if len(sites[kind, "+"]) + len(sites[kind, "-"]))
+        masked |= read_sites(organism.mask, by_name).end_to_end(starts)
+    kinds = frozenset(kind for kind in tracks if len(sites[kind, "+"]) + len(sites[kind, "-"]))
     if not kinds:
-        raise InputError(f"{organism.truth}: no donor, acceptor or tss to learn from")
+        raise InputError(f"{organism.truth or organism.fasta}: no donor, acceptor, tss or feature to learn from")
     if organism.max_bp:
         bases, ends = _first(bases, ends, organism.max_bp)
         sites, masked = ({key: value[value < len(bases)] for key, value in table.items()} for table in (sites, masked))
@@ -52,6 +62,18 @@ def load_genome(organism: Organism, spool_dir: Path) -> LabelledGenome:
         organism.name, CLADE_INDEX[organism.clade], bases, ends, tuple(names[: len(ends)]), sites, masked, kinds,
         organism.trim_bp, organism.weight,
     )  # fmt: skip
+
+
+def _centres(track: str, path: Path, contigs: ContigTable, starts: NDArray[np.int64]) -> dict[tuple[str, str], NDArray[np.int64]]:
+    """Central bases of a BED file's lines, contigs end to end, by (track, strand)."""
+    found: dict[str, set[int]] = {strand: set() for strand in STRANDS}
+    for line in iter_bed(path, contigs):
+        for strand in STRANDS:
+            if line.strand in (strand, ".") and line.start < line.end:
+                found[strand].add(int(starts[line.contig]) + (line.start + line.end) // 2)
+    if not any(found.values()):
+        raise InputError(f"{path}: no line to learn {track} from")
+    return {(track, strand): np.array(sorted(places), np.int64) for strand, places in found.items()}
 
 
 def _first(bases: NDArray[np.uint8], ends: NDArray[np.int64], limit: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 TRACKS = ("donor", "acceptor", "tss")
 """Kinds of site that annotations give; the tracks of the bundled architecture, in order."""
 STRANDS = ("+", "-")
+TRIM_SEED = 7
+"""Of `trim_contigs` wherever loci are calibrated or scored, so that all do so on the same bases."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ class Organism:
         name: For logs and the manifest.
         clade: One of the clades of the command line.
         fasta: Assembly.
-        truth: Its sites: BED lines named donor, acceptor or tss, or GTF/GFF3 exons.
+        truth: Its sites: BED lines named donor, acceptor or tss, or GTF/GFF3 exons; None where only features are learnt.
         mask: BED of sites that are neither truth nor error.
         trim_bp: Up to this much is hidden at random at each contig end.
         weight: Share of the windows.
@@ -25,7 +25,7 @@ class Organism:
     name: str
     clade: str
     fasta: Path
-    truth: Path
+    truth: Path | None
     mask: Path | None = None
     trim_bp: int = 0
     weight: float = 1.0

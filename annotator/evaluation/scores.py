@@ -6,7 +6,8 @@ Coordinates: contigs end to end, as in `LabelledGenome`, unless a function says 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,9 +18,72 @@ from annotator.calls.sites import TrackRule, call_sites
 from annotator.evaluation.labelled import LabelledGenome
 from annotator.evaluation.metrics import Places
 from annotator.genome.plan import PlanOptions, Span, Windows, plan_shards, plan_windows
-from annotator.scan.windows import NOT_SCORED, ScanModel, ScoredBatch, WindowScorer, read_block
+from annotator.models.options import NOT_SCORED
+from annotator.scan.windows import ScanModel, ScoredBatch, WindowScorer, read_block
 
 BATCH_BP = 49_152
+
+
+@dataclass(frozen=True)
+class ScoredShard:
+    """One shard of a genome.
+
+    Attributes:
+        spans: Its spans, in coordinates of their contigs.
+        logits: Of each span, float32, [2, C, span length]: strand (+, -), track, base; NOT_SCORED where nothing was scored
+            (runs of N).
+        calls: Of all spans; positions are within contigs.
+    """
+
+    spans: tuple[Span, ...]
+    logits: list[NDArray[np.float32]]
+    calls: Calls
+
+
+def score_shards(
+    model: ScanModel,
+    genome: LabelledGenome,
+    plan: PlanOptions,
+    *,
+    tracks: int,
+    device: torch.device,
+    rules: Sequence[TrackRule | None] | None = None,
+) -> Iterator[ScoredShard]:
+    """Score a genome shard by shard, so that memory grows with the longest shard and not with the genome.
+
+    Args:
+        model: What scores, on `device`.
+        genome: What to score.
+        plan: Shape of windows and shards.
+        tracks: How many the model has, C.
+        device: Where to compute.
+        rules: How to call each track, in the code that a run calls with; None calls nothing.
+
+    Yields:
+        Shards in contig order; their spans tile every contig.
+    """
+    starts = genome.contig_starts
+    lengths = genome.contig_ends - starts
+    scorer = WindowScorer(model, batch_bp=max(BATCH_BP, plan.window_bp), device=device)
+
+    def read(contig: int, start: int, end: int) -> NDArray[np.uint8]:
+        return genome.bases[starts[contig] + start : starts[contig] + end]
+
+    for shard in plan_shards(lengths, plan):
+        windows = plan_windows(shard.spans, lengths, plan)
+        block = read_block(shard.spans, windows, lengths, read)
+        out = [np.full((2, tracks, span.end - span.start), NOT_SCORED, np.float32) for span in shard.spans]
+        calls = []
+        for batch in scorer.score(block, windows):
+            logits = batch.plus_strand(windows).cpu().numpy()
+            for row, window in enumerate(batch.rows.tolist()):
+                index = int(windows.span[window])
+                first, last = int(windows.core_start[window]), int(windows.core_end[window])
+                inside, place = first - int(windows.start[window]), first - shard.spans[index].start
+                out[index][:, :, place : place + last - first] = logits[row, :, :, inside : inside + last - first]
+            if rules is not None:
+                calls.append(call_sites(batch, windows, shard.spans, lengths, block, list(rules), Counter()))
+        yield ScoredShard(shard.spans, out, Calls.concatenate(calls))
 
 
 def genome_logits(
@@ -37,24 +101,11 @@ def genome_logits(
     Returns:
         float32, [2, C, n]: strand (+, -), track, base; NOT_SCORED where nothing was scored (runs of N).
     """
-    starts = genome.contig_starts
-    lengths = genome.contig_ends - starts
-    scorer = WindowScorer(model, batch_bp=max(BATCH_BP, plan.window_bp), device=device)
-    out = np.full((2, tracks, len(genome.bases)), NOT_SCORED, np.float32)
-
-    def read(contig: int, start: int, end: int) -> NDArray[np.uint8]:
-        return genome.bases[starts[contig] + start : starts[contig] + end]
-
-    for shard in plan_shards(lengths, plan):
-        windows = plan_windows(shard.spans, lengths, plan)
-        block = read_block(shard.spans, windows, lengths, read)
-        for batch in scorer.score(block, windows):
-            logits = batch.plus_strand(windows).cpu().numpy()
-            for row, window in enumerate(batch.rows.tolist()):
-                first, last = int(windows.core_start[window]), int(windows.core_end[window])
-                shift = int(starts[shard.spans[int(windows.span[window])].contig])
-                inside = first - int(windows.start[window])
-                out[:, :, shift + first : shift + last] = logits[row, :, :, inside : inside + last - first]
+    out = np.empty((2, tracks, len(genome.bases)), np.float32)
+    for shard in score_shards(model, genome, plan, tracks=tracks, device=device):
+        for span, logits in zip(shard.spans, shard.logits, strict=True):
+            start = int(genome.contig_starts[span.contig])
+            out[:, :, start + span.start : start + span.end] = logits
     return out
 
 

@@ -122,6 +122,19 @@ class CompactNet(nn.Module):
         Returns:
             Logits, float32, [B, L, C].
         """
+        fine, _ = self.features(token_ids, clade, dropout)
+        logits: Tensor = self.head(fine).transpose(1, 2).float()
+        return logits
+
+    def features(self, token_ids: Tensor, clade: Tensor | None = None, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
+        """What the head reads, and the trunk below it.
+
+        Args:
+            token_ids: As of `forward`, with `clade` and `dropout`.
+
+        Returns:
+            Of every base, [B, fine_channels, L], and of every step, [B, trunk_channels, L / step_bp].
+        """
         batch, length = token_ids.shape
         x = F.dropout(self.embed(token_ids), dropout / 2, self.training).transpose(1, 2)
         for layer in self.stem:
@@ -132,6 +145,4 @@ class CompactNet(nn.Module):
         steps = length // self.config.step_bp
         up = self.up(h).view(batch, self.config.fine_channels, self.config.step_bp, steps)
         x = x + up.transpose(2, 3).reshape(batch, self.config.fine_channels, length)
-        x = x + self.mix(x)
-        logits: Tensor = self.head(x).transpose(1, 2).float()
-        return logits
+        return x + self.mix(x), h

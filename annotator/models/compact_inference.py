@@ -13,7 +13,7 @@ from annotator.errors import InputError
 from annotator.genome.plan import PlanOptions
 from annotator.models.compact import SLOPE, CompactConfig, CompactNet, ConvNorm
 from annotator.models.device import choose_precision
-from annotator.models.manifest import Manifest
+from annotator.models.manifest import LARGEST_SIZE, MANIFEST_NAME, TRACK_KIND, Manifest
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator_kernels.dispatch import kmer_embed, residual_conv
 
@@ -25,6 +25,7 @@ def load_compact(folder: Path, manifest: Manifest) -> CompactNet:
         InputError: The file is damaged, or its tensors are not exactly those of the architecture.
     """
     path = folder / manifest.weights
+    _refuse_impossible_sizes(manifest, folder)
     try:
         config = CompactConfig(**(manifest.architecture | {"dilations": tuple(manifest.architecture["dilations"])}))
     except (TypeError, KeyError) as error:
@@ -52,9 +53,25 @@ def load_compact(folder: Path, manifest: Manifest) -> CompactNet:
     return net.eval()
 
 
+def _refuse_impossible_sizes(manifest: Manifest, folder: Path) -> None:
+    for key, value in manifest.architecture.items():
+        sizes = value if isinstance(value, list) else [value]
+        if not all(type(size) is int and 0 < size <= LARGEST_SIZE for size in sizes):
+            raise InputError(
+                f"{folder / MANIFEST_NAME}: field 'architecture.{key}' is {value!r}, not whole numbers of 1..{LARGEST_SIZE}"
+            )
+
+
 def _refuse_misfits(config: CompactConfig, manifest: Manifest, folder: Path) -> None:
     """Raise InputError where the architecture does not fit the rest of the manifest."""
-    plan, vocabulary = PlanOptions(**manifest.plan), KmerVocabulary(**manifest.tokenizer)
+    plan = PlanOptions(**manifest.plan)
+    try:
+        if fractions := [key for key, value in manifest.tokenizer.items() if isinstance(value, float)]:
+            raise TypeError(f"{fractions[0]} is not a whole number")
+        vocabulary = KmerVocabulary(**manifest.tokenizer)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{folder / MANIFEST_NAME}: field 'tokenizer': {error}") from None
+    indices = [settings.index for settings in manifest.clades.values()]
     uneven = [length for length in (*plan.window_lengths, plan.align_bp) if length % config.step_bp]
     for wrong, what in (
         (
@@ -62,6 +79,12 @@ def _refuse_misfits(config: CompactConfig, manifest: Manifest, folder: Path) -> 
             f"tracks {', '.join(manifest.tracks)} are not {config.tracks} different ones",
         ),
         (vocabulary.size > config.vocabulary_size, f"tokenizer has {vocabulary.size} ids, architecture {config.vocabulary_size}"),
+        (set(manifest.tracks) - set(TRACK_KIND), "tracks: this family has donor, acceptor and tss only"),
+        (manifest.window is not None, "'window': this family labels bases"),
+        (
+            not all(0 <= index < config.clades for index in indices),
+            f"clades: index {max(indices, default=0)} of {config.clades}",
+        ),
         (uneven, f"plan: {uneven} bp are not multiples of step_bp = {config.step_bp}"),
         (config.fine_width % 2 == 0 or config.trunk_width % 2 == 0, "architecture: fine_width and trunk_width must be odd"),
     ):

@@ -11,12 +11,10 @@ from annotator.models.manifest import Manifest
 
 def describe(folder: Path, manifest: Manifest) -> str:
     """Everything a user should know before trusting a model: thresholds, calibration, data, held-out figures, licence."""
-    architecture = manifest.architecture | {"dilations": tuple(manifest.architecture["dilations"])}
     lines = [
         f"{manifest.name} {manifest.version} ({manifest.family}), licence {manifest.licence}",
         f"weights: {manifest.weights}, sha256 {manifest.weights_sha256}, {(folder / manifest.weights).stat().st_size:,} bytes",
-        f"cost: {CompactConfig(**architecture).flops_per_base() / 1e6:.2f} MFLOP a base and strand",
-        f"tokens: {manifest.tokenizer['k']}-mers, order {manifest.tokenizer['order']}",
+        *_architecture(manifest),
         f"window: {manifest.plan['window_bp']:,} bp with halos of {manifest.plan['halo_bp']:,} bp",
         f"tracks: {', '.join(manifest.tracks)}, both strands",
         "calls: local maxima within " + ", ".join(f"{r} bp ({kind})" for kind, r in manifest.radius_bp.items()),
@@ -38,6 +36,23 @@ def describe(folder: Path, manifest: Manifest) -> str:
                 if isinstance(values, dict):
                     lines.append(f"  {clade} {kind}: " + ", ".join(f"{name} {_number(v)}" for name, v in values.items()))
     return "\n".join(lines)
+
+
+def _architecture(manifest: Manifest) -> list[str]:
+    """What the network is, and what it is slid over a genome as."""
+    lines = []
+    if manifest.family == "compact" and manifest.window is None:
+        architecture = manifest.architecture | {"dilations": tuple(manifest.architecture["dilations"])}
+        lines.append(f"cost: {CompactConfig(**architecture).flops_per_base() / 1e6:.2f} MFLOP a base and strand")
+        lines.append(f"tokens: {manifest.tokenizer['k']}-mers, order {manifest.tokenizer['order']}")
+    else:
+        lines.append("architecture: " + ", ".join(f"{key} {value}" for key, value in manifest.architecture.items()))
+    if manifest.window is not None:
+        task = manifest.window
+        lines.append(f"classifies windows of {task.window_bp} bp every {task.stride_bp} bp: {', '.join(task.classes)}")
+    for track, feature in manifest.features.items():
+        lines.append(f"track {track}: {feature.kind} of {feature.width_bp} bp")
+    return lines
 
 
 def _number(value: Any) -> str:

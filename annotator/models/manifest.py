@@ -9,7 +9,6 @@ from typing import Any
 
 from annotator.errors import InputError
 from annotator.genome.plan import PlanOptions
-from annotator.tokens.vocabulary import KmerVocabulary
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -18,7 +17,10 @@ LARGEST_SIZE = 1 << 24
 CODE_KEYS = frozenset({"auto_map", "_attn_implementation_internal", "custom_pipelines", "trust_remote_code"})
 """Keys of a configuration that make transformers import modules beside the weights, or from a hub."""
 TRACK_KIND = {"donor": "donor", "acceptor": "acceptor", "tss": "promoter"}
-"""Kind of call each track of a model gives."""
+"""Kind of call that a track of one of these names gives; any other track says so in the manifest's `features`."""
+FEATURE_KINDS = ("feature", "tfbs")
+OTHER = "other"
+"""Class of a window classifier that stands for no track."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,40 @@ class CladeSettings:
 
 
 @dataclass(frozen=True)
+class Feature:
+    """What a track other than donor, acceptor and tss calls: [position, position + width_bp) with the track's name.
+
+    Attributes:
+        kind: tfbs (a binding site of the factor the track is named after), or feature (anything else).
+        width_bp: Bases of a call.
+    """
+
+    kind: str
+    width_bp: int
+
+
+@dataclass(frozen=True)
+class WindowTask:
+    """A classifier of whole windows, and how it is slid over a genome.
+
+    A window's score is given to its anchor base alone, so that a call (the highest score within the track's radius) says which
+    window it comes from.
+
+    Attributes:
+        window_bp: Bases of a window.
+        stride_bp: Bases from one window to the next; both strands have a window at every multiple of it from their own start.
+        classes: Name of each output: a track, or "other".
+        anchor_bp: Per track: the base of the window, in reading direction, that the class speaks of. A feature's window lies
+            on the feature itself and needs none.
+    """
+
+    window_bp: int
+    stride_bp: int
+    classes: tuple[str, ...]
+    anchor_bp: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Contents of `manifest.json`.
 
@@ -57,8 +93,9 @@ class Manifest:
         name: Model name, written to the `model` column.
         version: Of the weights.
         family: Which loader reads it.
-        architecture: Arguments of that family's configuration.
-        tokenizer: k, order, first_kmer_id and ambiguous_id of the k-mer vocabulary.
+        architecture: Arguments of that family's configuration; its loader checks them.
+        tokenizer: Of the bundled family: k, order, first_kmer_id and ambiguous_id of the k-mer vocabulary. Of others: file and
+            sha256 of a tokenizer beside the manifest, or nothing where the architecture says it all.
         plan: window_bp, halo_bp and the other fields of `PlanOptions`.
         tracks: Names of the output tracks of one strand, in order.
         radius_bp: A call is a local maximum within this many bases, per kind.
@@ -68,6 +105,9 @@ class Manifest:
         weights_sha256: Its hash.
         training: Data and recipe the weights come from.
         metrics: Held-out figures, with the split they were measured on.
+        window: Of a classifier of windows; None for a model that labels bases.
+        features: Of the tracks that are not donor, acceptor or tss.
+        head: Shape of the head on a published family's backbone (`annotator.models.task_heads.HeadOptions`).
         format_version: Of this layout.
     """
 
@@ -85,7 +125,24 @@ class Manifest:
     weights_sha256: str
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    window: WindowTask | None = None
+    features: dict[str, Feature] = field(default_factory=dict)
+    head: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+
+    def kind_of(self, track: str) -> str:
+        """Kind of call a track gives."""
+        return TRACK_KIND.get(track) or self.features[track].kind
+
+    @property
+    def feature_tracks(self) -> tuple[str, ...]:
+        """Tracks that are not donor, acceptor or tss, in order; they label their calls."""
+        return tuple(track for track in self.tracks if track in self.features)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of call the model can give, in the order of its tracks."""
+        return tuple(dict.fromkeys(self.kind_of(track) for track in self.tracks))
 
     def to_json(self) -> str:
         """Text of the manifest file."""
@@ -127,7 +184,10 @@ def read_model_json(path: Path) -> Any:
     except (ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from None
     if (key := _code_key(raw)) is not None:
-        raise InputError(f"{path}: key {key!r} asks for code from elsewhere to be run; models are data here")
+        raise InputError(
+            f"{path}: key {key!r} asks for code from elsewhere to be run; models are data here "
+            "(`annotator models convert` makes a copy without it)"
+        )
     return raw
 
 
@@ -183,31 +243,49 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         )
         for clade, value in raw["clades"].items()
     }
-    return Manifest(**(raw | {"clades": clades, "tracks": tuple(raw["tracks"])}))
+    window = raw.get("window")
+    if window is not None:
+        anchors = {track: int(base) for track, base in window["anchor_bp"].items()}
+        window = WindowTask(int(window["window_bp"]), int(window["stride_bp"]), tuple(window["classes"]), anchors)
+    features = {track: Feature(str(f["kind"]), int(f["width_bp"])) for track, f in raw.get("features", {}).items()}
+    return Manifest(**(raw | {"clades": clades, "tracks": tuple(raw["tracks"]), "window": window, "features": features}))
 
 
 def _check(manifest: Manifest) -> None:
     """Raise ValueError or KeyError, naming the field, where the parts of a manifest do not fit together."""
-    for part in ("architecture", "plan"):
+    for part in ("plan", "radius_bp"):
         for key, value in getattr(manifest, part).items():
-            sizes = value if isinstance(value, list) else [value]
-            if not all(type(size) is int and 0 < size <= LARGEST_SIZE for size in sizes):
-                raise ValueError(f"'{part}.{key}' is {value!r}, not made of whole numbers of 1..{LARGEST_SIZE}")
-    for part in ("tokenizer", "radius_bp"):
-        for key, value in getattr(manifest, part).items():
-            if isinstance(value, float):
-                raise ValueError(f"'{part}.{key}' is {value!r}, not a whole number")
+            if type(value) is not int or not 0 <= value <= LARGEST_SIZE:
+                raise ValueError(f"'{part}.{key}' is {value!r}, not a whole number of 0..{LARGEST_SIZE}")
     PlanOptions(**manifest.plan)
-    KmerVocabulary(**manifest.tokenizer)
+    if not manifest.tracks or len(set(manifest.tracks)) < len(manifest.tracks):
+        raise ValueError("'tracks' are none, or one of them comes twice")
     for track in manifest.tracks:
-        kind = TRACK_KIND.get(track)
-        if kind is None:
-            raise ValueError(f"'tracks': {track!r} is not one of {', '.join(TRACK_KIND)}")
-        if manifest.radius_bp[kind] < 0:
-            raise ValueError(f"'radius_bp': {kind} is negative")
+        if track not in TRACK_KIND and track not in manifest.features:
+            raise ValueError(f"'tracks': {track!r} is neither one of {', '.join(TRACK_KIND)} nor in 'features'")
+        kind = manifest.kind_of(track)
+        if manifest.radius_bp[kind] >= manifest.plan["halo_bp"]:
+            raise ValueError(f"'radius_bp.{kind}' is {manifest.radius_bp[kind]}, not below halo_bp {manifest.plan['halo_bp']}")
         for clade, settings in manifest.clades.items():
             threshold, fit = settings.thresholds[kind], settings.calibration[kind]
             if not 0 < threshold <= 1 or not fit.scale > 0:
                 raise ValueError(f"'clades.{clade}': threshold {threshold} or calibration {fit} of {kind} is impossible")
-            if not 0 <= settings.index < manifest.architecture["clades"]:
-                raise ValueError(f"'clades.{clade}.index' is {settings.index}")
+    for track, feature in manifest.features.items():
+        if track not in manifest.tracks or feature.kind not in FEATURE_KINDS or not 0 < feature.width_bp <= LARGEST_SIZE:
+            raise ValueError(f"'features.{track}' is {feature}: a track of kind {' or '.join(FEATURE_KINDS)} and a width above 0")
+    if manifest.window is not None:
+        _check_window(manifest, manifest.window)
+
+
+def _check_window(manifest: Manifest, window: WindowTask) -> None:
+    if not 0 < window.stride_bp <= window.window_bp <= manifest.plan["halo_bp"]:
+        raise ValueError(
+            f"'window': {window.window_bp} bp in steps of {window.stride_bp} with halos of {manifest.plan['halo_bp']}"
+        )
+    if manifest.plan["align_bp"] % window.stride_bp:
+        raise ValueError(f"'window.stride_bp' = {window.stride_bp} does not divide plan.align_bp = {manifest.plan['align_bp']}")
+    if set(window.classes) - {OTHER} != set(manifest.tracks) or len(set(window.classes)) < len(window.classes):
+        raise ValueError(f"'window.classes' {list(window.classes)} are not 'tracks' and \"{OTHER}\", each once")
+    for track in set(manifest.tracks) - set(manifest.features):
+        if not 0 <= window.anchor_bp[track] < window.window_bp:
+            raise ValueError(f"'window.anchor_bp.{track}' is {window.anchor_bp[track]}, outside the window")

@@ -50,13 +50,23 @@ def read_model(model: str) -> tuple[Path, Manifest]:
     path = folder / manifest.weights
     if path.parent != folder or path.suffix != ".safetensors":
         raise InputError(f"{folder / MANIFEST_NAME}: weights must be a .safetensors file beside it, not {manifest.weights!r}")
-    if not path.is_file():
-        raise EnvironmentFault(f"{path}: weights file is missing")
+    refuse_other_file(path, manifest.weights_sha256)
+    return folder, manifest
+
+
+def refuse_other_file(path: Path, sha256: str) -> None:
+    """See that a file of a model directory is the one its manifest names.
+
+    Raises:
+        EnvironmentFault: It is missing, or cannot be read.
+        InputError: It is another file.
+    """
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise EnvironmentFault(f"{path}: file of the model is missing") from None
     except OSError as error:
         raise EnvironmentFault(f"{path}: {error.strerror}") from None
-    if digest != manifest.weights_sha256:
-        raise InputError(f"{path}: sha256 {digest[:12]}... is not the manifest's {manifest.weights_sha256[:12]}...")
-    return folder, manifest
+    if digest != sha256:
+        raise InputError(f"{path}: sha256 {digest[:12]}... is not the manifest's {sha256[:12]}...")

@@ -48,9 +48,10 @@ ITEM_RGB: Final = {
     "promoter": "0,114,178",
     "donor": "230,159,0",
     "acceptor": "204,121,167",
+    "feature": "0,0,0",
     "tfbs": "86,180,233",
 }
-"""Blue, orange, reddish purple and sky blue of Okabe and Ito's palette: told apart by colour-blind readers."""
+"""Blue, orange, reddish purple, black and sky blue of Okabe and Ito's palette: told apart by colour-blind readers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ class BedFile:
 BED_FILES: Final = (
     BedFile("promoters.bed.gz", ("promoter",), ("probability", "kind", "model", "position")),
     BedFile("splice_sites.bed.gz", ("acceptor", "donor"), ("probability", "kind", "model", "position")),
-    BedFile("tfbs.bed.gz", ("tfbs",), ("motif_id", "p_value", "bits", "kind", "model")),
+    BedFile("tfbs.bed.gz", ("tfbs",), ("motif_id", "p_value", "bits", "kind", "model", "probability")),
+    BedFile("features.bed.gz", ("feature",), ("probability", "kind", "model", "position")),
 )
 
 

@@ -12,20 +12,18 @@ from numpy.typing import NDArray
 from annotator.calls.batch import KINDS, Calls
 from annotator.output.schema import TABLE_SCHEMA
 
-_TFBS = KINDS.index("tfbs")
-
 
 def calls_table(
-    calls: Calls, contig_names: Sequence[str], motifs: Sequence[tuple[str, str]], model: str, motif_model: str
+    calls: Calls, contig_names: Sequence[str], labels: Sequence[tuple[str | None, str]], model: str, motif_model: str
 ) -> pl.DataFrame:
     """The table of a batch of calls.
 
     Args:
         calls: n calls in any order.
         contig_names: Names of the genome's contigs; `calls.contig` indexes them.
-        motifs: (matrix id, TF name) of the run's motifs; `calls.motif` indexes them.
-        model: Name of the model behind the calls that have no motif.
-        motif_model: Name of the motif collection behind those that have one, e.g. "JASPAR2024".
+        labels: (matrix id, TF name) of the run's motifs, then (None, name) of its model's features; `calls.motif` indexes them.
+        model: Name of the model behind the calls that have no matrix.
+        motif_model: Name of the motif collection behind the others, e.g. "JASPAR2024".
 
     Returns:
         n rows, `TABLE_SCHEMA`, sorted by contig order and `SORT_KEY_IN_CONTIG`; NaN has become null. Rows with equal
@@ -33,17 +31,18 @@ def calls_table(
 
     Raises:
         ValueError: A call that no model may produce: an empty or negative span, no strand, a probability that is NaN
-            although the call is no motif hit, or an index outside its list.
+            although the call has no matrix, or an index outside its list.
     """
-    _refuse_impossible(calls, len(contig_names), len(motifs))
+    motif_ids = [motif_id for motif_id, _ in labels]
+    _refuse_impossible(calls, len(contig_names), motif_ids)
     if not len(calls):
         return TABLE_SCHEMA.to_frame()
     first = int(calls.contig.min())
     # Only the span of contigs in use is read: a shard of a genome with a million contigs touches a few of them.
     contigs = pl.Series([contig_names[index] for index in range(first, int(calls.contig.max()) + 1)], dtype=pl.String)
-    motif_ids = [motif_id for motif_id, _ in motifs]
-    rank_of = {motif_id: rank for rank, motif_id in enumerate(sorted(set(motif_ids)))}
-    ranks = np.array([*(rank_of[motif_id] for motif_id in motif_ids), -1], np.int64)  # the last row is motif -1: none
+    matrices = sorted({motif_id for motif_id in motif_ids if motif_id is not None})
+    rank_of: dict[str | None, int] = {None: -1} | {motif_id: rank for rank, motif_id in enumerate(matrices)}
+    ranks = np.array([rank_of[motif_id] for motif_id in (*motif_ids, None)], np.int64)  # the last is that of label -1
 
     ordered = pl.DataFrame(
         {
@@ -64,8 +63,9 @@ def calls_table(
 
     kind = _pick(KINDS, ordered["kind"].to_numpy())
     motif = ordered["motif"].to_numpy()
-    hit = pl.Series(motif >= 0)
-    names = _pick([*(name for _, name in motifs), None], motif)
+    labelled = pl.Series(motif >= 0)
+    names = _pick([*(name for _, name in labels), None], motif)
+    ids = _pick([*motif_ids, None], motif)
     return pl.DataFrame(
         {
             "chrom": contigs.gather(ordered["contig"]),
@@ -76,11 +76,11 @@ def calls_table(
             "probability": ordered["probability"].fill_nan(None),
             "score": ordered["score"],
             "position": ordered["position"],
-            "name": names.zip_with(hit, kind),
-            "motif_id": _pick([*motif_ids, None], motif),
+            "name": names.zip_with(labelled, kind),
+            "motif_id": ids,
             "p_value": ordered["p_value"].fill_nan(None),
             "bits": ordered["bits"].fill_nan(None),
-            "model": _pick((model, motif_model), (motif >= 0).astype(np.int64)),
+            "model": _pick((model, motif_model), ids.is_not_null().to_numpy().astype(np.int64)),
         },
         schema=TABLE_SCHEMA,
     )
@@ -92,16 +92,18 @@ def _pick(values: Sequence[str | None], index: NDArray[Any]) -> pl.Series:
     return pl.Series(values, dtype=pl.String).gather(np.where(rows < 0, rows + len(values), rows))
 
 
-def _refuse_impossible(calls: Calls, n_contigs: int, n_motifs: int) -> None:
+def _refuse_impossible(calls: Calls, n_contigs: int, motif_ids: Sequence[str | None]) -> None:
     """Raise ValueError, naming the first offending call."""
+    has_matrix = np.array([motif_id is not None for motif_id in (*motif_ids, None)])
+    no_hit = ~has_matrix[np.clip(calls.motif, -1, len(motif_ids) - 1)]  # an unknown motif is refused before its row matters
     complaints: tuple[tuple[str, NDArray[np.bool_]], ...] = (
         ("an empty or negative span", (calls.start < 0) | (calls.end <= calls.start)),
         ("no strand", np.abs(calls.strand) != 1),
         ("an unknown contig", (calls.contig < 0) | (calls.contig >= n_contigs)),
         ("an unknown kind", calls.kind >= len(KINDS)),
-        ("an unknown motif", (calls.motif < -1) | (calls.motif >= n_motifs)),
+        ("an unknown motif", (calls.motif < -1) | (calls.motif >= len(motif_ids))),
         ("a score above 1000", calls.score > 1000),
-        ("a probability that is not a number", np.isnan(calls.probability) & (calls.kind != _TFBS)),
+        ("a probability that is not a number", np.isnan(calls.probability) & no_hit),
         (
             "an infinite probability, p-value or bits",
             np.isinf(calls.probability) | np.isinf(calls.p_value) | np.isinf(calls.bits),

@@ -103,13 +103,13 @@ def _compute(
     progress: Progress,
 ) -> None:
     """Work on every shard that is not done; each becomes a published part and a line of the journal. Adds to `done`."""
-    motifs = [(motif.matrix_id, motif.name) for motif in request.order.motifs]
+    labels = request.labels
     progress.start(sum(shard.bases for shard in shards), sum(shard.bases for shard in shards if shard.index in done))
     finished = False
     try:
         for result in worker.results(shard for shard in shards if shard.index not in done):
             with worker.clock.stage("write"):
-                table = calls_table(result.calls, genome.contigs.names, motifs, request.manifest.name, request.motif_source)
+                table = calls_table(result.calls, genome.contigs.names, labels, request.manifest.name, request.motif_source)
                 part = write_part(table, workspace.part(result.shard.index))
                 entry = FinishedShard(result.shard.index, part.rows, part.sha256, dict(result.counts))
                 workspace.record(plan, entry)

@@ -8,7 +8,10 @@ from pathlib import Path
 from annotator.genome.options import GenomeOptions
 from annotator.output.options import BedOptions
 
-TASKS = ("promoter", "splice", "tfbs")
+TASKS = ("promoter", "splice", "tfbs", "feature")
+TASK_OF_KIND = {"promoter": "promoter", "donor": "splice", "acceptor": "splice", "tfbs": "tfbs", "feature": "feature"}
+EVERY_KIND = "all"
+"""Key of a threshold that holds for every kind without one of its own."""
 
 SHARD_BP = {"cpu": 2_000_000, "cuda": 8_000_000}
 BATCH_BP = {"cpu": 49_152, "cuda": 90 * 49_152}
@@ -25,7 +28,7 @@ class AnnotateOptions:
         model: Bundled model's name or a model directory.
         clade: Which thresholds, motif group and clade bias to use.
         tasks: Subset of TASKS; None for all, but promoters only where they are validated.
-        thresholds: Probability per kind (donor, acceptor, promoter) that replaces the model's.
+        thresholds: Probability per kind that replaces the model's.
         motifs: "jaspar", or a motif file.
         tfbs_pvalue: A motif hit has this p-value or a smaller one.
         regions: BED file; only calls whose position lies in a region.

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from annotator.errors import InputError, UsageError
+from annotator.errors import UsageError
 from annotator.genome.plan import PlanOptions
 from annotator.genome.source import Genome
-from annotator.models.device import choose_precision
+from annotator.models.inference import precision_of
 from annotator.models.manifest import MANIFEST_NAME, CladeSettings, Manifest
 from annotator.models.motifs import CLADE_TAXA, JASPAR_RELEASE, Motif, jaspar_motifs, read_motifs
 from annotator.models.registry import read_model
 from annotator.output.schema import SCHEMA_VERSION
-from annotator.pipeline.options import BATCH_BP, SHARD_BP, TASKS, AnnotateOptions
-from annotator.pipeline.worker import WorkOrder, wanted_kinds
+from annotator.pipeline.options import BATCH_BP, EVERY_KIND, SHARD_BP, TASK_OF_KIND, TASKS, AnnotateOptions
+from annotator.pipeline.worker import WorkOrder
 from annotator_kernels.hardware import installed_version
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,13 @@ class Request:
     @property
     def reported_kinds(self) -> tuple[str, ...]:
         """Kinds of call the run's files hold."""
-        return (*self.order.kinds, "tfbs") if self.order.motifs else self.order.kinds
+        return tuple(dict.fromkeys((*self.order.kinds, "tfbs") if self.order.motifs else self.order.kinds))
+
+    @property
+    def labels(self) -> list[tuple[str | None, str]]:
+        """(matrix id, name) of the run's motifs, then (None, name) of the model's features; `Calls.motif` indexes them."""
+        motifs: list[tuple[str | None, str]] = [(motif.matrix_id, motif.name) for motif in self.order.motifs]
+        return motifs + [(None, track) for track in self.manifest.feature_tracks]
 
 
 def resolve(options: AnnotateOptions, device: str) -> Request:
@@ -64,28 +70,26 @@ def resolve(options: AnnotateOptions, device: str) -> Request:
         AnnotatorError: One of them is wrong or missing.
     """
     folder, manifest = read_model(options.model)
-    if manifest.family != "compact":
-        raise InputError(f"model {options.model}: family {manifest.family!r} is not one this version can scan with")
     if options.clade not in manifest.clades:
         raise UsageError(f"--clade {options.clade}: the model has {', '.join(manifest.clades)}")
     settings = manifest.clades[options.clade]
-    tasks = _tasks(options, settings)
-    kinds = wanted_kinds(tasks)
+    tasks = _tasks(options, manifest, settings)
+    kinds = tuple(kind for kind in manifest.kinds if TASK_OF_KIND[kind] in tasks)
     for kind in options.thresholds:
-        if kind not in ("donor", "acceptor", "promoter"):
-            raise UsageError(f"--threshold {kind}: no such kind; choose donor, acceptor or promoter")
+        if kind not in (*manifest.kinds, EVERY_KIND):
+            raise UsageError(f"--threshold {kind}: the model calls {', '.join(manifest.kinds)}")
     kind_of_device = torch.device(device).type
     motifs, source = _motifs(options) if "tfbs" in tasks else ((), "")
     order = WorkOrder(
         model=options.model,
         clade=options.clade,
-        thresholds={kind: options.thresholds.get(kind, settings.thresholds[kind]) for kind in kinds},
+        thresholds={kind: settings.thresholds[kind] for kind in kinds} | _chosen(options.thresholds, kinds),
         motifs=motifs,
         tfbs_pvalue=options.tfbs_pvalue,
         plan=PlanOptions(**(manifest.plan | {"shard_bp": options.shard_bp or SHARD_BP[kind_of_device]})),
-        batch_bp=options.batch_bp or BATCH_BP[kind_of_device],
+        batch_bp=options.batch_bp or max(BATCH_BP[kind_of_device], manifest.plan["window_bp"]),
         device=device,
-        precision=choose_precision(options.precision, device),
+        precision=precision_of(manifest, options.precision, device),
         threads=options.threads,
     )
     return Request(order, manifest, folder, settings, tasks, source)
@@ -125,20 +129,30 @@ def make_plan(
     }
 
 
-def _tasks(options: AnnotateOptions, settings: CladeSettings) -> tuple[str, ...]:
-    """Tasks of the run, in fixed order; by default all but promoters where they are not validated."""
+def _tasks(options: AnnotateOptions, manifest: Manifest, settings: CladeSettings) -> tuple[str, ...]:
+    """Tasks of the run, in fixed order; by default all the model and the motifs can do, but promoters only where validated."""
+    possible = {TASK_OF_KIND[kind] for kind in manifest.kinds} | {"tfbs"}
     if options.tasks is None:
-        tasks = tuple(task for task in TASKS if task != "promoter" or "promoter" in settings.validated)
-        if "promoter" not in tasks:
+        tasks = tuple(task for task in TASKS if task in possible)
+        if "promoter" in tasks and "promoter" not in settings.validated:
+            tasks = tuple(task for task in tasks if task != "promoter")
             logger.info("promoters are off: not validated for clade %s (ask for them with --tasks)", options.clade)
     else:
         if unknown := sorted(set(options.tasks) - set(TASKS)):
             raise UsageError(f"--tasks {unknown[0]}: choose from {', '.join(TASKS)}")
+        if absent := sorted(set(options.tasks) - possible):
+            raise UsageError(f"--tasks {absent[0]}: the model {manifest.name} calls {', '.join(manifest.kinds)} only")
         tasks = tuple(task for task in TASKS if task in options.tasks)
-    for kind in wanted_kinds(tasks):
-        if kind not in settings.validated:
+    for kind in manifest.kinds:
+        if TASK_OF_KIND[kind] in tasks and kind not in settings.validated:
             logger.warning("%s calls are NOT VALIDATED for clade %s (%s)", kind, options.clade, settings.note)
     return tasks
+
+
+def _chosen(thresholds: dict[str, float], kinds: tuple[str, ...]) -> dict[str, float]:
+    """The user's thresholds of these kinds."""
+    every = dict.fromkeys(kinds, thresholds[EVERY_KIND]) if EVERY_KIND in thresholds else {}
+    return every | {kind: thresholds[kind] for kind in kinds if kind in thresholds}
 
 
 def _motifs(options: AnnotateOptions) -> tuple[tuple[Motif, ...], str]:

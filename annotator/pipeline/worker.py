@@ -15,8 +15,8 @@ from annotator.calls.motif_hits import motif_calls
 from annotator.calls.sites import TrackRule, call_sites, track_rules
 from annotator.errors import InputError, ModelFault, UsageError
 from annotator.genome.plan import PlanOptions, Shard
-from annotator.models.compact_inference import folded_on, load_compact
 from annotator.models.faults import device_faults
+from annotator.models.inference import load_scan_model
 from annotator.models.motif_scores import expected_hits
 from annotator.models.motifs import Motif
 from annotator.models.registry import read_model
@@ -24,7 +24,6 @@ from annotator.scan.feed import Block, BlockFeed
 from annotator.scan.motif_scan import MotifScanner
 from annotator.scan.stages import StageClock
 from annotator.scan.windows import NotFinite, ReadBases, WindowScorer
-from annotator.tokens.vocabulary import KmerVocabulary
 
 MOST_HITS_A_SHARD = 10_000_000
 """Hits of a shard are held in memory: this many take about 2 GB."""
@@ -37,7 +36,7 @@ class WorkOrder:
     Attributes:
         model: Bundled model's name or model directory.
         clade: Clade of the run.
-        thresholds: Probability per wanted kind (donor, acceptor, promoter); empty for no model.
+        thresholds: Probability per wanted kind of the model's; empty for no model.
         motifs: Motifs to scan for; empty for none.
         tfbs_pvalue: Their threshold.
         plan: Shape of windows and shards.
@@ -122,11 +121,9 @@ class ShardWorker:
     def _load_model(self) -> None:
         order = self.order
         folder, manifest = read_model(order.model)
-        self.rules = track_rules(manifest, order.clade, order.thresholds)
-        vocabulary = KmerVocabulary(**manifest.tokenizer)
-        clade = manifest.clades[order.clade].index
-        net = folded_on(load_compact(folder, manifest), clade, vocabulary, self.device, order.precision)
-        self.scorer = WindowScorer(net, batch_bp=order.batch_bp, device=self.device, clock=self.clock)
+        self.rules = track_rules(manifest, order.clade, order.thresholds, first_label=len(order.motifs))
+        model = load_scan_model(folder, manifest, order.clade, self.device, order.precision)
+        self.scorer = WindowScorer(model, batch_bp=order.batch_bp, device=self.device, clock=self.clock)
 
     @property
     def batch_bp(self) -> int:
@@ -214,13 +211,3 @@ def _inside(calls: Calls, regions: dict[int, NDArray[np.int64]]) -> NDArray[np.b
         at = np.searchsorted(intervals[:, 0], position, side="right") - 1
         inside[mine] = (at >= 0) & (position < intervals[np.maximum(at, 0), 1])
     return inside
-
-
-def wanted_kinds(tasks: Sequence[str]) -> tuple[str, ...]:
-    """Kinds of model calls a list of tasks asks for."""
-    kinds: tuple[str, ...] = ()
-    if "splice" in tasks:
-        kinds += ("donor", "acceptor")
-    if "promoter" in tasks:
-        kinds += ("promoter",)
-    return kinds

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,12 +19,10 @@ from torch import Tensor
 from annotator.errors import ResourceFault
 from annotator.genome.plan import UNKNOWN_BASE, Span, Windows
 from annotator.models.faults import is_out_of_memory
+from annotator.models.options import NOT_SCORED
 from annotator.scan.stages import StageClock
 
 logger = logging.getLogger(__name__)
-
-NOT_SCORED = -30.0
-"""Logit of the few bases at a window's edge that the shifted minus strand does not reach."""
 
 ReadBases = Callable[[int, int, int], NDArray[np.uint8]]
 """(contig, start, end) -> upper-case ASCII bases of ACGTN, uint8 [end - start]."""
@@ -47,10 +45,10 @@ class NotFinite(ArithmeticError):
 class ScanModel(Protocol):
     """What the engine asks of a model: rows of bases in, per-base logits out, on one device, in few shapes that do not change."""
 
-    def embed(self, block: Tensor, starts: Tensor, reverse: Tensor, length: int) -> Tensor:
+    def embed(self, block: Tensor, starts: Tensor, reverse: Tensor, length: int) -> Any:
         """Cut rows [starts, starts + length) out of a block of bases (uint8) and make the network's input of them."""
 
-    def logits(self, x: Tensor) -> Tensor:
+    def logits(self, x: Any) -> Tensor:
         """Logits of that input, float32, [R, L, C], in the order each row is read."""
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from annotator.tokens.vocabulary import COMPLEMENT_BYTE
 
@@ -24,12 +25,14 @@ class TokenBatch:
         base_spans: Bases each token covers, int64, [R, T, 2]; (-1, -1) for special tokens and padding.
         base_token: Token that stands for each base, int64, [R, L]: one that covers it, and of several the one that is
             centred on it or nearest to that.
+        pad_id: What further padding is made of.
     """
 
     ids: Tensor
     attention_mask: Tensor
     base_spans: Tensor
     base_token: Tensor
+    pad_id: int
 
     def __len__(self) -> int:
         """Rows."""
@@ -41,10 +44,14 @@ class TokenBatch:
         return self.attention_mask.sum(1)
 
     def take(self, rows: Tensor, tokens: int) -> TokenBatch:
-        """Some rows, cut to so many tokens; nothing but padding may be lost."""
-        return TokenBatch(
-            self.ids[rows, :tokens], self.attention_mask[rows, :tokens], self.base_spans[rows, :tokens], self.base_token[rows]
-        )
+        """Some rows, cut or padded to so many tokens; nothing but padding may be lost (an id in the padding means nothing)."""
+        more = max(0, tokens - self.ids.shape[1])
+        ids, mask = self.ids[rows, :tokens], self.attention_mask[rows, :tokens]
+        spans = self.base_spans[rows, :tokens]
+        if more:
+            ids = F.pad(ids, (0, more), value=self.pad_id)
+            mask, spans = F.pad(mask, (0, more), value=False), F.pad(spans, (0, 0, 0, more), value=-1)
+        return TokenBatch(ids, mask, spans, self.base_token[rows], self.pad_id)
 
 
 class RowTokenizer(Protocol):
@@ -92,5 +99,13 @@ def cut_rows(block: Tensor, starts: Tensor, reverse: Tensor, length: int) -> Ten
     at = starts[:, None] + torch.where(reverse[:, None], length - 1 - steps, steps)
     inside = (at >= 0) & (at < len(block))
     rows = torch.where(inside, block[at.clamp(0, max(len(block) - 1, 0))], ord("N"))
-    complement = COMPLEMENT_BYTE.to(block.device)[rows.long()]
-    return torch.where(reverse[:, None], complement, rows)
+    return torch.where(reverse[:, None], _complement(rows), rows)
+
+
+def reverse_complement_rows(rows: Tensor) -> Tensor:
+    """Reverse complement of rows of ASCII bases, uint8, [R, L]; anything that is no base becomes N."""
+    return _complement(rows.flip(1))
+
+
+def _complement(rows: Tensor) -> Tensor:
+    return COMPLEMENT_BYTE.to(rows.device)[rows.long()]

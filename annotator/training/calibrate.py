@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from annotator.calls.sites import TrackRule
 from annotator.evaluation.labelled import LabelledGenome
-from annotator.evaluation.metrics import Places, match_tss
-from annotator.evaluation.scores import genome_calls, sites_as_places
+from annotator.evaluation.scores import genome_calls
+from annotator.evaluation.site_scores import PROMOTER_MATCH_BP, judge_promoters, judge_splice
 from annotator.models.manifest import TRACK_KIND, Calibration
 
-PROMOTER_MATCH_BP = 250
-"""A promoter call is right when an annotated TSS lies within this on the same strand; its probability means just that."""
 CANDIDATE_LOGIT = -7.0
 """Local maxima below this are not looked at when thresholds are chosen; calls lie far above it."""
 
@@ -54,23 +52,15 @@ def candidates(
         The candidates; ambiguous sites are left out.
     """
     threshold = 1.0 / (1.0 + np.exp(-CANDIDATE_LOGIT))
-    rules = [TrackRule(kind, threshold, 1.0, 0.0, radius_bp[kind]) if TRACK_KIND[track] == kind else None for track in tracks]
+    rules = [TrackRule(kind, threshold, 1.0, 0.0, radius_bp[kind]) if TRACK_KIND.get(track) == kind else None for track in tracks]
     calls = genome_calls(logits, genome, rules)
-    track = next(track for track in tracks if TRACK_KIND[track] == kind)
+    track = next(track for track in tracks if TRACK_KIND.get(track) == kind)
     row = tracks.index(track)
     place = genome.contig_starts[calls.contig] + calls.position
     logit = logits[(calls.strand < 0).astype(np.int64), row, place].astype(np.float64)
-    truth = sites_as_places(genome.sites, track, genome.contig_ends)
-    if kind == "promoter":
-        called = Places(calls.contig, calls.position, calls.strand)
-        return Candidates(logit, match_tss(called, logit, truth, PROMOTER_MATCH_BP).truth_row >= 0, len(truth))
-    right, masked = np.zeros(len(calls), bool), np.zeros(len(calls), bool)
-    for strand, sign in (("+", 1), ("-", -1)):
-        mine = calls.strand == sign
-        right |= mine & np.isin(place, genome.sites[track, strand])
-        masked |= mine & np.isin(place, genome.masked[track, strand])
-    keep = right | ~masked
-    return Candidates(logit[keep], right[keep], len(truth))
+    judged = judge_promoters(calls, genome, PROMOTER_MATCH_BP) if kind == "promoter" else judge_splice(calls, genome, kind)
+    keep = ~judged.ambiguous
+    return Candidates(logit[keep], judged.right[keep], judged.truths)
 
 
 def fit_calibration(logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Calibration:

@@ -5,6 +5,7 @@ Coordinates: all contigs of an organism lie end to end in one byte array; positi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +42,15 @@ def reverse_complement(bases: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return _COMPLEMENT[bases[::-1]]
 
 
-def draw_batch(genomes: list[LabelledGenome], options: WindowOptions, *, windows: int, k: int, rng: np.random.Generator) -> Batch:
+def draw_batch(
+    genomes: list[LabelledGenome],
+    options: WindowOptions,
+    *,
+    windows: int,
+    k: int,
+    rng: np.random.Generator,
+    tracks: Sequence[str] = TRACKS,
+) -> Batch:
     """Draw random windows.
 
     Args:
@@ -50,30 +59,33 @@ def draw_batch(genomes: list[LabelledGenome], options: WindowOptions, *, windows
         windows: How many, B.
         k: Token width; k - 1 more bases than L are cut.
         rng: Source of all randomness.
+        tracks: Kinds of site to label, C; as many as `options.kind_weights`.
 
     Returns:
-        The windows, each read in a random direction.
+        The windows, each read in a random direction. Splice sites are labelled at their base, all others as a bell around it.
     """
     length = options.window_bp
     shares = np.array([genome.weight for genome in genomes])
     shares = shares / shares.sum()
     bases = np.empty((windows, length + k - 1), np.uint8)
-    targets = np.zeros((windows, length, len(TRACKS)), np.float32)
-    weights = np.zeros((windows, length, len(TRACKS)), np.float32)
+    targets = np.zeros((windows, length, len(tracks)), np.float32)
+    weights = np.zeros((windows, length, len(tracks)), np.float32)
     clade = np.empty(windows, np.int64)
     for row in range(windows):
         genome = genomes[rng.choice(len(genomes), p=shares)]
         clade[row] = genome.clade if rng.random() > 0.1 else 0  # the clade-free bias must work as well
-        start, strand = _draw_place(genome, options, rng)
-        _cut(genome, start, strand, options, k, rng, bases[row], targets[row], weights[row])
+        start, strand = _draw_place(genome, options, tracks, rng)
+        _cut(genome, start, strand, options, k, tracks, rng, bases[row], targets[row], weights[row])
     return Batch(bases, targets, weights, clade)
 
 
-def _draw_place(genome: LabelledGenome, options: WindowOptions, rng: np.random.Generator) -> tuple[int, str]:
+def _draw_place(
+    genome: LabelledGenome, options: WindowOptions, tracks: Sequence[str], rng: np.random.Generator
+) -> tuple[int, str]:
     inner = options.window_bp - 2 * options.margin_bp
     if rng.random() < options.site_fraction:
-        odds = np.array([w if kind in genome.kinds else 0.0 for kind, w in zip(TRACKS, options.kind_weights, strict=True)])
-        kind = TRACKS[rng.choice(len(TRACKS), p=odds / odds.sum())]
+        odds = np.array([w if kind in genome.kinds else 0.0 for kind, w in zip(tracks, options.kind_weights, strict=True)])
+        kind = tracks[rng.choice(len(tracks), p=odds / odds.sum())]
         plus, minus = genome.sites[kind, "+"], genome.sites[kind, "-"]
         pick = int(rng.integers(len(plus) + len(minus)))
         strand = "+" if pick < len(plus) else "-"
@@ -88,6 +100,7 @@ def _cut(
     strand: str,
     options: WindowOptions,
     k: int,
+    tracks: Sequence[str],
     rng: np.random.Generator,
     bases: NDArray[np.uint8],
     targets: NDArray[np.float32],
@@ -115,15 +128,15 @@ def _cut(
     _mutate(row, first, genome, options.mutation_rate, rng)
     bases[:] = row if strand == "+" else reverse_complement(row)
 
-    track_weights = np.zeros((length, len(TRACKS)), np.float32)
+    track_weights = np.zeros((length, len(tracks)), np.float32)
     a, b = max(start + margin, low), min(start + length - margin, high)
-    for track, kind in enumerate(TRACKS):
+    for track, kind in enumerate(tracks):
         if kind not in genome.kinds or a >= b:
             continue
         track_weights[a - start : b - start, track] = 1.0
         masked = _between(genome.masked[kind, strand], start, start + length)
         track_weights[masked - start, track] = 0.0
-        if kind == "tss":
+        if kind not in SPLICE:
             reach = int(4 * options.tss_sigma_bp)
             for site in _between(genome.sites[kind, strand], start - reach, start + length + reach):
                 around = np.arange(max(site - reach, start), min(site + reach + 1, start + length))
@@ -138,8 +151,7 @@ def _cut(
 
 
 _BASES = np.frombuffer(b"ACGT", np.uint8)
-
-
+SPLICE = ("donor", "acceptor")
 PROTECTED_BP = 12
 """No base this near to a splice site is changed: what makes the site one stays."""
 
@@ -150,7 +162,7 @@ def _mutate(row: NDArray[np.uint8], first: int, genome: LabelledGenome, rate: fl
         return
     changed = rng.random(len(row)) < rate
     changed &= row != ord("N")
-    for kind in ("donor", "acceptor"):
+    for kind in SPLICE:
         for strand in STRANDS:
             sites = _between(genome.sites[kind, strand], first - PROTECTED_BP, first + len(row) + PROTECTED_BP) - first
             near = (sites[:, None] + np.arange(-PROTECTED_BP, PROTECTED_BP + 1)).ravel()

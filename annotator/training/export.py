@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from annotator.errors import UsageError
 from annotator.evaluation.genomes import CLADE_INDEX
-from annotator.evaluation.labelled import TRACKS, LabelledGenome, trim_contigs
+from annotator.evaluation.labelled import TRACKS, TRIM_SEED, LabelledGenome, trim_contigs
 from annotator.evaluation.metrics import average_precision, topk
 from annotator.evaluation.scores import genome_logits, site_examples
 from annotator.genome.plan import PlanOptions
@@ -32,7 +32,6 @@ from annotator.training.options import TrainingSettings
 logger = logging.getLogger(__name__)
 
 TRIM_BP = 4500
-TRIM_SEED = 7
 """How validation loci are trimmed before promoters are calibrated; benchmarks trim theirs the same way."""
 
 

@@ -16,8 +16,8 @@ class WindowOptions:
         window_bp: Bases a window shows the network; a multiple of its step.
         margin_bp: Bases at either side that are context only, without a loss.
         site_fraction: Share of windows put around a random site; the rest lie anywhere.
-        kind_weights: Relative odds of (donor, acceptor, tss) as the site to put a window around.
-        tss_sigma_bp: The TSS target is a bell of this width around each annotated base.
+        kind_weights: Relative odds of the tracks (donor, acceptor, tss) as the site to put a window around.
+        tss_sigma_bp: The target of what is no splice site (TSS, features) is a bell of this width around each annotated base.
         cut_fraction: Share of windows in which everything beyond a random point is hidden (a contig end).
         mutation_rate: Share of bases replaced by random ones, away from splice sites, against learning loci by heart.
     """
@@ -25,7 +25,7 @@ class WindowOptions:
     window_bp: int = 8192
     margin_bp: int = 768
     site_fraction: float = 0.75
-    kind_weights: tuple[float, float, float] = (0.44, 0.44, 0.12)
+    kind_weights: tuple[float, ...] = (0.44, 0.44, 0.12)
     tss_sigma_bp: float = 30.0
     cut_fraction: float = 0.1
     mutation_rate: float = 0.0

@@ -317,8 +317,8 @@ def truncate(folder: Path) -> None:
 
 CODE = {"AutoModel": "modeling_booby.Model"}
 BAD_MODELS: dict[str, tuple[Callable[[Path], Any], int, str]] = {
-    "weights missing": (lambda f: (f / "model.safetensors").unlink(), 5, "weights file is missing"),
-    "weights a folder": (weights_are_a_folder, 5, "weights file is missing"),
+    "weights missing": (lambda f: (f / "model.safetensors").unlink(), 5, "file of the model is missing"),
+    "weights a folder": (weights_are_a_folder, 5, "Is a directory"),
     "manifest missing": (lambda f: (f / "manifest.json").unlink(), 3, "no manifest.json"),
     "truncated": (truncate, 3, "sha256"),
     "truncated, hash adapted": (lambda f: put_weights(f, (f / "model.safetensors").read_bytes()[:-4]), 3, "damaged"),

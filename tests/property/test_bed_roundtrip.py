@@ -43,12 +43,12 @@ def test_C02_bed_and_parquet_hold_the_same_calls(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        parts, infos = cases.write_parts(cases.make_calls(rows, seed), cuts, Path(folder) / "parts")
+        parts, infos = cases.write_parts(cases.make_calls(rows, seed, neural=0.5), cuts, Path(folder) / "parts")
         cases.merge(parts, out, expected=infos, block_rows=16)
         predictions = pl.read_parquet(out / "predictions.parquet").to_dicts()
         assert len(predictions) == len(rows)
         found = []
-        for name in ("promoters.bed.gz", "splice_sites.bed.gz", "tfbs.bed.gz"):
+        for name in ("promoters.bed.gz", "splice_sites.bed.gz", "tfbs.bed.gz", "features.bed.gz"):
             found += read_bed(out / name)
 
     def common(row: Mapping[str, object]) -> tuple[object, ...]:
@@ -59,10 +59,9 @@ def test_C02_bed_and_parquet_hold_the_same_calls(
 
     expected = []
     for row in predictions:
-        site = row["kind"] != "tfbs"
         values = {
-            "position": str(row["position"]) if site else ".",
-            "probability": text(row["probability"], ".6f") if site else ".",
+            "position": str(row["position"]) if row["kind"] != "tfbs" else ".",
+            "probability": text(row["probability"], ".6f"),
             "motif_id": row["motif_id"] or ".",
             "p_value": text(row["p_value"], ".3g"),
             "bits": text(row["bits"], ".4f"),
@@ -74,7 +73,7 @@ def test_C02_bed_and_parquet_hold_the_same_calls(
 @given(ROWS, CUTS)
 @settings(max_examples=15, deadline=None)
 def test_C09_cuts_never_change_a_byte(rows: list[tuple[int, str, int, int]], cuts: list[tuple[int, int]]) -> None:
-    calls = cases.make_calls(rows)
+    calls = cases.make_calls(rows, neural=0.5)
     with tempfile.TemporaryDirectory() as folder:
         whole, cut = Path(folder) / "whole", Path(folder) / "cut"
         cases.merge(cases.write_parts(calls, [], Path(folder) / "p1")[0], whole, block_rows=16)

@@ -23,6 +23,11 @@ CONTIGS = {"chr2": 6000, "HLA:A*01|x": 2500, "empty_of_calls": 400, "chr10": 400
 
 NAMES = list(CONTIGS)
 MOTIFS = [("MA0001.1", "AGL3"), ("MA0009.2", "TBXT"), ("MA0001.1-b", "EWSR1-FLI1"), ("MA0004.1", "Arnt::Ahr (var.2)")]
+FEATURES = [(None, "CTCF"), (None, "polyA signal"), (None, "AGL3")]
+"""Tracks of the model, the last one named like a motif."""
+
+LABELS: list[tuple[str | None, str]] = [*MOTIFS, *FEATURES]
+WIDTH_BP = {"tfbs": 10, "feature": 14}
 MODEL, MOTIF_MODEL = "compact-1", "JASPAR2024"
 _COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
 
@@ -40,15 +45,15 @@ def load_validator() -> ModuleType:
 
 
 def site(kind: str, position: int, strand: int) -> tuple[int, int]:
-    """Span of a splice site or a 10 bp motif match at `position`, written from the specification."""
-    if kind == "tfbs":
-        return position, position + 10
+    """Span of a splice site, a binding site or a feature at `position`, written from the specification."""
+    if kind in WIDTH_BP:
+        return position, position + WIDTH_BP[kind]
     after = (kind == "donor") == (strand > 0)  # the intron lies behind the position on the plus strand
     return (position + 1, position + 3) if after else (position - 2, position)
 
 
-def make_calls(rows: Sequence[tuple[int, str, int, int]], seed: int = 0) -> Calls:
-    """Calls of (contig, kind, position, strand) in the order given, with random values."""
+def make_calls(rows: Sequence[tuple[int, str, int, int]], seed: int = 0, neural: float = 0.0) -> Calls:
+    """Calls of (contig, kind, position, strand) in the order given, with random values; `neural` of tfbs are the model's."""
     rng = np.random.default_rng(seed)
     n = len(rows)
     lengths = list(CONTIGS.values())
@@ -60,7 +65,9 @@ def make_calls(rows: Sequence[tuple[int, str, int, int]], seed: int = 0) -> Call
         else:
             start[i], end[i] = site(kind, position, strand)
     kinds = np.array([KINDS.index(kind) for _, kind, _, _ in rows], np.uint8)
-    tfbs = kinds == KINDS.index("tfbs")
+    hit = (kinds == KINDS.index("tfbs")) & (rng.random(n) >= neural)
+    labelled = np.isin(kinds, [KINDS.index(kind) for kind in WIDTH_BP])
+    label = np.where(hit, rng.integers(0, len(MOTIFS), n), rng.integers(len(MOTIFS), len(LABELS), n))
     probability = rng.random(n).astype(np.float32)
     return Calls(
         contig=np.array([row[0] for row in rows], np.int64),
@@ -68,12 +75,12 @@ def make_calls(rows: Sequence[tuple[int, str, int, int]], seed: int = 0) -> Call
         end=end,
         kind=kinds,
         strand=np.array([row[3] for row in rows], np.int8),
-        probability=np.where(tfbs, np.float32(np.nan), probability).astype(np.float32),
+        probability=np.where(hit, np.float32(np.nan), probability).astype(np.float32),
         score=rng.integers(0, 1001, n).astype(np.uint16),
         position=np.array([row[2] for row in rows], np.int64),
-        motif=np.where(tfbs, rng.integers(0, len(MOTIFS), n), -1).astype(np.int32),
-        p_value=np.where(tfbs, 10 ** -rng.uniform(4, 12, n), np.nan),
-        bits=np.where(tfbs, rng.uniform(-3, 20, n), np.nan).astype(np.float32),
+        motif=np.where(labelled, label, -1).astype(np.int32),
+        p_value=np.where(hit, 10 ** -rng.uniform(4, 12, n), np.nan),
+        bits=np.where(hit, rng.uniform(-3, 20, n), np.nan).astype(np.float32),
     )
 
 
@@ -91,12 +98,12 @@ def planted_calls(n: int = 900, seed: int = 1) -> tuple[Calls, dict[str, bytes]]
             bases = b"GT" if kind == "donor" else b"AG"
             start, end = site(kind, position, strand)
             genome[NAMES[contig]][start:end] = bases if strand > 0 else bases.translate(_COMPLEMENT)[::-1]
-    return make_calls(rows, seed), {name: bytes(sequence) for name, sequence in genome.items()}
+    return make_calls(rows, seed, neural=0.3), {name: bytes(sequence) for name, sequence in genome.items()}
 
 
-def table_of(calls: Calls, names: Sequence[str] = NAMES, motifs: Sequence[tuple[str, str]] = MOTIFS) -> pl.DataFrame:
+def table_of(calls: Calls, names: Sequence[str] = NAMES, labels: Sequence[tuple[str | None, str]] = LABELS) -> pl.DataFrame:
     """`calls_table` with this module's names."""
-    return calls_table(calls, names, motifs, MODEL, MOTIF_MODEL)
+    return calls_table(calls, names, labels, MODEL, MOTIF_MODEL)
 
 
 def owners(calls: Calls, cuts: Sequence[tuple[int, int]]) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ import numpy as np
 import pysam
 import pytest
 
-from annotator.calls.batch import Calls
+from annotator.calls.batch import KINDS, Calls
 from annotator.errors import InputError
 from annotator.output.bed import bed_header, bed_text, index_suffixes, refuse_unwritable_names, write_index
 from annotator.output.bgzf import BLOCK_BYTES, EOF_BLOCK, BgzfWriter
@@ -25,7 +25,7 @@ assert _SPEC.loader is not None
 cases = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(cases)
 
-PROMOTERS, SPLICE_SITES, TFBS = BED_FILES
+PROMOTERS, SPLICE_SITES, TFBS, FEATURES = BED_FILES
 
 
 def lines(calls: Calls, file: BedFile, options: BedOptions | None = None, **names: object) -> list[str]:
@@ -34,28 +34,42 @@ def lines(calls: Calls, file: BedFile, options: BedOptions | None = None, **name
 
 def fixed(rows: list[tuple[int, str, int, int]]) -> Calls:
     calls: Calls = cases.make_calls(rows)
-    tfbs = calls.motif >= 0
+    tfbs, feature = ([KINDS[kind] == name for kind in calls.kind] for name in ("tfbs", "feature"))
     return dataclasses.replace(
         calls,
         probability=np.where(tfbs, np.nan, 0.7).astype(np.float32),
         score=np.where(tfbs, 522, 700).astype(np.uint16),
-        motif=np.where(tfbs, 3, -1).astype(np.int32),
+        motif=np.select([tfbs, feature], [3, 5], -1).astype(np.int32),
         p_value=np.where(tfbs, 5.9999e-6, np.nan),
         bits=np.where(tfbs, 11.25, np.nan).astype(np.float32),
     )
 
 
 def test_lines_of_each_file() -> None:
-    calls = fixed([(0, "donor", 99, 1), (0, "acceptor", 200, 1), (0, "donor", 299, -1), (0, "tfbs", 300, -1)])
+    calls = fixed(
+        [(0, "donor", 99, 1), (0, "acceptor", 200, 1), (0, "donor", 299, -1), (0, "tfbs", 300, -1), (0, "feature", 400, -1)]
+    )
     assert lines(calls, SPLICE_SITES) == [
         "chr2\t100\t102\tdonor\t700\t+\t100\t102\t230,159,0\t0.700000\tdonor\tcompact-1\t99",
         "chr2\t198\t200\tacceptor\t700\t+\t198\t200\t204,121,167\t0.700000\tacceptor\tcompact-1\t200",
         "chr2\t297\t299\tdonor\t700\t-\t297\t299\t230,159,0\t0.700000\tdonor\tcompact-1\t299",
     ]
     assert lines(calls, TFBS) == [
-        "chr2\t300\t310\tArnt::Ahr_(var.2)\t522\t-\t300\t310\t86,180,233\tMA0004.1\t6e-06\t11.2500\ttfbs\tJASPAR2024"
+        "chr2\t300\t310\tArnt::Ahr_(var.2)\t522\t-\t300\t310\t86,180,233\tMA0004.1\t6e-06\t11.2500\ttfbs\tJASPAR2024\t."
     ]
+    assert lines(calls, FEATURES) == ["chr2\t400\t414\tpolyA_signal\t700\t-\t400\t414\t0,0,0\t0.700000\tfeature\tcompact-1\t400"]
     assert lines(calls, PROMOTERS) == []
+
+
+def test_a_binding_site_the_model_found_has_a_probability_and_no_matrix() -> None:
+    calls = dataclasses.replace(
+        cases.make_calls([(0, "tfbs", 300, -1)], neural=1.0),
+        motif=np.array([4], np.int32),
+        probability=np.array([0.7], np.float32),
+        score=np.array([700], np.uint16),
+    )
+    assert lines(calls, TFBS) == ["chr2\t300\t310\tCTCF\t700\t-\t300\t310\t86,180,233\t.\t.\t.\ttfbs\tcompact-1\t0.700000"]
+    assert lines(calls, FEATURES) == []
 
 
 def test_promoters_are_thick_at_the_tss_and_clipped_to_the_contig() -> None:
@@ -108,12 +122,16 @@ def test_p_values_and_bits(p_value: float, bits: float, texts: tuple[str, str]) 
         ("", "."),
     ],
 )
-def test_A24_names_of_motifs_never_break_a_line(name: str, shown: str) -> None:
+def test_A24_names_of_motifs_and_features_never_break_a_line(name: str, shown: str) -> None:
     calls = cases.make_calls([(0, "tfbs", 99, 1)])
-    (line,) = lines(calls, TFBS, motifs=[(name, name)] * len(cases.MOTIFS))
+    (line,) = lines(calls, TFBS, labels=[(name, name)] * len(cases.MOTIFS))
     fields = line.split("\t")
-    assert len(fields) == 14
+    assert len(fields) == 15
     assert (fields[3], fields[9]) == (shown, shown)
+    (line,) = lines(cases.make_calls([(0, "feature", 99, 1)]), FEATURES, labels=[(None, name)] * len(cases.LABELS))
+    fields = line.split("\t")
+    assert len(fields) == 13
+    assert fields[3] == shown
 
 
 @pytest.mark.parametrize("name", ["../../x", "a/b", "CON", "c" * 300, "<script>", "=cmd()", "chrü", "chr1:1-2", '"q"'])
@@ -135,6 +153,8 @@ def test_header_names_the_columns() -> None:
         "##coordinate_system=0-based-half-open\n##tool=genome-annotator 1.2.3\n"
         "#chrom\tstart\tend\tname\tscore\tstrand\tthickStart\tthickEnd\titemRgb\tprobability\tkind\tmodel\tposition\n"
     )
+    assert bed_header(TFBS, "1.2.3", BedOptions()).endswith("\titemRgb\tmotif_id\tp_value\tbits\tkind\tmodel\tprobability\n")
+    assert bed_header(FEATURES, "1.2.3", BedOptions()) == header
     assert bed_header(TFBS, "1.2.3", BedOptions(bed6=True)).endswith("#chrom\tstart\tend\tname\tscore\tstrand\n")
     assert bed_header(TFBS, "1.2.3", BedOptions(header=False)) == ""
 

@@ -25,7 +25,7 @@ GOOD = [
     "#chrom\tstart\tend\tname\tscore\tstrand\tthickStart\tthickEnd\titemRgb\tprobability",
     "chr1\t10\t12\tdonor\t700\t+\t10\t12\t0,114,178\t0.7",
     "chr1\t10\t13\tacceptor\t0\t-\t10\t10\t0\t0.7",
-    "chr1\t40\t50\tx\t1000\t.\t41\t42\t255,255,255\t0.7",
+    "chr1\t40\t50\tx\t1000\t.\t41\t42\t255,255,255\t.",
     "chr0\t0\t60\tx\t5\t+\t0\t60\t0,0,0\t0.7",
 ]
 LENGTHS = {"chr0": 60, "chr1": 50}
@@ -77,6 +77,8 @@ BROKEN = {
     "colour name": (_edit(1, 8, "blue"), "itemRgb 'blue'"),
     "one column more": (_edit(2, 9, "0.7\tdonor"), "11 columns, the first feature has 10"),
     "empty column": (_edit(1, 9, ""), "an empty column"),
+    "probability above 1": (_edit(1, 9, "1.5"), "probability '1.5'"),
+    "probability not a number": (_edit(1, 9, "nan"), "probability 'nan'"),
     "CRLF": (_edit(1, 9, "0.7\r"), "carriage return"),
     "six columns": ("chr1\t1\t2\tx\t5\t+\n", "6 columns, not 9 or more"),
     "header of other width": (GOOD[0] + "\tmore\n" + GOOD[1] + "\n", "10 columns, the header names 11"),
@@ -127,7 +129,7 @@ def test_C01_generated_results_are_valid_and_canonical(tmp_path: Path, capsys: p
     written = cases.merge(parts, tmp_path / "out")
     fasta = tmp_path / "genome.fa"
     fasta.write_bytes(b"".join(b">%s a\n%s\n" % (name.encode(), sequence.lower()) for name, sequence in genome.items()))
-    for name in ("promoters.bed.gz", "splice_sites.bed.gz", "tfbs.bed.gz"):
+    for name in ("promoters.bed.gz", "splice_sites.bed.gz", "tfbs.bed.gz", "features.bed.gz"):
         report = validator.validate_bed(tmp_path / "out" / name, cases.CONTIGS, genome)
         assert report.errors == []
         assert report.rows == written[name].rows > 100

@@ -121,7 +121,7 @@ def test_C03_no_calls_at_all(tmp_path: Path) -> None:
         table = pl.read_parquet(out / "predictions.parquet")
         assert (table.height, table.schema) == (0, TABLE_SCHEMA)
         assert pl.read_parquet_metadata(out / "predictions.parquet")["coordinate_system"] == "0-based-half-open"
-        for name in ("promoters.bed.gz", "splice_sites.bed.gz", "tfbs.bed.gz"):
+        for name in ("promoters.bed.gz", "splice_sites.bed.gz", "tfbs.bed.gz", "features.bed.gz"):
             assert cases.load_validator().validate_bed(out / name, cases.CONTIGS).errors == []
             assert gzip.decompress((out / name).read_bytes()).count(b"\n") == 3
             for suffix in (".csi", ".tbi"):
@@ -155,13 +155,39 @@ def test_A22_no_tbi_for_a_contig_of_two_to_the_29(tmp_path: Path) -> None:
 
 
 def test_files_of_kinds_that_were_not_asked_for_are_not_written(calls: Calls, tmp_path: Path) -> None:
-    some = calls.take(calls.kind != KINDS.index("tfbs"))
+    some = calls.take(~np.isin(calls.kind, [KINDS.index("tfbs"), KINDS.index("feature")]))
     parts, _ = cases.write_parts(some, CUTS["two parts"], tmp_path / "parts")
     written = cases.merge(parts, tmp_path / "out", kinds=("promoter", "donor", "acceptor"))
-    assert not [name for name in written if "tfbs" in name]
+    assert not [name for name in written if "tfbs" in name or "feature" in name]
+    assert set(cases.contents(tmp_path / "out")) == set(written)
     with pytest.raises(ValueError, match=r"hold \['promoter'\]"):
         cases.merge(parts, tmp_path / "other", kinds=("donor", "acceptor"))
     assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_a_run_without_features_is_that_of_a_model_without_them(calls: Calls, tmp_path: Path) -> None:
+    rest = calls.take(calls.kind != KINDS.index("feature"))
+    parts, _ = cases.write_parts(rest, CUTS["two parts"], tmp_path / "parts")
+    for name, kinds in (("with", KINDS), ("without", [kind for kind in KINDS if kind != "feature"])):
+        cases.merge(parts, tmp_path / name, kinds=kinds)
+    several, fewer = cases.contents(tmp_path / "with"), cases.contents(tmp_path / "without")
+    assert set(several) - set(fewer) == {"features.bed.gz", "features.bed.gz.csi", "features.bed.gz.tbi"}
+    assert {name: several[name] for name in fewer} == fewer
+
+
+def test_features_have_a_file_of_their_own(calls: Calls, tmp_path: Path) -> None:
+    parts, _ = cases.write_parts(calls, CUTS["seven parts"], tmp_path / "parts")
+    written = cases.merge(parts, tmp_path / "out")
+    features = cases.table_of(calls).filter(kind="feature")
+    assert written["features.bed.gz"].rows == features.height > 100
+    rows = gzip.decompress((tmp_path / "out" / "features.bed.gz").read_bytes()).decode().splitlines()[3:]
+    fields = [row.split("\t") for row in rows]
+    columns = features["chrom", "start", "end", "name"].rows()
+    assert [(f[0], int(f[1]), int(f[2]), f[3]) for f in fields] == [(*c[:3], c[3].replace(" ", "_")) for c in columns]
+    path = str(tmp_path / "out" / "features.bed.gz")
+    with pysam.TabixFile(path, index=path + ".csi") as indexed:
+        near = features.filter(pl.col("chrom") == "chr10", pl.col("start") < 1200, pl.col("end") > 700)
+        assert [int(line.split("\t")[1]) for line in indexed.fetch("chr10", 700, 1200)] == near["start"].to_list() != []
 
 
 def test_bed_options_reach_the_files(calls: Calls, tmp_path: Path) -> None:
@@ -245,7 +271,7 @@ def _full_disk_in_htslib(*_: object, **__: object) -> None:
         (pl.DataFrame, "write_parquet", _full_disk_in_polars, "predictions.parquet"),
         (pl.LazyFrame, "sink_parquet", _full_disk_in_polars, "predictions.parquet"),
         (BgzfWriter, "write", _full_disk_after_the_header, "promoters.bed.gz"),
-        (BgzfWriter, "finish", _full_disk, "tfbs.bed.gz"),
+        (BgzfWriter, "finish", _full_disk, "features.bed.gz"),
         (pysam, "tabix_index", _full_disk_in_htslib, "promoters.bed.gz.csi"),
         (os, "fsync", _full_disk, "predictions.parquet"),
         (os, "replace", _full_disk, "predictions.parquet"),
@@ -296,7 +322,8 @@ except AnnotatorError as error:
 """
 
 
-def test_C04_a_really_full_disk_ends_with_status_6(calls: Calls, tmp_path: Path) -> None:
+def test_C04_a_really_full_disk_ends_with_status_6(tmp_path: Path) -> None:
+    calls, _ = cases.planted_calls(n=1900)  # enough that the motif hits take more than a piece of 16 rows
     parts, _ = cases.write_parts(calls, CUTS["two parts"], tmp_path / "parts")
     written = cases.merge(parts, tmp_path / "free", block_rows=16)
     size = {name: (tmp_path / "free" / name).stat().st_size for name in written}

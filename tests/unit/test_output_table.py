@@ -43,8 +43,9 @@ def test_rows_keep_their_values_and_are_sorted() -> None:
 
     expected = []
     for i in range(len(calls)):
-        motif = int(calls.motif[i])
         kind = KINDS[calls.kind[i]]
+        motif_id, label = cases.LABELS[calls.motif[i]] if kind in ("tfbs", "feature") else (None, kind)
+        hit = motif_id is not None
         expected.append(
             {
                 "chrom": cases.NAMES[calls.contig[i]],
@@ -52,20 +53,22 @@ def test_rows_keep_their_values_and_are_sorted() -> None:
                 "end": int(calls.end[i]),
                 "kind": kind,
                 "strand": "+" if calls.strand[i] > 0 else "-",
-                "probability": None if kind == "tfbs" else float(calls.probability[i]),
+                "probability": None if hit else float(calls.probability[i]),
                 "score": int(calls.score[i]),
                 "position": int(calls.position[i]),
-                "name": cases.MOTIFS[motif][1] if kind == "tfbs" else kind,
-                "motif_id": cases.MOTIFS[motif][0] if kind == "tfbs" else None,
-                "p_value": float(calls.p_value[i]) if kind == "tfbs" else None,
-                "bits": float(calls.bits[i]) if kind == "tfbs" else None,
-                "model": cases.MOTIF_MODEL if kind == "tfbs" else cases.MODEL,
+                "name": label,
+                "motif_id": motif_id,
+                "p_value": float(calls.p_value[i]) if hit else None,
+                "bits": float(calls.bits[i]) if hit else None,
+                "model": cases.MOTIF_MODEL if hit else cases.MODEL,
             }
         )
     expected.sort(
         key=lambda row: (cases.NAMES.index(row["chrom"]), *("" if row[c] is None else row[c] for c in SORT_KEY_IN_CONTIG))
     )
     assert table.to_dicts() == expected
+    sources = {(row["kind"], row["model"]) for row in expected}
+    assert sources == {(kind, cases.MODEL) for kind in KINDS} | {("tfbs", cases.MOTIF_MODEL)}
 
 
 def test_ties_are_broken_by_every_column_of_the_key() -> None:
@@ -86,15 +89,34 @@ def test_ties_are_broken_by_every_column_of_the_key() -> None:
     ]
 
 
-def test_a_site_model_may_report_tfbs_without_motif() -> None:
-    calls = dataclasses.replace(cases.make_calls([(0, "tfbs", 100, 1)]), motif=np.array([-1], np.int32))
+@pytest.mark.parametrize("kind", ["tfbs", "feature"])
+@pytest.mark.parametrize(("label", "name"), [(4, "CTCF"), (5, "polyA signal"), (6, "AGL3"), (-1, None)])
+def test_a_call_of_the_models_own_track_has_no_matrix(kind: str, label: int, name: str | None) -> None:
+    calls = dataclasses.replace(
+        cases.make_calls([(0, kind, 100, 1)], neural=1.0),
+        motif=np.array([label], np.int32),
+        probability=np.array([0.625], np.float32),
+    )
     (row,) = cases.table_of(calls).to_dicts()
-    assert (row["name"], row["motif_id"], row["model"]) == ("tfbs", None, cases.MODEL)
+    assert (row["kind"], row["name"], row["model"]) == (kind, name or kind, cases.MODEL)  # without label: named after its kind
+    assert (row["probability"], row["motif_id"], row["p_value"], row["bits"]) == (0.625, None, None, None)
+
+
+def test_of_one_span_the_models_calls_stand_before_motif_hits_in_the_order_given() -> None:
+    labels = [("", "empty id"), ("MA1", "b"), (None, "z"), (None, "a")]
+    calls = dataclasses.replace(
+        cases.make_calls([(0, "tfbs", 100, 1)] * 4),
+        motif=np.array([1, 0, 2, 3], np.int32),
+        probability=np.full(4, 0.5, np.float32),
+    )
+    table = cases.table_of(calls, labels=labels)
+    assert table.select("motif_id", "name").rows() == [(None, "z"), (None, "a"), ("", "empty id"), ("MA1", "b")]
+    assert table.equals(table.sort(SORT_KEY_IN_CONTIG, nulls_last=False, maintain_order=True))
 
 
 def test_no_calls_and_no_motifs() -> None:
     assert cases.table_of(Calls.empty(), [], []).schema == TABLE_SCHEMA
-    assert cases.table_of(cases.make_calls([(3, "donor", 50, 1)]), motifs=[])["chrom"].to_list() == ["chr10"]
+    assert cases.table_of(cases.make_calls([(3, "donor", 50, 1)]), labels=[])["chrom"].to_list() == ["chr10"]
 
 
 @pytest.mark.parametrize(
@@ -105,8 +127,9 @@ def test_no_calls_and_no_motifs() -> None:
         ("strand", 0, "no strand"),
         ("contig", 4, "unknown contig"),
         ("contig", -1, "unknown contig"),
-        ("kind", 4, "unknown kind"),
-        ("motif", 4, "unknown motif"),
+        ("kind", 5, "unknown kind"),
+        ("motif", 7, "unknown motif"),
+        ("motif", -2, "unknown motif"),
         ("score", 1001, "score above 1000"),
         ("probability", np.nan, "not a number"),
         ("probability", np.inf, "infinite"),
@@ -121,8 +144,19 @@ def test_E04_impossible_calls_are_refused(field: str, value: float, message: str
         cases.table_of(dataclasses.replace(calls, **{field: column}))
 
 
+@pytest.mark.parametrize("label", [4, -1])
+def test_E04_only_a_motif_hit_may_lack_a_probability(label: int) -> None:
+    hit = cases.make_calls([(0, "tfbs", 50, 1)])
+    assert cases.table_of(hit)["probability"].to_list() == [None]
+    with pytest.raises(ValueError, match=r"call 0 .*probability that is not a number"):
+        cases.table_of(dataclasses.replace(hit, motif=np.array([label], np.int32)))
+
+
 def test_files_of_the_wanted_kinds() -> None:
+    standard = ["promoters.bed.gz", "splice_sites.bed.gz", "tfbs.bed.gz"]
     assert [file.name for file in bed_files(["donor"])] == ["splice_sites.bed.gz"]
-    assert [file.name for file in bed_files(KINDS)] == ["promoters.bed.gz", "splice_sites.bed.gz", "tfbs.bed.gz"]
+    assert [file.name for file in bed_files(["feature"])] == ["features.bed.gz"]
+    assert [file.name for file in bed_files(set(KINDS) - {"feature"})] == standard
+    assert [file.name for file in bed_files(KINDS)] == [*standard, "features.bed.gz"]
     with pytest.raises(ValueError, match="unknown kinds"):
         bed_files(["enhancer"])

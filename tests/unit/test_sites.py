@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from annotator.calls.batch import KINDS, Calls
-from annotator.calls.sites import TrackRule, call_sites, feature_span
+from annotator.calls.sites import TrackRule, call_sites, feature_span, track_rules
 from annotator.genome.plan import PlanOptions, Span, plan_shards, plan_windows
+from annotator.models.manifest import Calibration, CladeSettings, Feature, Manifest
 from annotator.scan.windows import ScoredBatch
 
 PLAN = PlanOptions(window_bp=256, halo_bp=64, pad_bp=16, smallest_bp=32, shard_bp=10_000, align_bp=8)
@@ -87,6 +88,70 @@ def test_promoters_are_clipped_to_the_contig() -> None:
     calls, dropped = call(peaks(400, {3: 5.0, 396: 5.0}), rule)
     assert [(int(s), int(e)) for s, e in zip(calls.start, calls.end, strict=True)] == [(0, 54), (147, 400)]
     assert not dropped["intronic bases beyond the contig"]
+
+
+@pytest.mark.parametrize("kind", ["tfbs", "feature"])
+@pytest.mark.parametrize("strand", [1, -1])
+def test_a_feature_starts_at_its_position_on_both_strands(kind: str, strand: int) -> None:
+    starts, ends = feature_span(kind, np.array([0, 100]), strand, width_bp=20)
+    assert (starts.tolist(), ends.tolist()) == ([0, 100], [20, 120])
+    rule = TrackRule(kind, 0.5, 1.0, 0.0, 2, width_bp=20, label=7)
+    calls, dropped = call(peaks(300, {0: 5.0, 127: 5.0, 280: 5.0}), rule, strand)
+    assert sorted(zip(calls.position, calls.start, calls.end, strict=True)) == [(0, 0, 20), (127, 127, 147), (280, 280, 300)]
+    assert {(KINDS[k], s, m) for k, s, m in zip(calls.kind, calls.strand, calls.motif, strict=True)} == {(kind, strand, 7)}
+    assert np.allclose(calls.probability, 1 / (1 + np.exp(-5)), atol=1e-6)
+    assert np.isnan(calls.p_value).all() and np.isnan(calls.bits).all()
+    assert not +dropped
+
+
+@pytest.mark.parametrize("kind", ["tfbs", "feature"])
+@pytest.mark.parametrize("strand", [1, -1])
+def test_a_feature_that_reaches_beyond_the_contig_is_counted_not_called(kind: str, strand: int) -> None:
+    rule = TrackRule(kind, 0.5, 1.0, 0.0, 2, width_bp=20, label=0)
+    calls, dropped = call(peaks(300, {50: 5.0, 281: 5.0, 299: 5.0}), rule, strand)
+    assert calls.position.tolist() == [50]
+    assert +dropped == {"feature beyond the contig": 2}
+
+
+def test_only_what_a_run_can_drop_is_counted() -> None:
+    reasons = {}
+    for kind in KINDS:
+        _, reasons[kind] = call(peaks(300, {150: 5.0}), TrackRule(kind, 0.5, 1.0, 0.0, 2, width_bp=20))
+    unknown, intronic, feature = "on an unknown base", "intronic bases beyond the contig", "feature beyond the contig"
+    assert {kind: set(counts) for kind, counts in reasons.items()} == {
+        "acceptor": {unknown, intronic}, "donor": {unknown, intronic}, "promoter": {unknown},
+        "feature": {unknown, feature}, "tfbs": {unknown, feature},
+    }  # fmt: skip
+
+
+def manifest() -> Manifest:
+    """Of a model whose features stand before, between and after the other tracks."""
+    kinds = ("feature", "donor", "tfbs", "promoter")
+    fits = {kind: Calibration(scale=1.0 + i, bias=-float(i)) for i, kind in enumerate(kinds)}
+    return Manifest(
+        name="m", version="1", family="compact", architecture={}, tokenizer={}, plan={}, licence="MIT", weights="w",
+        weights_sha256="", tracks=("polyA", "donor", "CTCF", "tss", "GATA1"),
+        radius_bp={kind: 2 + i for i, kind in enumerate(kinds)},
+        clades={"plant": CladeSettings(0, dict.fromkeys(kinds, 0.5), fits, kinds)},
+        features={"GATA1": Feature("tfbs", 12), "CTCF": Feature("tfbs", 19), "polyA": Feature("feature", 6)},
+    )  # fmt: skip
+
+
+def test_labels_of_features_follow_the_motifs_in_the_order_of_the_tracks() -> None:
+    thresholds = {"feature": 0.1, "donor": 0.2, "tfbs": 0.3, "promoter": 0.4}
+    for first in (0, 5):
+        assert track_rules(manifest(), "plant", thresholds, first) == [
+            TrackRule("feature", 0.1, 1.0, 0.0, 2, width_bp=6, label=first),
+            TrackRule("donor", 0.2, 2.0, -1.0, 3),
+            TrackRule("tfbs", 0.3, 3.0, -2.0, 4, width_bp=19, label=first + 1),
+            TrackRule("promoter", 0.4, 4.0, -3.0, 5),
+            TrackRule("tfbs", 0.3, 3.0, -2.0, 4, width_bp=12, label=first + 2),
+        ]
+
+
+def test_a_track_that_is_not_wanted_keeps_its_label() -> None:
+    rules = track_rules(manifest(), "plant", {"tfbs": 0.3}, 5)
+    assert [rule and (rule.kind, rule.label) for rule in rules] == [None, None, ("tfbs", 6), None, ("tfbs", 7)]
 
 
 def test_probability_score_and_threshold() -> None:

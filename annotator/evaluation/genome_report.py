@@ -1,0 +1,266 @@
+"""What a model is worth on a labelled genome.
+
+Coordinates: as in annotator.evaluation.site_scores.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from annotator.calls.batch import Calls
+from annotator.calls.sites import track_rules
+from annotator.errors import ModelFault, UsageError
+from annotator.evaluation.genomes import load_genome
+from annotator.evaluation.labelled import TRIM_SEED, LabelledGenome, trim_contigs
+from annotator.evaluation.metrics import Interval, Reliability, bootstrap
+from annotator.evaluation.options import Organism
+from annotator.evaluation.scores import score_shards
+from annotator.evaluation.site_scores import (
+    PROMOTER_MATCH_BP,
+    PROMOTER_WITHIN_BP,
+    CallScores,
+    Curve,
+    SiteRanking,
+    judge_promoters,
+    judge_splice,
+    precision_recall_curve,
+)
+from annotator.genome.plan import PlanOptions
+from annotator.models.device import choose_device, choose_precision
+from annotator.models.inference import load_scan_model
+from annotator.models.manifest import TRACK_KIND, Calibration, Manifest
+from annotator.models.registry import read_model
+from annotator.scan.windows import NotFinite, ScanModel
+
+logger = logging.getLogger(__name__)
+
+RANKED_FROM = 1e-4
+"""Bases of a lower probability are counted and not listed: top-k is exact, AUPRC a lower bound (annotator.evaluation.metrics)."""
+CALLS_FROM = 0.001
+"""Weakest calls that are looked at, for curves."""
+BELIEVED_FROM = 0.01
+"""Weakest calls of the reliability diagram and of the calibration error."""
+REPLICATES = 200
+"""Draws of the bootstrap unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class KindScores:
+    """Accuracy of one kind of call.
+
+    Attributes:
+        kind: donor, acceptor or promoter.
+        within_bp: How far from the truth is right; 0 for the exact base.
+        truths: Truth sites.
+        top_k: Share of truth among the k highest bases of the genome, k = truths; None for promoters, whose truth has no
+            exact base.
+        auprc: Average precision over all bases of the genome with its bootstrap interval; of promoters over the calls, without
+            an interval (NaN).
+        called: The calls at the threshold.
+        reliability: Of calls with a probability of at least BELIEVED_FROM; None but for the distance that probabilities mean.
+        calibration_error: Expected calibration error of the same calls.
+        curve: Precision against recall by probability: of all bases, for promoters of the calls.
+    """
+
+    kind: str
+    within_bp: int
+    truths: int
+    top_k: Interval | None
+    auprc: Interval
+    called: CallScores
+    reliability: Reliability | None
+    calibration_error: float | None
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class GenomeReport:
+    """Accuracy of a model on a genome.
+
+    Attributes:
+        model: Name and version.
+        weights_sha256: Of the model.
+        computed_in: float32 or bfloat16.
+        genome: Name.
+        clade: Whose calibration and thresholds were used.
+        contigs: How many.
+        bases: Their length.
+        trim_bp: Up to so much was cut off at random at both ends of every contig.
+        replicates: Draws of the bootstrap (95 % intervals).
+        kinds: Accuracy of each kind, of promoters at each distance.
+        skipped: Tracks and kinds that were not measured, with the reason.
+    """
+
+    model: str
+    weights_sha256: str
+    computed_in: str
+    genome: str
+    clade: str
+    contigs: int
+    bases: int
+    trim_bp: int
+    replicates: int
+    kinds: tuple[KindScores, ...]
+    skipped: dict[str, str]
+
+
+def evaluate_genome(
+    model: str,
+    organism: Organism,
+    *,
+    thresholds: dict[str, float] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int = 1,
+    replicates: int = REPLICATES,
+) -> GenomeReport:
+    """Measure a model on a genome from disk.
+
+    Args:
+        model: Bundled model or model directory.
+        organism: The genome, its truth and sites to leave out, its clade, and how much to trim or to use of it.
+        thresholds: Probability per kind in place of the model's own.
+        device: auto, cpu, cuda or cuda:N.
+        precision: auto, float32 or bfloat16.
+        threads: CPU threads.
+        replicates: Draws of the bootstrap.
+
+    Returns:
+        The report.
+
+    Raises:
+        AnnotatorError: A file is missing or bad, the model has no settings for the clade, or no kind can be measured.
+    """
+    torch.set_num_threads(threads)
+    folder, manifest = read_model(model)
+    if organism.clade not in manifest.clades:
+        raise UsageError(f"{model}: no settings for clade {organism.clade} (it has {', '.join(manifest.clades)})")
+    with tempfile.TemporaryDirectory() as spool:
+        genome = load_genome(organism, Path(spool))
+    if organism.trim_bp:
+        genome = trim_contigs(genome, organism.trim_bp, TRIM_SEED)
+    where = choose_device(device)
+    scan = load_scan_model(folder, manifest, organism.clade, torch.device(where), precision)
+    try:
+        kinds, skipped = measure(
+            scan, manifest, genome, organism.clade, torch.device(where), thresholds=thresholds or {}, replicates=replicates
+        )
+    except NotFinite as fault:
+        raise ModelFault(f"{model} on {organism.fasta}: {fault}") from None
+    if not kinds:
+        raise UsageError(f"{model} on {organism.truth}: nothing to measure ({'; '.join(map(': '.join, skipped.items()))})")
+    return GenomeReport(
+        model=f"{manifest.name} {manifest.version}",
+        weights_sha256=manifest.weights_sha256,
+        computed_in=choose_precision(precision, where),
+        genome=organism.name,
+        clade=organism.clade,
+        contigs=len(genome.contig_ends),
+        bases=len(genome.bases),
+        trim_bp=organism.trim_bp,
+        replicates=replicates,
+        kinds=kinds,
+        skipped=skipped,
+    )
+
+
+def measure(
+    model: ScanModel,
+    manifest: Manifest,
+    genome: LabelledGenome,
+    clade: str,
+    device: torch.device,
+    *,
+    thresholds: dict[str, float] | None = None,
+    replicates: int = REPLICATES,
+) -> tuple[tuple[KindScores, ...], dict[str, str]]:
+    """Measure a model on a genome in memory.
+
+    Args:
+        model: What scores, on `device`.
+        manifest: Of the model.
+        genome: With its truth.
+        clade: Whose calibration and thresholds to use.
+        device: Where to compute.
+        thresholds: Probability per kind in place of the manifest's.
+        replicates: Draws of the bootstrap.
+
+    Returns:
+        Accuracy of each kind in the order of the tracks, and the tracks that were not measured with the reason.
+
+    Raises:
+        NotFinite: The model gave a NaN or an infinity.
+    """
+    tracks, skipped = _measurable(manifest, genome)
+    chosen = manifest.clades[clade].thresholds | (thresholds or {})
+    weakest = {TRACK_KIND[track]: min(CALLS_FROM, chosen[TRACK_KIND[track]]) for track in tracks}
+    rules = track_rules(manifest, clade, weakest)
+    fits = manifest.clades[clade].calibration
+    # Ranked by logit: the calibration keeps the order, and no probability is rounded to 1.
+    logit_of_floor = float(np.log(RANKED_FROM / (1 - RANKED_FROM)))
+    rankings = {
+        kind: SiteRanking(genome, kind, (logit_of_floor - fits[kind].bias) / fits[kind].scale) for kind in tracks if kind != "tss"
+    }
+    found: list[Calls] = []
+    plan = PlanOptions(**manifest.plan)
+    for shard in score_shards(model, genome, plan, tracks=len(manifest.tracks), device=device, rules=rules):
+        found.append(shard.calls)
+        for span, logits in zip(shard.spans, shard.logits, strict=True):
+            for track, ranking in rankings.items():
+                ranking.add(span.contig, span.start, logits[:, manifest.tracks.index(track)])
+        logger.info("%s: scored up to %s of contig %d", genome.name, f"{shard.spans[-1].end:,}", shard.spans[-1].contig + 1)
+    calls = Calls.concatenate(found)
+    kinds: list[KindScores] = []
+    for track in tracks:
+        kind = TRACK_KIND[track]
+        if track == "tss":
+            kinds += [_promoters(calls, genome, within_bp, chosen[kind]) for within_bp in PROMOTER_WITHIN_BP]
+        else:
+            kinds.append(_splice(calls, genome, kind, rankings[kind], chosen[kind], fits[kind], replicates))
+    return tuple(kinds), skipped
+
+
+def _measurable(manifest: Manifest, genome: LabelledGenome) -> tuple[list[str], dict[str, str]]:
+    """Tracks with truth, and the others with the reason why they cannot be measured."""
+    skipped = {}
+    for track in manifest.tracks:
+        if track not in TRACK_KIND:
+            skipped[track] = f"truth files hold {', '.join(TRACK_KIND)} only"
+        elif track not in genome.kinds:
+            skipped[track] = "the truth has none"
+    skipped |= {kind: "the model has no such track" for kind in sorted(genome.kinds.difference(manifest.tracks))}
+    return [track for track in manifest.tracks if track not in skipped], skipped
+
+
+def _splice(
+    calls: Calls, genome: LabelledGenome, kind: str, ranking: SiteRanking, threshold: float, fit: Calibration, replicates: int
+) -> KindScores:  # fmt: skip
+    examples = ranking.examples()
+    figures = bootstrap(examples, replicates=replicates)
+    judged = judge_splice(calls, genome, kind)
+    diagram = judged.reliability(BELIEVED_FROM)
+    curve = precision_recall_curve(examples.probability, examples.is_truth, judged.truths).thinned()
+    probability = 1.0 / (1.0 + np.exp(-(fit.scale * curve.threshold + fit.bias)))
+    return KindScores(
+        kind=kind, within_bp=0, truths=judged.truths, top_k=figures["top_k"], auprc=figures["auprc"],
+        called=judged.at(threshold), reliability=diagram, calibration_error=diagram.expected_calibration_error(),
+        curve=Curve(probability, curve.precision, curve.recall),
+    )  # fmt: skip
+
+
+def _promoters(calls: Calls, genome: LabelledGenome, within_bp: int, threshold: float) -> KindScores:
+    judged = judge_promoters(calls, genome, within_bp)
+    curve = judged.curve()
+    diagram = judged.reliability(BELIEVED_FROM) if within_bp == PROMOTER_MATCH_BP else None
+    return KindScores(
+        kind="promoter", within_bp=within_bp, truths=judged.truths, top_k=None,
+        auprc=Interval(curve.average_precision(), float("nan"), float("nan")), called=judged.at(threshold),
+        reliability=diagram, calibration_error=diagram.expected_calibration_error() if diagram else None,
+        curve=curve.thinned(),
+    )  # fmt: skip

@@ -1,0 +1,71 @@
+"""Fine-tuned models of the published families: their directories read with the checks a checkpoint gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from annotator.errors import InputError
+from annotator.genome.plan import PlanOptions
+from annotator.models.family_registry import family
+from annotator.models.manifest import MANIFEST_NAME, Manifest
+from annotator.models.registry import refuse_other_file
+from annotator.models.task_heads import BaseHead, HeadOptions, TaskModel
+from annotator.models.weights import build_with_weights, read_safetensors
+from annotator.tokens.batch import RowTokenizer
+
+
+def load_task_model(folder: Path, manifest: Manifest) -> tuple[TaskModel, RowTokenizer]:
+    """Read a fine-tuned model.
+
+    Args:
+        folder: The model directory.
+        manifest: Its manifest; the family is a published one.
+
+    Returns:
+        The network in eval mode, float32, on the CPU; its tokenizer.
+
+    Raises:
+        EnvironmentFault: The tokenizer's file is missing.
+        InputError: Architecture, head, tokenizer and tensors do not fit each other; the message names field or tensor.
+    """
+    chosen = family(manifest.family)
+    where = folder / MANIFEST_NAME
+    window = manifest.window is not None
+    if "file" in manifest.tokenizer:
+        refuse_other_file(folder / str(manifest.tokenizer["file"]), str(manifest.tokenizer.get("sha256")))
+    try:
+        options = HeadOptions.from_json(manifest.head)
+        tokenizer = chosen.tokenizer(manifest.architecture, folder)
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{where}: field {error}") from None
+    outputs = len(manifest.window.classes) if manifest.window else len(manifest.tracks)
+    if options.outputs != outputs:
+        raise InputError(f"{where}: field 'head.outputs' is {options.outputs}, but there are {outputs} tracks or classes")
+
+    def build() -> TaskModel:
+        backbone = chosen.build(manifest.architecture).backbone
+        return TaskModel.build(backbone, options, window=window, causal=chosen.causal, dense=chosen.dense_window_head)
+
+    path = folder / manifest.weights
+    try:
+        model = build_with_weights(build, read_safetensors(path), path)
+    except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"{where}: field 'architecture' is none of {chosen.name}: {error}") from None
+    _refuse_narrow_plan(manifest, model, tokenizer, where)
+    return model, tokenizer
+
+
+def _refuse_narrow_plan(manifest: Manifest, model: TaskModel, tokenizer: RowTokenizer, where: Path) -> None:
+    """Raise InputError where windows and halos do not suit the network."""
+    plan, longest = PlanOptions(**manifest.plan), tokenizer.longest_bp()
+    if manifest.window is not None:
+        if longest is not None and manifest.window.window_bp > longest:
+            raise InputError(f"{where}: field 'window.window_bp' is {manifest.window.window_bp}; the model takes {longest} bp")
+        return
+    if longest is not None and plan.window_bp > longest:
+        raise InputError(f"{where}: field 'plan.window_bp' is {plan.window_bp}; the model takes {longest} bp")
+    assert isinstance(model.head, BaseHead)
+    widest = max((feature.width_bp for feature in manifest.features.values()), default=0)
+    least = model.head.reach_bp + max(manifest.radius_bp.values(), default=0) + widest
+    if plan.halo_bp < least:
+        raise InputError(f"{where}: field 'plan.halo_bp' is {plan.halo_bp}; heads, radii and features reach {least} bp")

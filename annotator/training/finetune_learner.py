@@ -1,0 +1,81 @@
+"""What the fine-tuning loop asks of a task, and what a task says about the model it ends in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from annotator.models.manifest import CladeSettings, Feature, WindowTask
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process of several.
+
+    Attributes:
+        rank: Which, from 0.
+        processes: How many.
+    """
+
+    rank: int = 0
+    processes: int = 1
+
+    def of(self, rows: int) -> slice:
+        """Its part of a batch: runs of rows, as even as can be."""
+        return slice(rows * self.rank // self.processes, rows * (self.rank + 1) // self.processes)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished model's part of a manifest.
+
+    Attributes:
+        plan: Arguments of `PlanOptions`.
+        tracks: Of the model.
+        radius_bp: Per kind.
+        clades: Settings per clade.
+        metrics: Figures on the dev data.
+        window: Of a classifier of windows.
+        features: Of tracks that are not donor, acceptor or tss.
+    """
+
+    plan: dict[str, int]
+    tracks: tuple[str, ...]
+    radius_bp: dict[str, int]
+    clades: dict[str, CladeSettings]
+    metrics: dict[str, Any]
+    window: WindowTask | None = None
+    features: dict[str, Feature] = field(default_factory=dict)
+
+
+class Learner(Protocol):
+    """A task and its data.
+
+    Attributes:
+        steps: Optimiser steps of the whole run.
+        validate_steps: Steps between validations.
+        hashes: sha256 of every file that is learnt from or validated on.
+        described: The data, for the manifest.
+    """
+
+    steps: int
+    validate_steps: int
+    hashes: dict[str, str]
+    described: dict[str, Any]
+
+    def loss(self, net: nn.Module, step: int, share: Share) -> Tensor:
+        """This process's part of a step's loss; the parts of all processes add up to the loss of the batch."""
+
+    def validate(self, net: nn.Module) -> dict[str, float]:
+        """Figures of a network in eval mode on the dev data; "score" is the one to raise."""
+
+    def outcome(self, net: nn.Module) -> Outcome:
+        """Calibrate a network in eval mode on the dev data and set its thresholds."""
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of what one process draws in one step."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))

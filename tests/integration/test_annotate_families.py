@@ -1,0 +1,235 @@
+"""Every published family through the whole path, FASTA to BED and Parquet, and the coordinates on the way."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch import Tensor, nn
+
+from annotator.cli import main
+from annotator.models import task_models
+from annotator.models.family import Backbone
+from annotator.models.inference import load_scan_model
+from annotator.models.manifest import read_manifest
+from annotator.models.task_heads import HeadOptions, TaskModel
+from annotator.models.token_inference import TokenScanner
+from annotator.pipeline import worker
+from annotator.tokens.batch import RowTokenizer
+from annotator.tokens.bpe import BpeTokenizer
+from annotator.tokens.kmer_rows import KmerRows
+from annotator.tokens.six_mers import KmerChunks
+from tests.support.family_models import CASES, write_family_model
+from tests.support.runs import plant, random_bases, revcomp, write_fasta
+
+DONOR, ACCEPTOR, TSS = "AAGGTA", "AGCATC", "TATTCA"
+WORDS = {"donor": DONOR, "acceptor": ACCEPTOR, "tss": TSS, "CTCF": "CCGATGA"}
+"""A word stands with its third letter on the base its track calls; a CTCF word is the feature, 20 bp around its third letter."""
+WIDEST = 32
+
+
+def run(*arguments: str | Path) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def digests(folder: Path) -> dict[str, str]:
+    names = [path for path in sorted(folder.iterdir()) if path.suffix in (".gz", ".parquet", ".csi", ".tbi")]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
+
+
+@pytest.fixture(scope="module")
+def genome(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two contigs of odd lengths and a short one, with runs of N and a few IUPAC letters."""
+    folder = tmp_path_factory.mktemp("genome")
+    long = random_bases(3001, 1)
+    long = long[:700] + "N" * 400 + long[1100:1500] + "R" + long[1501:2000] + "NAN" * 30 + long[2090:]
+    return write_fasta(folder / "genome.fa", {"one": long, "two": random_bases(1003, 2), "three": random_bases(37, 3)})
+
+
+@pytest.mark.parametrize("window", [False, True], ids=["bases", "windows"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_random_checkpoint_runs_from_fasta_to_files(case: str, window: bool, genome: Path, tmp_path: Path) -> None:
+    model = write_family_model(tmp_path / "model", case, window=window, threshold=0.1 if window else 0.3)
+    out = tmp_path / "out"
+    assert run("annotate", genome, "-o", out, "--model", model, "--device", "cpu", "-t", 1, "-q", "--tfbs-pvalue", "1e-9") == 0
+    table = pl.read_parquet(out / "predictions.parquet").filter(pl.col("motif_id").is_null())
+    assert len(table) > 20
+    assert set(table["strand"]) == {"+", "-"}
+    assert table["model"].unique().to_list() == [f"{case}-tiny"]
+    assert table["probability"].null_count() == 0
+    named = table.filter(pl.col("kind") == "tfbs")
+    assert set(named["name"]) == {"CTCF"}
+    assert ((named["end"] - named["start"]) == (48 if window else 20)).all()
+    again = tmp_path / "again"
+    assert run("annotate", genome, "-o", again, "--model", model, "--device", "cpu", "-t", 1, "-q", "--tfbs-pvalue", "1e-9") == 0
+    assert digests(out) == digests(again)
+
+
+class Spell(Backbone):
+    """The vector of a token is its letters; nothing else is known of the bases."""
+
+    def __init__(self, tokenizer: RowTokenizer) -> None:
+        super().__init__()
+        self.hidden = WIDEST
+        table = torch.zeros(tokenizer.vocabulary_size, WIDEST)
+        for token_id, letters in _letters(tokenizer).items():
+            table[token_id, : len(letters)] = torch.tensor(list(letters.encode()))
+        self.register_buffer("table", table)
+
+    def forward(self, ids: Tensor, attention_mask: Tensor) -> Tensor:
+        spelt: Tensor = self.table[ids]  # type: ignore[index]
+        return spelt
+
+
+def _letters(tokenizer: RowTokenizer) -> dict[int, str]:
+    if isinstance(tokenizer, KmerRows):
+        vocabulary = tokenizer.vocabulary
+        return {i: kmer for i in range(vocabulary.size) if (kmer := vocabulary.decode(i))}
+    if isinstance(tokenizer, KmerChunks):
+        kmers = tokenizer._kmers
+        singles = {tokenizer.ids.first_single_id + i: base for i, base in enumerate("ATCG")}
+        return {i: kmer for i in range(kmers.size) if (kmer := kmers.decode(i))} | singles
+    assert isinstance(tokenizer, BpeTokenizer)
+    return {i: token for token, i in tokenizer._encoder.get_vocab().items() if not token.startswith("[")}
+
+
+class FindWords(nn.Module):
+    """Puts a row together again from the letters of its tokens, and scores +10 where a word's third letter lies."""
+
+    def __init__(self, words: list[str], causal: bool) -> None:
+        super().__init__()
+        self.options, self.words, self.causal = HeadOptions(len(words)), words, causal
+
+    def forward(self, vectors: Tensor, rows: Tensor, offsets: Tensor) -> Tensor:
+        letters = vectors[..., :WIDEST].gather(2, offsets[..., None])[..., 0].to(torch.uint8)
+        if self.causal:  # the other direction's token must hold the complement of the same base
+            complement = torch.tensor([dict(zip(b"ACGT", b"TGCA", strict=True)).get(i, 0) for i in range(256)])
+            seen = (vectors[..., WIDEST:] == complement[letters.long()][..., None]).any(2)
+            letters = torch.where(seen, letters, 0)
+        logits = torch.full((*rows.shape, len(self.words)), -10.0)
+        for track, word in enumerate(self.words):
+            if rows.shape[1] >= len(word):
+                found = (letters.unfold(1, len(word), 1) == torch.tensor(list(word.encode()))).all(2)
+                logits[:, 2 : 2 + found.shape[1], track][found] = 10.0
+        return logits
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_echo_of_the_tokens_gives_the_right_coordinates(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write_family_model(tmp_path / "model", case, window=False)
+    loaded = task_models.load_task_model
+
+    def echo(folder: Path, manifest: Any, clade: str, device: torch.device, precision: str) -> TokenScanner:
+        real, tokenizer = loaded(folder, manifest)
+        fake = TaskModel(
+            Spell(tokenizer), FindWords([WORDS[track] for track in manifest.tracks], real.causal), causal=real.causal
+        )  # type: ignore[arg-type]
+        return TokenScanner(fake.eval(), tokenizer, manifest, device)
+
+    monkeypatch.setattr(worker, "load_scan_model", echo)
+    rng = np.random.default_rng(7)
+    records, expected = {}, set()
+    for contig, length in (("one", 2503), ("two", 911), ("three", 97)):
+        sequence = random_bases(length, length).replace("CCGATGA", "CCGATTA").replace("TCATCGG", "TCATAGG")
+        if contig == "one":
+            sequence = sequence[:1000] + "N" * 150 + sequence[1150:1400] + "N" + sequence[1401:]
+        places = sorted(rng.choice(np.arange(2, length // 24 - 2), min(24, length // 24 - 4), replace=False).tolist()) or [2]
+        for number, place in enumerate(places):
+            track, word = list(WORDS.items())[number % 4]
+            strand = "+-"[number // 4 % 2]
+            at = place * 24 + int(rng.integers(0, 8))
+            if "N" in sequence[at - 6 : at + 13]:
+                continue
+            sequence = plant(sequence, word if strand == "+" else revcomp(word), at)
+            position = at + 2 if strand == "+" else at + len(word) - 3
+            expected.add((contig, track, strand, position - 10 if track == "CTCF" else position))
+        records[contig] = sequence
+    fasta = write_fasta(tmp_path / "planted.fa", records)
+    out = tmp_path / "out"
+    assert run("annotate", fasta, "-o", out, "--model", model, "--device", "cpu", "-t", 1, "-q", "--tfbs-pvalue", "1e-9") == 0
+    table = pl.read_parquet(out / "predictions.parquet").filter(pl.col("motif_id").is_null())
+    track = {"promoter": "tss", "tfbs": "CTCF"}
+    found = {(row["chrom"], track.get(row["kind"], row["kind"]), row["strand"], row["position"]) for row in table.to_dicts()}
+    assert {kind for _, kind, _, _ in expected} == set(WORDS) and len(expected) > 20
+    assert found == expected
+
+
+Break = Callable[[Path], None]
+
+
+def _rewrite(**fields: Any) -> Break:
+    def change(folder: Path) -> None:
+        import json
+
+        path = folder / "manifest.json"
+        raw = json.loads(path.read_text())
+        for key, value in fields.items():
+            part, _, name = key.partition("__")
+            if name:
+                raw[part][name] = value
+            else:
+                raw[part] = value
+        path.write_text(json.dumps(raw))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_rewrite(head__outputs=7), "head.outputs"),
+        (_rewrite(head__wings=2), "head.wings"),
+        (_rewrite(head__kernel_bp=4), "kernel_bp"),
+        (_rewrite(plan__window_bp=1200), "plan.window_bp"),
+        (_rewrite(plan__halo_bp=24), "halo_bp"),
+        (_rewrite(architecture__hidden_size=32), "shape"),
+        (_rewrite(architecture__hidden_size=10**12), "hidden_size"),
+        (_rewrite(features={}), "tracks"),
+        (_rewrite(family="bert"), "family"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 100), "sha256"),
+    ],
+    ids=["outputs", "unknown field", "even kernel", "window", "halo", "mis-shaped", "absurd", "features", "family", "weights"],
+)
+def test_E06_a_bad_model_directory_is_one_line_and_status_3(
+    change: Break, said: str, genome: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = write_family_model(tmp_path / "model", "dnabert", window=False)
+    change(model)
+    assert run("annotate", genome, "-o", tmp_path / "out", "--model", model, "--device", "cpu", "-q") == 3
+    error = capfd.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("annotator: error:") and said in error
+    assert not (tmp_path / "out" / "predictions.parquet").exists()
+
+
+def test_a_row_longer_than_the_context_is_cut_into_parts_never_short(tmp_path: Path) -> None:
+    model = write_family_model(tmp_path / "model", "nucleotide-transformer-v1", window=False)
+    scanner = load_scan_model(model, read_manifest(model), "plant", torch.device("cpu"), "float32")
+    limit = scanner.tokenizer.max_tokens
+    bases = torch.tensor(list(("AC" * 4 + "N").encode()) * (limit // 3), dtype=torch.uint8)  # more tokens than fit
+    assert int(scanner.tokenizer.encode(bases[None]).counts) > limit
+    block = torch.nn.functional.pad(bases, (0, 0))
+    with torch.inference_mode():
+        rows = scanner.embed(block, torch.tensor([0]), torch.tensor([False]), len(bases))
+        logits = scanner.logits(rows)
+    assert logits.shape == (1, len(bases), 4)
+    assert bool((logits[..., :3] > -29).all())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_scores_do_not_depend_on_what_shares_the_batch(case: str, genome: Path, tmp_path: Path) -> None:
+    model = write_family_model(tmp_path / "model", case, window=False)
+    scanner = load_scan_model(model, read_manifest(model), "plant", torch.device("cpu"), "float32")
+    text = "".join(line.strip() for line in genome.read_text().splitlines() if not line.startswith(">"))
+    block = torch.tensor(list(text.replace("R", "N").encode()), dtype=torch.uint8)
+    starts = torch.tensor([0, 512, 900, 1900, 2400, 3000])
+    reverse = torch.tensor([False, True, False, True, False, True])
+    with torch.inference_mode():
+        together = scanner.logits(scanner.embed(block, starts, reverse, 384))
+        alone = [scanner.logits(scanner.embed(block, starts[i : i + 1], reverse[i : i + 1], 384)) for i in range(len(starts))]
+    assert torch.equal(together, torch.cat(alone))
