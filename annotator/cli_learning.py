@@ -153,6 +153,10 @@ def finetune(
         list[str] | None, typer.Option(help="NAME=BED of another track of --fasta (of the first one given); repeatable.")
     ] = None,
     val_feature: Annotated[list[str] | None, typer.Option(help="NAME=BED of the same track of --val-fasta.")] = None,
+    window_bp: Annotated[
+        int, typer.Option(help="Bases of a window of a genome; 0 for as many as the model takes, at most 2,048.")
+    ] = 0,
+    margin_bp: Annotated[int, typer.Option(help="Bases at either side that are context only; 0 for a quarter.")] = 0,
     tfbs: Annotated[str, typer.Option(help="Names of classes or features that are binding sites, comma-separated.")] = "",
     clade: Annotated[str, typer.Option(help=f"Of the data: {', '.join(CLADES)}.")] = DEFAULT_CLADE,
     name: Annotated[str, typer.Option(help="Of the model; the run folder's by default.")] = "",
@@ -183,6 +187,14 @@ def finetune(
     setup_logging(quiet=quiet, verbose=verbose)
     if sum(map(bool, (train, gue, fasta))) != 1:
         raise UsageError("give --train (a table), --gue (a folder of tasks) or --fasta (a genome with --truth or --feature)")
+    of_tables = {"--classes": classes, "--anchor": anchor, "--stride-bp": stride_bp, "--epochs": epochs}
+    of_genomes = {
+        "--truth": truth, "--mask": mask, "--val-fasta": val_fasta, "--val-truth": val_truth, "--val-mask": val_mask,
+        "--feature": feature, "--val-feature": val_feature, "--window-bp": window_bp, "--margin-bp": margin_bp,
+    }  # fmt: skip
+    _refuse_idle(of_tables if fasta else of_genomes, "a table" if fasta else "a genome (--fasta)")
+    _refuse_idle({"--dev": dev} if train is None else {}, "--train")
+    _refuse_idle({} if lora else {"--lora-targets": lora_targets}, "--lora")
     one_of("--clade", clade, CLADES)
     from annotator.config import genome_data
     from annotator.training.finetune import run_finetuning
@@ -217,6 +229,7 @@ def finetune(
             data = genome_data(
                 fasta, truth or [], mask or [], pairs("--feature", feature),
                 val_fasta or [], val_truth or [], val_mask or [], pairs("--val-feature", val_feature), clade, features,
+                window_bp=window_bp, margin_bp=margin_bp,
             )  # fmt: skip
         else:
             data = TableData(
@@ -247,10 +260,12 @@ def evaluate(
     truth: Annotated[Path | None, typer.Option("--truth", "--gtf", help="Its sites: BED or GTF/GFF3.")] = None,
     mask: Annotated[Path | None, typer.Option(help="BED of sites that are neither truth nor error.")] = None,
     clade: Annotated[str, typer.Option(help=f"Of the genome: {', '.join(CLADES)}.")] = DEFAULT_CLADE,
-    trim_bp: Annotated[int, typer.Option(help="Cut up to this much off contig ends at random: for loci around genes.")] = 0,
+    trim_bp: Annotated[
+        int, typer.Option(min=0, help="Cut up to this much off contig ends at random: for loci around genes.")
+    ] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw them: .png or .svg (needs matplotlib).")] = None,
-    replicates: Annotated[int, typer.Option(help="Draws of the bootstrap behind the intervals.")] = 1000,
+    replicates: Annotated[int, typer.Option(min=1, help="Draws of the bootstrap behind the intervals.")] = 1000,
     precision: Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}.")] = "auto",
     device: Device = "auto",
     threads: Threads = 0,
@@ -261,6 +276,10 @@ def evaluate(
     setup_logging(quiet=quiet, verbose=verbose)
     if sum(map(bool, (table, gue, fasta))) != 1 or bool(fasta) != bool(truth):
         raise UsageError("give --table, or --gue, or --fasta with its --truth")
+    if fasta is None and (mask or trim_bp):
+        raise UsageError("--mask and --trim-bp go with --fasta")
+    if not comma_list(split):
+        raise UsageError(f"--split {split}: names no table")
     one_of("--clade", clade, CLADES)
     one_of("--precision", precision, PRECISIONS)
     from annotator.evaluation.genome_report import GenomeReport, evaluate_genome
@@ -288,8 +307,18 @@ def evaluate(
         write_json(report, json_file)
     if plot is not None:
         write_plot(report, plot)
+    if isinstance(report, TaskReport) and not report.tasks and not report.failed:
+        raise UsageError(
+            f"{model}: nothing could be measured; " + "; ".join(f"{task}: {why}" for task, why in report.missing.items())
+        )
     if isinstance(report, TaskReport) and report.failed:
         raise PartialFailure("; ".join(f"{task}: {why}" for task, why in report.failed.items()))
+
+
+def _refuse_idle(options: dict[str, Any], belongs_to: str) -> None:
+    """Raise UsageError where an option was given that nothing would look at."""
+    if idle := [name for name, value in options.items() if value]:
+        raise UsageError(f"{idle[0]}: only with {belongs_to}")
 
 
 def _json_table(path: Path | None) -> dict[str, Any]:

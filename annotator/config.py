@@ -93,7 +93,9 @@ def read_recipe(path: Path, data: Path) -> TrainingSettings:
         raise InputError(f"{path}: {error}") from None
 
 
-def organisms_given(prefix: str, fasta: list[Path], truth: list[Path], mask: list[str], clade: list[str]) -> tuple[Organism, ...]:
+def organisms_given(
+    prefix: str, fasta: list[Path], truth: list[Path], mask: list[str], clade: list[str], *, need_truth: bool = True
+) -> tuple[Organism, ...]:
     """Organisms from options of the command line.
 
     Args:
@@ -102,11 +104,12 @@ def organisms_given(prefix: str, fasta: list[Path], truth: list[Path], mask: lis
         truth: Sites of each.
         mask: Masked sites of each, "-" for none; or nothing.
         clade: Of each; or nothing.
+        need_truth: Whether `truth` may be nothing too.
 
     Raises:
         UsageError: The options do not come once per FASTA, or a clade is unknown.
     """
-    for option, values, optional in (("truth", truth, False), ("mask", mask, True), ("clade", clade, True)):
+    for option, values, optional in (("truth", truth, not need_truth), ("mask", mask, True), ("clade", clade, True)):
         if len(values) != len(fasta) and not (optional and not values):
             raise UsageError(f"--{prefix}{option}: given {len(values)} times for {len(fasta)} --{prefix}fasta")
     organisms = []
@@ -115,7 +118,7 @@ def organisms_given(prefix: str, fasta: list[Path], truth: list[Path], mask: lis
         if chosen not in CLADES:
             raise UsageError(f"--{prefix}clade {chosen}: choose from {', '.join(CLADES)}")
         masked = Path(mask[i]) if mask and mask[i] != "-" else None
-        organisms.append(Organism(path.name.split(".")[0], chosen, path, truth[i], masked))
+        organisms.append(Organism(path.name.split(".")[0], chosen, path, truth[i] if truth else None, masked))
     return tuple(organisms)
 
 
@@ -129,7 +132,7 @@ def _organism(entry: _Organism, data: Path) -> Organism:
 def genome_data(
     fasta: list[Path], truth: list[Path], mask: list[str], features: dict[str, str],
     val_fasta: list[Path], val_truth: list[Path], val_mask: list[str], val_features: dict[str, str],
-    clade: str, tracks: tuple[FeatureTrack, ...],
+    clade: str, tracks: tuple[FeatureTrack, ...], *, window_bp: int = 0, margin_bp: int = 0,
 ) -> GenomeData:  # fmt: skip
     """Labelled genomes for fine-tuning, from options of the command line; arguments as in `organisms_given`.
 
@@ -144,7 +147,9 @@ def genome_data(
     for prefix, files, sites, masked, beds in (
         ("", fasta, truth, mask, features), ("val-", val_fasta, val_truth, val_mask, val_features),
     ):  # fmt: skip
-        organisms = organisms_given(prefix, files, sites, masked, [clade] * len(files))
+        if not sites and not beds:
+            raise UsageError(f"--{prefix}truth or --{prefix}feature: needed with --{prefix}fasta")
+        organisms = organisms_given(prefix, files, sites, masked, [clade] * len(files), need_truth=not beds)
         placed = tuple((name, Path(path)) for name, path in beds.items())
         sides.append(tuple(GenomeFiles(organism, placed if i == 0 else ()) for i, organism in enumerate(organisms)))
-    return GenomeData(train=sides[0], dev=sides[1], features=tracks)
+    return GenomeData(train=sides[0], dev=sides[1], features=tracks, window_bp=window_bp, margin_bp=margin_bp)

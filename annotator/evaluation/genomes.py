@@ -48,8 +48,10 @@ def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[st
     sites = dict(masked)
     if organism.truth:
         sites |= read_sites(organism.truth, by_name).end_to_end(starts)
+    widths = {}
     for track, path in features:
-        sites |= _centres(track, path, genome.contigs, starts)
+        centres, widths[track] = _centres(path, genome.contigs, starts)
+        sites |= {(track, strand): places for strand, places in centres.items()}
     if organism.mask:
         masked |= read_sites(organism.mask, by_name).end_to_end(starts)
     kinds = frozenset(kind for kind in tracks if len(sites[kind, "+"]) + len(sites[kind, "-"]))
@@ -60,20 +62,24 @@ def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[st
         sites, masked = ({key: value[value < len(bases)] for key, value in table.items()} for table in (sites, masked))
     return LabelledGenome(
         organism.name, CLADE_INDEX[organism.clade], bases, ends, tuple(names[: len(ends)]), sites, masked, kinds,
-        organism.trim_bp, organism.weight,
+        organism.trim_bp, organism.weight, widths,
     )  # fmt: skip
 
 
-def _centres(track: str, path: Path, contigs: ContigTable, starts: NDArray[np.int64]) -> dict[tuple[str, str], NDArray[np.int64]]:
-    """Central bases of a BED file's lines, contigs end to end, by (track, strand)."""
+def _centres(path: Path, contigs: ContigTable, starts: NDArray[np.int64]) -> tuple[dict[str, NDArray[np.int64]], int]:
+    """Central bases of a BED file's lines by strand, contigs end to end, and the lines' median width."""
     found: dict[str, set[int]] = {strand: set() for strand in STRANDS}
+    widths = []
     for line in iter_bed(path, contigs):
+        if line.start == line.end:
+            continue
+        widths.append(line.end - line.start)
         for strand in STRANDS:
-            if line.strand in (strand, ".") and line.start < line.end:
+            if line.strand in (strand, "."):
                 found[strand].add(int(starts[line.contig]) + (line.start + line.end) // 2)
-    if not any(found.values()):
-        raise InputError(f"{path}: no line to learn {track} from")
-    return {(track, strand): np.array(sorted(places), np.int64) for strand, places in found.items()}
+    if not widths:
+        raise InputError(f"{path}: no line to learn from")
+    return {strand: np.array(sorted(places), np.int64) for strand, places in found.items()}, int(np.median(widths))
 
 
 def _first(bases: NDArray[np.uint8], ends: NDArray[np.int64], limit: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -5,7 +5,8 @@ Coordinates: all contigs of an organism lie end to end in one byte array; positi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ class LabelledGenome:
         kinds: The kinds this organism has labels for; the others are not learnt from it.
         trim_bp: Up to this much is hidden at random at each contig end, so that the end gives nothing away.
         weight: Share of the windows drawn from this organism, relative to the others.
+        feature_bp: Median width of each kind that is a feature, which the sites are the centres of.
     """
 
     name: str
@@ -44,6 +46,7 @@ class LabelledGenome:
     kinds: frozenset[str]
     trim_bp: int = 0
     weight: float = 1.0
+    feature_bp: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def contig_starts(self) -> NDArray[np.int64]:

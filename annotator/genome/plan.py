@@ -41,8 +41,9 @@ class PlanOptions:
     def __post_init__(self) -> None:
         """Refuse shapes that cannot tile."""
         for name in ("window_bp", "halo_bp", "pad_bp", "smallest_bp"):
-            if getattr(self, name) % self.align_bp:
-                raise ValueError(f"{name} = {getattr(self, name)} is not a multiple of {self.align_bp}")
+            value = getattr(self, name)
+            if value <= 0 or value % self.align_bp:  # lengths that double from 0 would never reach window_bp
+                raise ValueError(f"{name} = {value} is not a multiple of {self.align_bp} above 0")
         if self.core_bp <= 0 or self.shard_bp <= 0 or not 0 < self.pad_bp <= self.halo_bp:
             raise ValueError(f"windows of {self.window_bp} bp cannot have halos of {self.halo_bp} bp")
 

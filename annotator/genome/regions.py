@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,24 @@ from annotator.genome.headers import quote
 
 _NOT_DATA = re.compile(rb"\s*(?:#|(?:track|browser)(?: |$)|$)")
 _LONGEST_NUMBER = 18
+_STRAND_COLUMN = 5
+
+
+@dataclass(frozen=True)
+class BedLine:
+    """One line of a BED file.
+
+    Attributes:
+        contig: Index of the contig.
+        start: First base.
+        end: One past the last base.
+        strand: "+", "-", or "." where the line does not say.
+    """
+
+    contig: int
+    start: int
+    end: int
+    strand: str
 
 
 def read_regions(path: str | Path, contigs: ContigTable) -> dict[int, NDArray[np.int64]]:
@@ -34,11 +54,23 @@ def read_regions(path: str | Path, contigs: ContigTable) -> dict[int, NDArray[np
         UsageError: The path is missing or unreadable.
         InputError: An unknown contig, or coordinates that are no numbers, reversed, or outside the contig.
     """
+    spans: dict[int, list[tuple[int, int]]] = {}
+    for line in iter_bed(path, contigs):
+        if line.start < line.end:
+            spans.setdefault(line.contig, []).append((line.start, line.end))
+    return {contig: _merge(np.array(sorted(spans[contig]), np.int64)) for contig in sorted(spans)}
+
+
+def iter_bed(path: str | Path, contigs: ContigTable) -> Iterator[BedLine]:
+    """Read a BED file line by line; path, contigs and errors as of `read_regions`.
+
+    Yields:
+        Its lines, in file order.
+    """
     with InputFile(path) as source:
         text = b"".join(DecodedInput(source, eof_check=True).blocks())
         label = source.label
     indices = contigs.index_by_name()
-    spans: dict[int, list[tuple[int, int]]] = {}
     for number, line in enumerate(text.split(b"\n"), start=1):
         if _NOT_DATA.match(line):
             continue
@@ -47,9 +79,8 @@ def read_regions(path: str | Path, contigs: ContigTable) -> dict[int, NDArray[np
             contig, start, end = _parse(fields, contigs, indices)
         except ValueError as error:
             raise InputError(f"{label}: line {number}: {error}") from None
-        if start < end:
-            spans.setdefault(contig, []).append((start, end))
-    return {contig: _merge(np.array(sorted(spans[contig]), np.int64)) for contig in sorted(spans)}
+        strand = fields[_STRAND_COLUMN].strip() if len(fields) > _STRAND_COLUMN else b""
+        yield BedLine(contig, start, end, strand.decode() if strand in (b"+", b"-") else ".")
 
 
 def _parse(fields: list[bytes], contigs: ContigTable, indices: dict[str, int]) -> tuple[int, int, int]:

@@ -84,7 +84,7 @@ def read_checkpoint(folder: Path, family: str | None = None) -> Checkpoint:
     config = _read_config(folder)
     chosen, architecture = _architecture(config, folder / CONFIG_NAME, family)
     source, tensors = read_weights(folder)
-    _refuse_absurd(architecture, len(tensors), folder / CONFIG_NAME)
+    refuse_absurd(architecture, len(tensors), folder / CONFIG_NAME)
     tokenizer = _tokenizer(chosen, architecture, folder)
     own = FAMILY_KEY in config
     parts = _own_parts(tensors) if own else chosen.translate(tensors, architecture)
@@ -200,7 +200,7 @@ def _tokenizer(chosen: ModelFamily, architecture: Architecture, folder: Path) ->
     return tokenizer
 
 
-def _refuse_absurd(architecture: Architecture, tensors: int, path: Path) -> None:
+def refuse_absurd(architecture: Architecture, tensors: int, path: Path) -> None:
     """Raise InputError where a network of this size cannot be meant, before one is built."""
     for key, value in architecture.items():
         if not isinstance(value, int) or isinstance(value, bool):

@@ -130,7 +130,9 @@ class CompactNet(nn.Module):
         """What the head reads, and the trunk below it.
 
         Args:
-            token_ids: As of `forward`, with `clade` and `dropout`.
+            token_ids: As of `forward`.
+            clade: Likewise.
+            dropout: Likewise.
 
         Returns:
             Of every base, [B, fine_channels, L], and of every step, [B, trunk_channels, L / step_bp].

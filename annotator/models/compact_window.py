@@ -30,10 +30,11 @@ ROWS_PER_PASS = 256
 class CompactWindowConfig:
     """Shape of a compact window classifier.
 
-    The defaults are what did best a CPU minute on GUE's development tables, against one-hot motif scanners of the same cost.
+    The defaults are what did best on GUE's development tables among widths, depths and k; a scanner of one-hot bases with max
+    pooling does as well a CPU minute.
 
     Attributes:
-        window_bp: Bases of a window; shorter rows are filled up with N, longer ones are taken as they are.
+        window_bp: Bases of a window.
         k: Token width.
         both_strands: Score the reverse complement too and average: for what has no direction.
         fine_channels: As of `CompactConfig`, like all that follow.
@@ -45,7 +46,7 @@ class CompactWindowConfig:
     """
 
     window_bp: int
-    k: int = 6
+    k: int = 4
     both_strands: bool = False
     fine_channels: int = 32
     fine_width: int = 9
@@ -64,9 +65,10 @@ class CompactWindowConfig:
         if odd := sorted(set(raw) ^ set(CompactWindowConfig.__dataclass_fields__)):
             raise ValueError(f"'architecture.{odd[0]}' is {'unknown' if odd[0] in raw else 'missing'}")
         for name, value in raw.items():
-            sizes = value if name == "dilations" and isinstance(value, list) else [value]
+            sizes = value if isinstance(value, list) else [value]
             whole = all(type(size) is int and 0 < size <= LARGEST_SIZE for size in sizes)
-            if not (type(value) is bool if name == "both_strands" else whole):
+            fits = whole and isinstance(value, list) == (name == "dilations")
+            if not (type(value) is bool if name == "both_strands" else fits):
                 raise ValueError(f"'architecture.{name}' is {value!r}")
         config = CompactWindowConfig(**(raw | {"dilations": tuple(raw["dilations"])}))
         if config.k > 8 or config.fine_width % 2 == 0 or config.trunk_width % 2 == 0:
@@ -90,8 +92,9 @@ class CompactWindowConfig:
 class CompactWindow(nn.Module):
     """Rows of bases in, class logits out.
 
-    Strongest and mean feature over the window's known bases, of the full-resolution path and of the trunk, then one linear
-    layer.
+    The features of the full-resolution path and of the trunk are pooled over the window's known bases in three ways (their
+    maximum, their mean, and a mean in which each position has a weight of its own: windows are aligned, on a peak or on a
+    transcription start), and one linear layer reads them.
     """
 
     def __init__(self, config: CompactWindowConfig, classes: int) -> None:
@@ -100,18 +103,31 @@ class CompactWindow(nn.Module):
         self.config, self.vocabulary = config, KmerVocabulary(config.k)
         self.net = CompactNet(config.net)
         del self.net.head  # the per-base outputs, which nothing here reads
-        self.out = nn.Linear(2 * (config.fine_channels + config.trunk_channels), classes)
+        steps = -(-config.window_bp // config.step_bp)
+        self.pools = nn.ModuleList([_Pool(config.fine_channels, steps * config.step_bp), _Pool(config.trunk_channels, steps)])
+        self.out = nn.Linear(3 * (config.fine_channels + config.trunk_channels), classes)
 
     def forward(self, rows: Tensor, dropout: float = 0.0) -> Tensor:
         """Classify rows.
 
         Args:
-            rows: ASCII bases in reading direction, uint8, [R, L].
+            rows: ASCII bases in reading direction, uint8, [R, L]. A row shorter than a window is filled up with N; of one that
+                is longer, evenly spaced windows that cover it are classified, and their logits averaged.
             dropout: Of the trunk's channels, half of it of the embedding, and before the output; training only.
 
         Returns:
             Logits, float32, [R, classes].
         """
+        window = self.config.window_bp
+        surplus = rows.shape[1] - window
+        if surplus <= 0:
+            return self._window(F.pad(rows, (0, -surplus), value=UNKNOWN_BASE), dropout)
+        count = -(-rows.shape[1] // window)
+        starts = [surplus * part // (count - 1) for part in range(count)]
+        return torch.stack([self._window(rows[:, start : start + window], dropout) for start in starts]).mean(0)
+
+    def _window(self, rows: Tensor, dropout: float) -> Tensor:
+        """Logits of rows of window_bp bases."""
         if not self.config.both_strands:
             return self._strand(rows, dropout)
         ahead, back = self._strand(torch.cat([rows, reverse_complement_rows(rows)]), dropout).chunk(2)
@@ -119,23 +135,32 @@ class CompactWindow(nn.Module):
 
     def _strand(self, rows: Tensor, dropout: float) -> Tensor:
         step, k = self.config.step_bp, self.config.k
-        length = max(rows.shape[1], self.config.window_bp)
-        length += -length % step
-        rows = F.pad(rows, (0, length - rows.shape[1]), value=UNKNOWN_BASE)
+        rows = F.pad(rows, (0, -rows.shape[1] % step), value=UNKNOWN_BASE)
         before = (k - 1) // 2
         ids = kmer_ids_of_rows(F.pad(rows, (before, k - 1 - before), value=UNKNOWN_BASE), self.vocabulary)
-        fine, trunk = self.net.features(ids, None, dropout)
         known = rows != UNKNOWN_BASE
-        pooled = torch.cat([*_pooled(fine, known), *_pooled(trunk, known.view(len(rows), -1, step).any(2))], 1)
-        logits: Tensor = self.out(F.dropout(pooled, dropout, self.training)).float()
+        fine, trunk = self.net.features(ids, None, dropout)
+        pooled = [
+            pool(x, inside)
+            for pool, x, inside in zip(self.pools, (fine, trunk), (known, known.view(len(rows), -1, step).any(2)), strict=True)
+        ]
+        logits: Tensor = self.out(F.dropout(torch.cat(pooled, 1), dropout, self.training)).float()
         return logits
 
 
-def _pooled(x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Maximum and mean of [R, H, L] over the known columns [R, L]; over all of them in a row that has none."""
-    inside = (known | ~known.any(1, keepdim=True))[:, None]
-    mean = (x * inside).sum(2) / inside.sum(2)
-    return x.masked_fill(~inside, float("-inf")).amax(2), mean
+class _Pool(nn.Module):
+    """[R, H, L] to [R, 3 H]: maximum, mean and mean weighted by position."""
+
+    def __init__(self, channels: int, length: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(1.0 + 0.1 * torch.randn(channels, length))
+
+    def forward(self, x: Tensor, known: Tensor) -> Tensor:
+        """Pool over the known columns, bool [R, L]; over all of them in a row that has none."""
+        inside = (known | ~known.any(1, keepdim=True))[:, None]
+        share = inside.to(x.dtype) / inside.sum(2, keepdim=True)
+        highest = x.masked_fill(~inside, float("-inf")).amax(2)
+        return torch.cat([highest, (x * share).sum(2), (x * share * self.weight).sum(2)], 1)
 
 
 class CompactWindowClassifier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,28 @@ def describe(folder: Path, manifest: Manifest) -> str:
             lines.append(
                 f"  {kind}: threshold {threshold:.3f}, probability = sigmoid({fit.scale:.4f} * logit {fit.bias:+.4f}){mark}"
             )
-    organisms = ", ".join(f"{o['name']} ({o['fasta']})" for o in manifest.training.get("organisms", []))
-    lines.append(f"trained on: {organisms or 'not stated'}")
+    lines.append(f"trained on: {_data(manifest.training) or 'not stated'}")
     lines.append(f"figures ({manifest.metrics.get('split', 'not stated')}):")
-    for clade, figures in manifest.metrics.items():
-        if isinstance(figures, dict):
-            for kind, values in figures.items():
-                if isinstance(values, dict):
-                    lines.append(f"  {clade} {kind}: " + ", ".join(f"{name} {_number(v)}" for name, v in values.items()))
+    lines += _figures({name: value for name, value in manifest.metrics.items() if name != "split"})
     return "\n".join(lines)
+
+
+def _data(training: dict[str, Any]) -> str:
+    """What a model learnt from: organisms of the bundled family, or the data of a fine-tuning run."""
+    organisms, data = training.get("organisms"), training.get("data")
+    if isinstance(organisms, list):
+        return ", ".join(f"{o.get('name')} ({o.get('fasta')})" if isinstance(o, dict) else str(o) for o in organisms)
+    return json.dumps(data.get("train", data)) if isinstance(data, dict) else ""
+
+
+def _figures(table: dict[str, Any], title: str = "") -> list[str]:
+    """Lines of figures: those of the table itself, then those of the tables in it."""
+    plain = ", ".join(f"{name} {_number(value)}" for name, value in table.items() if not isinstance(value, dict | list))
+    lines = [f"  {title or 'all'}: {plain}"] if plain else []
+    for name, value in table.items():
+        if isinstance(value, dict):
+            lines += _figures(value, f"{title} {name}".strip())
+    return lines
 
 
 def _architecture(manifest: Manifest) -> list[str]:

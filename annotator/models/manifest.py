@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -226,29 +229,71 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         ("plan", dict),
         ("radius_bp", dict),
         ("clades", dict),
+        ("tracks", list),
+        *((name, dict) for name in ("training", "metrics", "features", "head") if name in raw),
     ):
         if name not in raw:
             raise ValueError(f"{name!r} is missing")
         if not isinstance(raw[name], kind):
             raise TypeError(f"{name!r} is not of type {kind.__name__}")
-    clades = {
-        clade: CladeSettings(
-            index=int(value["index"]),
-            thresholds={kind: float(number) for kind, number in value["thresholds"].items()},
-            calibration={
-                kind: Calibration(float(pair["scale"]), float(pair["bias"])) for kind, pair in value["calibration"].items()
-            },
-            validated=tuple(value["validated"]),
-            note=str(value.get("note", "")),
-        )
-        for clade, value in raw["clades"].items()
-    }
+    clades, features = {}, {}
+    for clade, value in raw["clades"].items():
+        with _named(f"clades.{clade}"):
+            clades[clade] = _clade(value)
+    for track, value in raw.get("features", {}).items():
+        with _named(f"features.{track}"):
+            features[track] = Feature(str(value["kind"]), _whole(value["width_bp"]))
     window = raw.get("window")
     if window is not None:
-        anchors = {track: int(base) for track, base in window["anchor_bp"].items()}
-        window = WindowTask(int(window["window_bp"]), int(window["stride_bp"]), tuple(window["classes"]), anchors)
-    features = {track: Feature(str(f["kind"]), int(f["width_bp"])) for track, f in raw.get("features", {}).items()}
-    return Manifest(**(raw | {"clades": clades, "tracks": tuple(raw["tracks"]), "window": window, "features": features}))
+        with _named("window"):
+            anchors = {track: _whole(base) for track, base in window["anchor_bp"].items()}
+            window = WindowTask(_whole(window["window_bp"]), _whole(window["stride_bp"]), _names(window["classes"]), anchors)
+    with _named("tracks"):
+        tracks = _names(raw["tracks"])
+    return Manifest(**(raw | {"clades": clades, "tracks": tracks, "window": window, "features": features}))
+
+
+def _clade(value: Any) -> CladeSettings:
+    if odd := sorted(value["thresholds"].keys() ^ value["calibration"].keys()):
+        raise ValueError(f"{odd[0]!r} has a threshold without a calibration, or the other way round")
+    return CladeSettings(
+        index=_whole(value["index"]),
+        thresholds={kind: _number(number) for kind, number in value["thresholds"].items()},
+        calibration={
+            kind: Calibration(_number(pair["scale"]), _number(pair["bias"])) for kind, pair in value["calibration"].items()
+        },
+        validated=_names(value["validated"]),
+        note=str(value.get("note", "")),
+    )
+
+
+@contextmanager
+def _named(field_name: str) -> Iterator[None]:
+    """Put a field's name in front of whatever is wrong with it."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"'{field_name}': {error} is missing") from None
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"'{field_name}': {error}") from None
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not a whole number")
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    return float(value)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f"{value!r} is not a list of names")
+    return tuple(value)
 
 
 def _check(manifest: Manifest) -> None:
@@ -257,35 +302,56 @@ def _check(manifest: Manifest) -> None:
         for key, value in getattr(manifest, part).items():
             if type(value) is not int or not 0 <= value <= LARGEST_SIZE:
                 raise ValueError(f"'{part}.{key}' is {value!r}, not a whole number of 0..{LARGEST_SIZE}")
+    for key in ("window_bp", "halo_bp", "align_bp"):
+        if not manifest.plan.get(key):
+            raise ValueError(f"'plan.{key}' is missing or 0")
     PlanOptions(**manifest.plan)
+    for name in (manifest.name, *manifest.tracks):
+        if not name.strip() or not name.isprintable():
+            raise ValueError(f"'name' or 'tracks': {name!r} is empty, or no name that a line of a BED file can hold")
     if not manifest.tracks or len(set(manifest.tracks)) < len(manifest.tracks):
         raise ValueError("'tracks' are none, or one of them comes twice")
     for track in manifest.tracks:
         if track not in TRACK_KIND and track not in manifest.features:
             raise ValueError(f"'tracks': {track!r} is neither one of {', '.join(TRACK_KIND)} nor in 'features'")
         kind = manifest.kind_of(track)
-        if manifest.radius_bp[kind] >= manifest.plan["halo_bp"]:
-            raise ValueError(f"'radius_bp.{kind}' is {manifest.radius_bp[kind]}, not below halo_bp {manifest.plan['halo_bp']}")
+        with _named("radius_bp"):
+            radius = manifest.radius_bp[kind]
+        if radius >= manifest.plan["halo_bp"]:
+            raise ValueError(f"'radius_bp.{kind}' is {radius}, not below halo_bp {manifest.plan['halo_bp']}")
         for clade, settings in manifest.clades.items():
-            threshold, fit = settings.thresholds[kind], settings.calibration[kind]
+            with _named(f"clades.{clade}"):
+                threshold, fit = settings.thresholds[kind], settings.calibration[kind]
             if not 0 < threshold <= 1 or not fit.scale > 0:
                 raise ValueError(f"'clades.{clade}': threshold {threshold} or calibration {fit} of {kind} is impossible")
     for track, feature in manifest.features.items():
-        if track not in manifest.tracks or feature.kind not in FEATURE_KINDS or not 0 < feature.width_bp <= LARGEST_SIZE:
+        fits = track in manifest.tracks and track not in TRACK_KIND and feature.kind in FEATURE_KINDS
+        if not fits or not 0 < feature.width_bp <= LARGEST_SIZE:
             raise ValueError(f"'features.{track}' is {feature}: a track of kind {' or '.join(FEATURE_KINDS)} and a width above 0")
     if manifest.window is not None:
         _check_window(manifest, manifest.window)
 
 
 def _check_window(manifest: Manifest, window: WindowTask) -> None:
-    if not 0 < window.stride_bp <= window.window_bp <= manifest.plan["halo_bp"]:
+    plan = PlanOptions(**manifest.plan)
+    if not 0 < window.stride_bp <= window.window_bp:
+        raise ValueError(f"'window.stride_bp' is {window.stride_bp}, of windows of {window.window_bp} bp")
+    # Every base that a call is compared with needs its own window, on the minus strand as well, which may lie align_bp - 1 off.
+    beyond_end = window.window_bp + plan.align_bp - 2
+    beyond_core = beyond_end + max(manifest.radius_bp.values(), default=0)
+    if plan.halo_bp < beyond_core or plan.pad_bp < beyond_end or plan.window_lengths[0] < window.window_bp:
         raise ValueError(
-            f"'window': {window.window_bp} bp in steps of {window.stride_bp} with halos of {manifest.plan['halo_bp']}"
+            f"'plan': windows of {window.window_bp} bp and 'radius_bp' need halo_bp {beyond_core}, pad_bp {beyond_end} "
+            f"and smallest_bp {window.window_bp} at the least"
         )
     if manifest.plan["align_bp"] % window.stride_bp:
         raise ValueError(f"'window.stride_bp' = {window.stride_bp} does not divide plan.align_bp = {manifest.plan['align_bp']}")
-    if set(window.classes) - {OTHER} != set(manifest.tracks) or len(set(window.classes)) < len(window.classes):
-        raise ValueError(f"'window.classes' {list(window.classes)} are not 'tracks' and \"{OTHER}\", each once")
+    if len(window.classes) < 2 or sorted({*manifest.tracks, OTHER}) != sorted({*window.classes, OTHER}):
+        raise ValueError(f"'window.classes' {list(window.classes)} are not 'tracks' and \"{OTHER}\", two of them at the least")
+    if len(set(window.classes)) < len(window.classes):
+        raise ValueError(f"'window.classes' {list(window.classes)}: one of them comes twice")
     for track in set(manifest.tracks) - set(manifest.features):
-        if not 0 <= window.anchor_bp[track] < window.window_bp:
-            raise ValueError(f"'window.anchor_bp.{track}' is {window.anchor_bp[track]}, outside the window")
+        with _named("window.anchor_bp"):
+            anchor = window.anchor_bp[track]
+        if not 0 <= anchor < window.window_bp:
+            raise ValueError(f"'window.anchor_bp.{track}' is {anchor}, outside the window")

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from annotator.errors import InputError
 from annotator.genome.plan import PlanOptions
+from annotator.models.checkpoints import refuse_absurd
 from annotator.models.family_registry import family
 from annotator.models.manifest import MANIFEST_NAME, Manifest
 from annotator.models.registry import refuse_other_file
 from annotator.models.task_heads import BaseHead, HeadOptions, TaskModel
 from annotator.models.weights import build_with_weights, read_safetensors
 from annotator.tokens.batch import RowTokenizer
+from annotator.tokens.bpe import TOKENIZER_NAME, BpeTokenizer
 
 
 def load_task_model(folder: Path, manifest: Manifest) -> tuple[TaskModel, RowTokenizer]:
@@ -31,13 +33,18 @@ def load_task_model(folder: Path, manifest: Manifest) -> tuple[TaskModel, RowTok
     chosen = family(manifest.family)
     where = folder / MANIFEST_NAME
     window = manifest.window is not None
-    if "file" in manifest.tokenizer:
-        refuse_other_file(folder / str(manifest.tokenizer["file"]), str(manifest.tokenizer.get("sha256")))
+    named = manifest.tokenizer.get("file")
+    if named not in (None, TOKENIZER_NAME):
+        raise InputError(f"{where}: field 'tokenizer.file' is {named!r}; only {TOKENIZER_NAME!r} is ever read")
+    if named is not None:
+        refuse_other_file(folder / TOKENIZER_NAME, str(manifest.tokenizer.get("sha256")))
     try:
         options = HeadOptions.from_json(manifest.head)
         tokenizer = chosen.tokenizer(manifest.architecture, folder)
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{where}: field {error}") from None
+    if isinstance(tokenizer, BpeTokenizer) and named is None:
+        raise InputError(f"{where}: field 'tokenizer.file' is missing; without its sha256 {TOKENIZER_NAME} could be any")
     outputs = len(manifest.window.classes) if manifest.window else len(manifest.tracks)
     if options.outputs != outputs:
         raise InputError(f"{where}: field 'head.outputs' is {options.outputs}, but there are {outputs} tracks or classes")
@@ -47,8 +54,10 @@ def load_task_model(folder: Path, manifest: Manifest) -> tuple[TaskModel, RowTok
         return TaskModel.build(backbone, options, window=window, causal=chosen.causal, dense=chosen.dense_window_head)
 
     path = folder / manifest.weights
+    tensors = read_safetensors(path)
+    refuse_absurd(manifest.architecture, len(tensors), where)
     try:
-        model = build_with_weights(build, read_safetensors(path), path)
+        model = build_with_weights(build, tensors, path)
     except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{where}: field 'architecture' is none of {chosen.name}: {error}") from None
     _refuse_narrow_plan(manifest, model, tokenizer, where)
@@ -59,9 +68,7 @@ def _refuse_narrow_plan(manifest: Manifest, model: TaskModel, tokenizer: RowToke
     """Raise InputError where windows and halos do not suit the network."""
     plan, longest = PlanOptions(**manifest.plan), tokenizer.longest_bp()
     if manifest.window is not None:
-        if longest is not None and manifest.window.window_bp > longest:
-            raise InputError(f"{where}: field 'window.window_bp' is {manifest.window.window_bp}; the model takes {longest} bp")
-        return
+        return  # a window may be longer than the context: its halves are averaged
     if longest is not None and plan.window_bp > longest:
         raise InputError(f"{where}: field 'plan.window_bp' is {plan.window_bp}; the model takes {longest} bp")
     assert isinstance(model.head, BaseHead)

@@ -20,6 +20,8 @@ from annotator.models.token_parts import Part, even_passes, fitting_parts
 from annotator.tokens.batch import RowTokenizer, cut_rows
 
 TOKENS_PER_PASS = {"cpu": 8_192, "cuda": 131_072}
+BASES_AT_ONCE = 1 << 23
+"""Of windows that are tokenised together; enough for many passes."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,18 @@ class SlidingScanner:
         """Per-base logits of rows, float32, [R, L, C]; NOT_SCORED at every base that is no window's anchor."""
         task, (count, length) = self.window, x.bases.shape
         out = torch.full((count, length, len(self.tracks)), NOT_SCORED, device=x.bases.device)
-        windows = x.bases.unfold(1, task.window_bp, task.stride_bp)  # [R, P, W]
-        known = (windows != UNKNOWN_BASE).any(2)
+        if length < task.window_bp:
+            return out
+        windows = x.bases.unfold(1, task.window_bp, task.stride_bp)  # a view, [R, P, W]
+        seen = torch.nn.functional.pad((x.bases != UNKNOWN_BASE).cumsum(1), (1, 0))
+        known = (seen[:, task.window_bp :] > seen[:, : -task.window_bp])[:, :: task.stride_bp]
         row, window = known.nonzero(as_tuple=True)
         if not len(row):
             return out
-        found = track_log_odds(self.classify(windows[known]), task, self.tracks)
+        # Windows overlap: all of a batch at once would be window_bp / stride_bp times its bases, and tokens many times that.
+        at_once = max(1, BASES_AT_ONCE // task.window_bp)
+        parts = zip(torch.split(row, at_once), torch.split(window, at_once), strict=True)
+        found = track_log_odds(torch.cat([self.classify(windows[part]) for part in parts]), task, self.tracks)
         for track, name in enumerate(self.tracks):
             ahead, back = (task.anchor_bp[name],) * 2 if name in task.anchor_bp else (0, task.window_bp - 1)
             anchor = torch.where(x.reverse[row], back, ahead)
@@ -151,6 +159,7 @@ def track_log_odds(logits: Tensor, task: WindowTask, tracks: tuple[str, ...]) ->
 
 def _moved(scores: Tensor, reverse: Tensor, bases: int) -> Tensor:
     """Scores [R, L] moved so many bases towards lower plus-strand positions; NOT_SCORED comes in."""
+    bases = min(bases, scores.shape[1])
     ahead = torch.nn.functional.pad(scores[:, bases:], (0, bases), value=NOT_SCORED)
-    back = torch.nn.functional.pad(scores[:, :-bases], (bases, 0), value=NOT_SCORED)
+    back = torch.nn.functional.pad(scores[:, : scores.shape[1] - bases], (bases, 0), value=NOT_SCORED)
     return torch.where(reverse[:, None], back, ahead)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from annotator.errors import InputError
 from annotator.tokens.batch import RowTokenizer, TokenBatch, reverse_complement_rows
 
 
@@ -57,6 +58,9 @@ def fitting_parts(tokenizer: RowTokenizer, rows: Tensor, *, both_directions: boo
 
     Yields:
         Parts that together hold every base of every row once.
+
+    Raises:
+        InputError: Not even one base fits.
     """
     waiting = [(torch.arange(len(rows), device=rows.device), 0, rows)]
     while waiting:
@@ -72,6 +76,8 @@ def fitting_parts(tokenizer: RowTokenizer, rows: Tensor, *, both_directions: boo
             yield part.take(chosen, int(part.counts[chosen].max()))
         index, bases = index[~fits], bases[~fits]
         middle = bases.shape[1] // 2
+        if not middle:
+            raise InputError(f"the model takes {tokenizer.max_tokens} tokens, which do not hold one base")
         waiting.append((index, first + middle, bases[:, middle:]))
         waiting.append((index, first, bases[:, :middle]))
 

@@ -161,7 +161,10 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
+        temporary.touch()
+        usual = temporary.stat().st_mode  # the library makes a file that its owner alone can read
         save_file(dict(tensors), temporary, metadata={"format": "pt"})
+        temporary.chmod(usual)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import polars as pl
 
 from annotator.calls.batch import KINDS
 
-SCHEMA_VERSION: Final = "1"
+SCHEMA_VERSION: Final = "2"
 COORDINATE_SYSTEM: Final = "0-based-half-open"
 PREDICTIONS_FILE: Final = "predictions.parquet"
 

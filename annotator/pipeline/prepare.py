@@ -29,6 +29,13 @@ logger = logging.getLogger(__name__)
 
 LIBRARIES = ("torch", "polars", "numpy")
 """What decides the last digits of a score, and the bytes of a file."""
+LIBRARIES_OF_FAMILY = {
+    "dnabert": ("transformers",),
+    "dnabert2": ("tokenizers",),
+    "nucleotide-transformer": ("transformers",),
+    "biogpt": ("transformers",),
+}
+"""Beside those: whose network, or whose tokens, a family's are."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +79,15 @@ def resolve(options: AnnotateOptions, device: str) -> Request:
     folder, manifest = read_model(options.model)
     if options.clade not in manifest.clades:
         raise UsageError(f"--clade {options.clade}: the model has {', '.join(manifest.clades)}")
+    logger.info("model: %s %s, licence of the weights: %s", manifest.name, manifest.version, manifest.licence)
     settings = manifest.clades[options.clade]
     tasks = _tasks(options, manifest, settings)
     kinds = tuple(kind for kind in manifest.kinds if TASK_OF_KIND[kind] in tasks)
     for kind in options.thresholds:
         if kind not in (*manifest.kinds, EVERY_KIND):
             raise UsageError(f"--threshold {kind}: the model calls {', '.join(manifest.kinds)}")
+        if kind not in (*kinds, EVERY_KIND):
+            logger.warning("--threshold %s: this run calls %s only", kind, ", ".join(kinds) or "motifs")
     kind_of_device = torch.device(device).type
     motifs, source = _motifs(options) if "tfbs" in tasks else ((), "")
     order = WorkOrder(
@@ -99,11 +109,11 @@ def make_plan(
     request: Request, options: AnnotateOptions, genome: Genome, regions: dict[int, NDArray[np.int64]] | None
 ) -> dict[str, Any]:
     """Everything that decides the result, as plain values: two runs with equal plans write equal bytes."""
-    order = request.order
+    order, family = request.order, request.manifest.family
     libraries = LIBRARIES if order.device == "cpu" else (*LIBRARIES, "triton")
     return {
         "program": importlib.metadata.version("genome-annotator"),
-        "libraries": {name: installed_version(name) for name in libraries},
+        "libraries": {name: installed_version(name) for name in (*libraries, *LIBRARIES_OF_FAMILY.get(family, ()))},
         "schema_version": SCHEMA_VERSION,
         "bed": asdict(options.bed),
         "fasta_sha256": genome.sha256,

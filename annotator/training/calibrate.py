@@ -64,7 +64,10 @@ def candidates(
 
 
 def fit_calibration(logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Calibration:
-    """Scale and bias of `sigmoid(scale * logit + bias)` by maximum likelihood (Platt), on a fine histogram of the logits.
+    """Scale and bias of `sigmoid(scale * logit + bias)` by maximum likelihood (Platt 1999), on a fine histogram of the logits.
+
+    As in Platt's method the targets are not quite 1 and 0, as if there were one more example of either kind: logits that
+    separate the examples completely give a steep curve, not an endless one.
 
     Args:
         logit: Any number of examples.
@@ -80,11 +83,12 @@ def fit_calibration(logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Ca
     clipped = np.clip(logit, -30.9, 30.9)
     hits = np.histogram(clipped[right], edges)[0].astype(float)
     misses = np.histogram(clipped[~right], edges)[0].astype(float)
+    total = hits + misses
+    hits = hits * (1 - 1 / (hits.sum() + 2)) + misses / (misses.sum() + 2)
     x = np.stack([centre, np.ones_like(centre)], 1)
     w = np.array([1.0, 0.0])
     for _ in range(100):  # Newton's method on two parameters
         p = 1 / (1 + np.exp(-np.clip(x @ w, -60, 60)))
-        total = hits + misses
         gradient = x.T @ (hits - total * p)
         hessian = (x * (total * p * (1 - p))[:, None]).T @ x + 1e-9 * np.eye(2)
         step = np.linalg.solve(hessian, gradient)
@@ -102,20 +106,21 @@ def best_threshold(found: list[Candidates], calibration: Calibration) -> tuple[f
         calibration: Of their logits.
 
     Returns:
-        Threshold, rounded to 3 decimals, and precision, recall and F1 there.
+        Threshold, rounded to 3 decimals (of equally good ones the middle one), and precision, recall and F1 there.
     """
     logit = np.concatenate([c.logit for c in found])
     right = np.concatenate([c.right for c in found])
     truth = sum(c.truth for c in found)
     probability = 1 / (1 + np.exp(-(calibration.scale * logit + calibration.bias)))
-    best = (0.5, {"precision": 0.0, "recall": 0.0, "f1": -1.0})
     order = np.sort(probability)
     hits = np.sort(probability[right])
+    tried = []
     for threshold in np.arange(0.02, 0.99, 0.005):
         called = len(order) - int(np.searchsorted(order, threshold))
         good = len(hits) - int(np.searchsorted(hits, threshold))
         precision, recall = good / max(called, 1), good / max(truth, 1)
         f1 = 2 * precision * recall / max(precision + recall, 1e-12)
-        if f1 > best[1]["f1"]:
-            best = (round(float(threshold), 3), {"precision": precision, "recall": recall, "f1": f1})
-    return best
+        tried.append((round(float(threshold), 3), {"precision": precision, "recall": recall, "f1": f1}))
+    highest = max(figures["f1"] for _, figures in tried)
+    equal = [pair for pair in tried if pair[1]["f1"] == highest]
+    return equal[len(equal) // 2]

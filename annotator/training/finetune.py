@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 
 import torch
 import torch.distributed
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
-from annotator.errors import EnvironmentFault, UsageError
+from annotator.errors import AnnotatorError, EnvironmentFault, UsageError
 from annotator.models.device import choose_device
 from annotator.models.task_heads import BaseHead, TaskModel
 from annotator.training.finetune_base import Base, compact_base, family_base, finished
@@ -55,12 +56,24 @@ def run_finetuning(settings: FinetuneSettings, out: Path, *, device: str, thread
             _learn(settings, out, chosen, threads, Share())
         else:
             _prepare(settings, torch.device("cpu"), out)  # what is wrong is said here, in one line, not in every process
-            meeting = out / "meeting"
-            meeting.unlink(missing_ok=True)
-            arguments = (settings, out, torch.device(chosen).type, threads, meeting.resolve().as_uri())
-            spawn(_one_of_several, arguments, nprocs=processes)  # type: ignore[no-untyped-call]
-            meeting.unlink(missing_ok=True)
+            _learn_together(settings, out, torch.device(chosen).type, threads)
     return out / "model"
+
+
+def _learn_together(settings: FinetuneSettings, out: Path, kind: str, threads: int) -> None:
+    """Learn in several processes, and raise in this one what ends one of them."""
+    meeting = out / "meeting"
+    meeting.unlink(missing_ok=True)
+    arguments = (settings, out, kind, threads, meeting.resolve().as_uri())
+    try:
+        spawn(_one_of_several, arguments, nprocs=settings.options.processes)  # type: ignore[no-untyped-call]
+    except ProcessExitedException as fault:
+        faults = {known.exit_code: known for known in AnnotatorError.__subclasses__()}
+        raise faults.get(fault.exit_code, AnnotatorError)(
+            f"{out}: process {fault.error_index} of {settings.options.processes} ended with code {fault.exit_code}"
+        ) from None
+    finally:
+        meeting.unlink(missing_ok=True)
 
 
 def _one_of_several(rank: int, settings: FinetuneSettings, out: Path, kind: str, threads: int, meeting: str) -> None:
@@ -78,6 +91,9 @@ def _one_of_several(rank: int, settings: FinetuneSettings, out: Path, kind: str,
     )  # fmt: skip
     try:
         _learn(settings, out, device, threads, share)
+    except AnnotatorError as error:
+        logger.error("process %d: %s", rank, error)
+        sys.exit(error.exit_code)
     finally:
         torch.distributed.destroy_process_group()
 
@@ -107,7 +123,8 @@ def _prepare(settings: FinetuneSettings, device: torch.device, out: Path) -> tup
         classes = len(windows.task.classes)
         if settings.base == COMPACT:
             directionless = set(windows.task.classes) - {OTHER} == set(windows.features)
-            return compact_base(settings, window_bp=windows.task.window_bp, classes=classes, both_strands=directionless), windows
+            longest = max(len(sequence) for sequence in windows.train.sequences)
+            return compact_base(settings, window_bp=longest, classes=classes, both_strands=directionless), windows
         return family_base(settings, outputs=classes, window=True), windows
     if settings.base == COMPACT:
         raise UsageError("compact learns genomes by `annotator train`; for them finetune takes a family or a checkpoint")

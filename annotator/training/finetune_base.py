@@ -23,7 +23,7 @@ from annotator.training.run_state import file_sha256
 logger = logging.getLogger(__name__)
 
 SHIFT_BP = 3
-"""Bases that windows of the compact classifier are moved by in training."""
+"""Bases that windows around a peak are moved by in training; those around a certain base stay."""
 TOKENIZER_NAME = "tokenizer.json"
 
 
@@ -92,9 +92,9 @@ def compact_base(settings: FinetuneSettings, *, window_bp: int, classes: int, bo
     except ValueError as error:
         raise UsageError(f"compact: {error}") from None
     model = CompactWindow(config, classes)
+    net = CompactSequences(model, dropout=settings.options.dropout, shift_bp=SHIFT_BP if both_strands else 0)
     return Base(
-        CompactSequences(model, dropout=settings.options.dropout, shift_bp=SHIFT_BP), model, COMPACT, config.as_dict(),
-        {"k": config.k}, None, {}, settings.licence, {"base": "random weights"}, None,
+        net, model, COMPACT, config.as_dict(), {"k": config.k}, None, {}, settings.licence, {"base": "random weights"}, None,
     )  # fmt: skip
 
 

@@ -27,9 +27,9 @@ from annotator.genome.plan import PlanOptions
 from annotator.models.manifest import TRACK_KIND, Calibration, Feature, Manifest
 from annotator.models.task_heads import BaseHead
 from annotator.models.token_inference import TokenScanner
-from annotator.training.calibrate import CANDIDATE_LOGIT, Candidates, best_threshold, candidates, fit_calibration
+from annotator.training.calibrate import CANDIDATE_LOGIT, Candidates, best_threshold, candidates
 from annotator.training.dataset import SPLICE, draw_batch
-from annotator.training.finetune_learner import Outcome, Share
+from annotator.training.finetune_learner import Outcome, Share, calibrated
 from annotator.training.finetune_nets import BaseNet
 from annotator.training.finetune_options import FinetuneOptions, GenomeData, GenomeFiles
 from annotator.training.finetune_windows import RADIUS_BP, clade_settings
@@ -81,7 +81,10 @@ class BaseLearner:
         for genome in self._dev:
             if missing := sorted(set(self.tracks) - genome.kinds):
                 raise UsageError(f"{genome.name}: no {missing[0]} to set a threshold on")
-        self.features = {feature.name: Feature(feature.kind, feature.width_bp) for feature in data.features}
+        self.features = {
+            feature.name: Feature(feature.kind, feature.width_bp or self._train[0].feature_bp[feature.name])
+            for feature in data.features
+        }
         paths = [path for files in (*data.train, *data.dev) for path in _paths(files)]
         self.hashes = {str(path): file_sha256(path) for path in paths}
         self.described: dict[str, Any] = {
@@ -147,6 +150,9 @@ class BaseLearner:
         found: Tensor = (losses.sum((0, 1)) / total * 1000.0).sum()
         return found
 
+    def settle(self, net: nn.Module) -> None:
+        """See `Learner`: no family has anything to settle."""
+
     def validate(self, net: nn.Module) -> dict[str, float]:
         """See `Learner`; the score is the mean over tracks of the average precision.
 
@@ -182,7 +188,7 @@ class BaseLearner:
             else:
                 pairs = [(part.logit.astype(np.float32), part.right) for part in found]
             values, labels = (np.concatenate(column) for column in zip(*pairs, strict=True))
-            calibration[kind] = fit_calibration(values, labels)
+            calibration[kind] = calibrated(kind, values, labels)
             thresholds[kind], at_it = best_threshold(found, calibration[kind])
             metrics[kind] = {key: round(value, 5) for key, value in at_it.items()}
         names = ", ".join(genome.name for genome in self._dev)
@@ -228,9 +234,10 @@ def _tracks(genomes: Sequence[LabelledGenome], data: GenomeData) -> tuple[str, .
     """Tracks to learn: what the genomes have labels for, sites first."""
     kinds = frozenset().union(*(genome.kinds for genome in genomes))
     named = [feature.name for feature in data.features]
-    widths = {feature.name for feature in data.features if feature.width_bp}
-    if odd := sorted(kinds - set(TRACKS) - widths) or sorted(set(named) - kinds):
-        raise UsageError(f"track {odd[0]} has no width, or no BED file to learn it from")
+    if odd := sorted((kinds - set(TRACKS)) ^ set(named)):
+        raise UsageError(f"track {odd[0]}: a BED file and the kind of its calls are both needed")
+    if missing := sorted(set(named) - set(genomes[0].feature_bp)):
+        raise UsageError(f"track {missing[0]}: its BED file should be given with the first genome")
     return (*(track for track in TRACKS if track in kinds), *named)
 
 

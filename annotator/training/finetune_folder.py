@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
-_GUE = (
+GUE_TASKS = (
     (r"prom(_|/prom_)core_\w+", (OTHER, "tss"), {"tss": 33}),
     (r"prom(_|/prom_)300_\w+", (OTHER, "tss"), {"tss": 249}),
     (r"splice/\w+", ("acceptor", "donor", OTHER), {"acceptor": 200, "donor": 199}),
@@ -100,7 +100,7 @@ def table_data(folder: Path, template: object) -> TableData:
     if data.classes:
         return data
     path = folder.resolve().as_posix()
-    for pattern, classes, anchors in _GUE:
+    for pattern, classes, anchors in GUE_TASKS:
         if re.search(rf"/{pattern}$", path):
             return replace(data, classes=classes, anchor_bp=anchors)
     if found := re.search(rf"/({_GUE_FACTORS})$", path):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from annotator.models.manifest import CladeSettings, Feature, WindowTask
+from annotator.models.manifest import Calibration, CladeSettings, Feature, WindowTask
+from annotator.training.calibrate import fit_calibration
+
+logger = logging.getLogger(__name__)
+
+FLAT = 1e-3
+"""Slope of a calibration that says nothing; a manifest's are above 0."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,9 @@ class Learner(Protocol):
     def loss(self, net: nn.Module, step: int, share: Share) -> Tensor:
         """This process's part of a step's loss; the parts of all processes add up to the loss of the batch."""
 
+    def settle(self, net: nn.Module) -> None:
+        """Make a network in eval mode, whose weights are those of training or their average, what it is when it is used."""
+
     def validate(self, net: nn.Module) -> dict[str, float]:
         """Figures of a network in eval mode on the dev data; "score" is the one to raise."""
 
@@ -79,3 +90,19 @@ class Learner(Protocol):
 def step_seed(seed: int, step: int, rank: int) -> int:
     """Seed of what one process draws in one step."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def calibrated(kind: str, logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Calibration:
+    """`fit_calibration` that a manifest can hold: where high logits are no likelier to be right, it is flat at their share.
+
+    Args:
+        kind: Of call, for the warning that there is then.
+        logit: Any number of examples.
+        right: Whether each is right.
+    """
+    fit = fit_calibration(logit, right)
+    if fit.scale > 0:
+        return fit
+    logger.warning("%s: on the dev data the scores are no better than chance", kind)
+    share = right.mean()
+    return Calibration(FLAT, round(float(np.log(share / (1 - share))), 5))

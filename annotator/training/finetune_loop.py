@@ -144,14 +144,14 @@ class Finetuner:
         if self._average:
             self._net.load_state_dict(self._average, strict=False)
         self._net.eval()
+        self._learner.settle(self._net)
         found = self._learner.validate(self._net) if self._share.rank == 0 else {}
         score = self._sum(found.get("score", 0.0))
         if score > self.best[0]:
             self.best, self._wait = (score, self.step, self._weights()), 0
         else:
             self._wait += 1
-        if self._average:
-            self._net.load_state_dict(learning, strict=False)
+        self._net.load_state_dict(learning, strict=False)
         return found
 
     def _live(self) -> dict[str, Tensor]:

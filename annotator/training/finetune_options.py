@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from annotator.evaluation.options import Organism
-from annotator.models.options import DEFAULT_CLADE
+from annotator.models.options import DEFAULT_CLADE, FAMILIES
 
 COMPACT = "compact"
 """Name of the base that is this program's own small window classifier, trained from scratch."""
@@ -22,7 +22,7 @@ class FeatureTrack:
     Attributes:
         name: Of the track, and of its calls.
         kind: "tfbs" (sites of the factor of that name) or "feature".
-        width_bp: Bases of a call; 0 for those of the window, where windows are learnt.
+        width_bp: Bases of a call; 0 for those of the window (tables), or the median of the BED's lines (genomes).
     """
 
     name: str
@@ -211,6 +211,8 @@ def default_options(base: str, *, lora: bool) -> FinetuneOptions:
     """Options that suit a base: a small network from scratch learns fast, adapters faster than whole pre-trained networks."""
     if base == COMPACT:
         return FinetuneOptions(
-            epochs=8, batch_rows=128, learning_rate=2e-3, clip=5.0, dropout=0.5, ema=0.995, patience=3, warmup_share=0.1
+            epochs=8, batch_rows=128, learning_rate=2e-3, clip=5.0, dropout=0.4, ema=0.995, patience=3, warmup_share=0.1
         )
+    if base.partition(":")[0] in FAMILIES:
+        return FinetuneOptions(learning_rate=5e-4)
     return FinetuneOptions(learning_rate=2e-4 if lora else 3e-5)

@@ -18,14 +18,17 @@ from annotator.evaluation.classification import class_log_odds, class_scores
 from annotator.evaluation.window_tables import WindowTable, read_window_table
 from annotator.models.manifest import TRACK_KIND, Calibration, CladeSettings, Feature, WindowTask
 from annotator.models.options import CLADES
-from annotator.training.calibrate import Candidates, best_threshold, fit_calibration
-from annotator.training.finetune_learner import Outcome, Share
+from annotator.training.calibrate import Candidates, best_threshold
+from annotator.training.finetune_learner import Outcome, Share, calibrated
 from annotator.training.finetune_options import OTHER, FeatureTrack, FinetuneOptions, TableData
 from annotator.training.run_state import file_sha256
 
 logger = logging.getLogger(__name__)
 
 ROWS_PER_PASS = 128
+SETTLE_ROWS = 16 * ROWS_PER_PASS
+MOMENTUM = 0.1
+"""Of batch norms in training: torch's own."""
 RADIUS_BP = {"donor": 2, "acceptor": 2, "promoter": 250}
 ALIGN_BP = 8
 
@@ -145,6 +148,26 @@ class WindowLearner:
         order = np.random.default_rng([self._options.seed, 1, epoch]).permutation(len(self.train))
         return order[index * size : (index + 1) * size]
 
+    @torch.no_grad()
+    def settle(self, net: nn.Module) -> None:
+        """See `Learner`: batch norms take their statistics anew, from the same rows of the train table, without dropout.
+
+        What they gathered in training is that of other weights than the averaged ones, and of activations with dropout, whose
+        spread is larger (Li et al. 2019, Understanding the disharmony between dropout and batch normalization).
+        """
+        norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm1d)]
+        if not norms:
+            return
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over what follows
+            norm.train()
+        rows = np.random.default_rng([self._options.seed, 2]).permutation(len(self.train))[:SETTLE_ROWS]
+        self.logits(net, [self.train.sequences[row] for row in rows])
+        for norm in norms:
+            norm.momentum = MOMENTUM
+            norm.eval()
+
     def validate(self, net: nn.Module) -> dict[str, float]:
         """See `Learner`; the score is the Matthews correlation."""
         logits = self.logits(net, self.dev.sequences)
@@ -182,7 +205,7 @@ class WindowLearner:
             columns = [self.task.classes.index(track) for track in tracks if kind_of[track] == kind]
             values = np.concatenate([odds[:, column] for column in columns])
             right = np.concatenate([self.dev.labels == column for column in columns])
-            calibration[kind] = fit_calibration(values, right)
+            calibration[kind] = calibrated(kind, values, right)
             thresholds[kind], figures = best_threshold([Candidates(values, right, int(right.sum()))], calibration[kind])
             metrics[kind] = {key: round(value, 5) for key, value in figures.items()}
         kinds = tuple(thresholds)
@@ -195,13 +218,20 @@ class WindowLearner:
 
 
 def window_plan(task: WindowTask, radius_bp: int) -> dict[str, int]:
-    """Windows of the engine that a classifier of windows is slid over."""
-    align = ALIGN_BP * task.stride_bp // np.gcd(ALIGN_BP, task.stride_bp)
-    halo = -(-(task.window_bp + radius_bp + 1) // align) * align
-    smallest = -(-512 // align) * align
+    """Windows of the engine that a classifier of windows is slid over.
+
+    A halo holds a window, the bases that its call is compared with, and what the minus strand is shifted by; as much N lies
+    beyond a contig's end, so that every base of a short contig has windows too.
+    """
+    align = int(ALIGN_BP * task.stride_bp // np.gcd(ALIGN_BP, task.stride_bp))
+
+    def aligned(size: int) -> int:
+        return -(-size // align) * align
+
+    halo = aligned(task.window_bp + radius_bp + align)
     return {
-        "window_bp": int(max(-(-16_384 // align) * align, 4 * halo)), "halo_bp": int(halo), "pad_bp": int(align),
-        "smallest_bp": int(smallest), "align_bp": int(align),
+        "window_bp": max(aligned(16_384), 4 * halo), "halo_bp": halo, "pad_bp": halo,
+        "smallest_bp": aligned(max(512, task.window_bp)), "align_bp": align,
     }  # fmt: skip
 
 

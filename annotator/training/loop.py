@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,17 +12,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from annotator.errors import UsageError
 from annotator.evaluation.labelled import LabelledGenome
 from annotator.models.compact import CompactNet
 from annotator.tokens.kmer import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator.training.dataset import Batch, draw_batch
 from annotator.training.options import TrainOptions, WindowOptions
+from annotator.training.run_state import (
+    append_metrics,
+    forget_metrics_after,
+    load_optimizer,
+    optimizer_tensors,
+    read_state,
+    refuse_another_run,
+    with_prefix,
+    without_prefix,
+    write_state,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -161,64 +168,28 @@ class Trainer:
         return batch_loss(logits, targets, weights, self.options.tss_loss_weight)
 
     def save(self) -> None:
-        """Write the checkpoint: tensors, then the small JSON that makes it current; a kill leaves the older pair whole."""
-        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-        name = f"state-{self.step}.safetensors"
-        temporary = self.folder / f".tmp-{name}"
-        save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, temporary)
-        os.replace(temporary, self.folder / name)
-        state = {"step": self.step, "tensors": name, "settings": self._settings()}
-        temporary = self.folder / ".tmp-state.json"
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(state, indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.folder / "state.json")
-        for old in self.folder.glob("state-*.safetensors"):
-            if old.name != name:
-                old.unlink()
+        """Write the checkpoint."""
+        tensors = with_prefix("net", self.net.state_dict()) | with_prefix("average", self.average)
+        tensors |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
+        write_state(self.folder, self.step, tensors, {"settings": self._settings()})
 
     def _resume(self) -> None:
-        path = self.folder / "state.json"
-        if not path.exists():
+        found = read_state(self.folder, self.device)
+        if found is None:
             return
-        state = json.loads(path.read_text())
-        now = json.loads(json.dumps(self._settings()))
-        for key in sorted(set(now) | set(state["settings"])):
-            if key not in MAY_CHANGE and now.get(key) != state["settings"].get(key):
-                old, new = (str(value.get(key))[:60] for value in (state["settings"], now))
-                raise UsageError(f"{self.folder}: holds a run with {key} = {old}, now {new}; use another folder")
-        tensors = load_file(self.folder / state["tensors"], device=str(self.device))
-        parts: dict[str, dict[str, Tensor]] = {"net": {}, "average": {}, "optimizer": {}}
-        for key, value in tensors.items():
-            part, name = key.split(".", 1)
-            parts[part][name] = value
-        self.net.load_state_dict(parts["net"])
-        self.average = parts["average"]
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in parts["optimizer"].items():
-            index, name = key.split(".", 1)
-            moments.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        state, tensors = found
+        refuse_another_run(self.folder, state["settings"], self._settings(), MAY_CHANGE)
+        self.net.load_state_dict(without_prefix("net", tensors))
+        self.average = without_prefix("average", tensors)
+        load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
         self.step = int(state["step"])
-        self._forget_metrics_after(self.step)
+        forget_metrics_after(self.folder, self.step)
         logger.info("resumed at step %d", self.step)
 
     def _settings(self) -> dict[str, Any]:
         return asdict(self.options) | asdict(self.windows) | self.identity
 
-    def _forget_metrics_after(self, step: int) -> None:
-        """Drop the lines of steps that a kill undid."""
-        path = self.folder / "metrics.jsonl"
-        if path.exists():
-            lines = [line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step]
-            path.write_text("".join(line + "\n" for line in lines))
-
     def _log(self, **values: Any) -> None:
-        row = {key: round(float(value), 5) if key != "step" else int(value) for key, value in values.items()}
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        logger.info(" ".join(f"{key} {value}" for key, value in row.items()))
+        row = {key: float(value) if key != "step" else int(value) for key, value in values.items()}
+        append_metrics(self.folder, row)
+        logger.info(" ".join(f"{key} {round(value, 5)}" for key, value in row.items()))

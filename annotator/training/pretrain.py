@@ -240,17 +240,19 @@ class Pretrainer:
 def _read(options: CorpusOptions, spool: Path) -> tuple[Corpus, Corpus]:
     """The corpus and the validation contigs, in memory."""
     if not options.fasta:
-        raise UsageError("nothing to learn from: give --fasta")
+        raise UsageError("nothing to learn from: no FASTA given")
+    if options.val_fasta and options.held_out:
+        raise UsageError("--val-fasta and --hold-out: give one of them")
     try:
         corpus, validation = read_corpus(options.fasta, spool / "train", held_out=options.held_out)
-        if options.val_fasta and options.held_out:
-            raise UsageError("--val-fasta and --held-out: give one of them")
         if options.val_fasta:
             validation, _ = read_corpus(options.val_fasta, spool / "val")
     finally:
         shutil.rmtree(spool, ignore_errors=True)
+    if not len(corpus.bases):
+        raise UsageError("nothing to learn from: no contig, or every one held out")
     if not len(validation.bases):
-        raise UsageError("nothing to validate on: give --val-fasta or --held-out")
+        raise UsageError("nothing to validate on: give --val-fasta or --hold-out")
     logger.info("%s bp to learn from, %s bp to validate on", f"{len(corpus.bases):,}", f"{len(validation.bases):,}")
     return corpus, validation
 

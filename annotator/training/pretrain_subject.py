@@ -20,6 +20,7 @@ from annotator.tokens.bpe import train_bpe
 from annotator.tokens.kmer_rows import KmerRows
 from annotator.training.corpus import Corpus, tiled_rows
 from annotator.training.pretrain_options import PretrainSettings
+from annotator.training.run_state import STATE_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -102,15 +103,18 @@ def _from_scratch(settings: PretrainSettings, corpus: Corpus, folder: Path) -> S
         torch.manual_seed(settings.train.seed)
         model = chosen.build(architecture)
         if chosen.name == BPE_FAMILY:
-            _write_bpe(corpus, architecture["vocab_size"], folder / TOKENIZER_NAME)
+            _learn_bpe(corpus, architecture["vocab_size"], folder)
         tokenizer = chosen.tokenizer(architecture, folder)
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"no {chosen.name} of this architecture: {error}") from None
+        said = f"field {error} is missing" if isinstance(error, KeyError) else error
+        raise UsageError(f"no {chosen.name} of this architecture: {said}") from None
     return Subject(chosen, architecture, model, tokenizer, settings.licence, "random")
 
 
-def _write_bpe(corpus: Corpus, vocabulary_size: int, path: Path) -> None:
-    if not path.exists():
+def _learn_bpe(corpus: Corpus, vocabulary_size: int, folder: Path) -> None:
+    """Write `tokenizer.json`, unless a run that is to go on has it; one that another run left behind is not trusted."""
+    path = folder / TOKENIZER_NAME
+    if not path.exists() or not (folder / STATE_NAME).exists():
         write_text(path, train_bpe(_sequences(corpus), vocabulary_size))
         logger.info("%s: %d byte-pair tokens learnt", path, vocabulary_size)
 

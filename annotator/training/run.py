@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +22,7 @@ from annotator.tokens.vocabulary import KmerVocabulary
 from annotator.training.export import export_model
 from annotator.training.loop import Trainer
 from annotator.training.options import TrainingSettings
+from annotator.training.run_state import file_sha256, locked
 from annotator.training.validate import validation_topk
 
 logger = logging.getLogger(__name__)
@@ -58,7 +55,7 @@ def run_training(settings: TrainingSettings, out: Path, *, device: str, threads:
     torch.manual_seed(settings.train.seed)
     vocabulary = KmerVocabulary(settings.k)
     plan = PlanOptions(**settings.plan)
-    with _locked(out):
+    with locked(out):
         spool = out / "spool"
         genomes = [load_genome(organism, spool / organism.name) for organism in settings.organisms]
         validation = [load_genome(organism, spool / f"val-{organism.name}") for organism in settings.validation]
@@ -75,23 +72,6 @@ def run_training(settings: TrainingSettings, out: Path, *, device: str, threads:
         return export_model(settings, trainer.averaged(), validation, out / "model", device=chosen, steps=trainer.step)
 
 
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold a run folder, so that two runs cannot write their checkpoints over each other's."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(f"{out}: locked, another run is training there") from None
-        for left in out.glob(".tmp-*"):
-            if left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink()
-        yield
-
-
 def _identity(settings: TrainingSettings) -> dict[str, Any]:
     """What makes a run this run, beside its options: a resumed one must agree."""
     return {"k": settings.k, "architecture": settings.architecture} | {
@@ -101,13 +81,8 @@ def _identity(settings: TrainingSettings) -> dict[str, Any]:
 
 def _organism(organism: Organism) -> dict[str, Any]:
     files = {"fasta": organism.fasta, "truth": organism.truth, "mask": organism.mask}
-    hashes = {name: _sha256(path) if path else None for name, path in files.items()}
+    hashes = {name: file_sha256(path) if path else None for name, path in files.items()}
     return {"clade": organism.clade, "trim_bp": organism.trim_bp, "weight": organism.weight, "max_bp": organism.max_bp} | hashes
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _watched(genome: LabelledGenome) -> LabelledGenome:

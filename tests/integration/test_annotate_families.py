@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from annotator.cli import main
-from annotator.models import task_models
+from annotator.errors import InputError
+from annotator.genome.options import GenomeOptions
+from annotator.genome.source import open_genome
+from annotator.models import task_models, token_inference
 from annotator.models.family import Backbone
 from annotator.models.inference import load_scan_model
 from annotator.models.manifest import read_manifest
 from annotator.models.task_heads import HeadOptions, TaskModel
 from annotator.models.token_inference import TokenScanner
 from annotator.pipeline import worker
+from annotator.pipeline.options import AnnotateOptions
+from annotator.pipeline.prepare import make_plan, resolve
 from annotator.tokens.batch import RowTokenizer
 from annotator.tokens.bpe import BpeTokenizer
 from annotator.tokens.kmer_rows import KmerRows
@@ -193,9 +199,23 @@ def _rewrite(**fields: Any) -> Break:
         (_rewrite(features={}), "tracks"),
         (_rewrite(family="bert"), "family"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 100), "sha256"),
+        (_rewrite(architecture__num_hidden_layers=1 << 20), "num_hidden_layers"),
+        (_rewrite(plan__smallest_bp=0), "smallest_bp"),
+        (_rewrite(plan__align_bp=0), "plan.align_bp"),
+        (_rewrite(plan={"halo_bp": 96, "align_bp": 12}), "plan.window_bp"),
+        (_rewrite(name="a\tb"), "'name'"),
+        (_rewrite(tracks=5), "'tracks'"),
+        (_rewrite(training=[]), "'training'"),
+        (_rewrite(metrics=None), "'metrics'"),
+        (_rewrite(clades__plant=5), "'clades.plant'"),
+        (_rewrite(clades__plant={"index": 0, "thresholds": {}, "calibration": {}}), "'clades.plant': 'validated'"),
+        (_rewrite(features__CTCF={"kind": "tfbs", "width_bp": 20.5}), "'features.CTCF'"),
     ],
-    ids=["outputs", "unknown field", "even kernel", "window", "halo", "mis-shaped", "absurd", "features", "family", "weights"],
-)
+    ids=[
+        "outputs", "unknown field", "even kernel", "window", "halo", "mis-shaped", "absurd", "features", "family", "weights",
+        "layers", "smallest", "align", "no window", "tab", "no list", "training", "metrics", "clade", "validated", "fraction",
+    ],
+)  # fmt: skip
 def test_E06_a_bad_model_directory_is_one_line_and_status_3(
     change: Break, said: str, genome: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,6 +225,97 @@ def test_E06_a_bad_model_directory_is_one_line_and_status_3(
     error = capfd.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("annotator: error:") and said in error
     assert not (tmp_path / "out" / "predictions.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_rewrite(window__window_bp=96), "need halo_bp 114"),
+        (_rewrite(window__stride_bp=12.5), "12.5 is not a whole number"),
+        (_rewrite(window={"window_bp": 48, "stride_bp": 12, "classes": ["tss", "CTCF", "tss"], "anchor_bp": {}}), "twice"),
+        (
+            _rewrite(tracks=["CTCF"], window={"window_bp": 48, "stride_bp": 12, "classes": ["CTCF"], "anchor_bp": {}}),
+            "two of them",
+        ),
+        (_rewrite(tokenizer={}), "tokenizer.file"),
+        (_rewrite(tokenizer__file="manifest.json"), "tokenizer.file"),
+        (_rewrite(tokenizer__sha256="0"), "tokenizer.json"),
+    ],
+    ids=["halo", "fraction", "twice", "one class", "tokenizer unnamed", "tokenizer elsewhere", "tokenizer changed"],
+)
+def test_E06_a_bad_window_classifier_is_refused(change: Break, said: str, tmp_path: Path) -> None:
+    folder = write_family_model(tmp_path / "model", "dnabert2", window=True)
+    change(folder)
+    with pytest.raises(InputError, match=said):
+        load_scan_model(folder, read_manifest(folder), "plant", torch.device("cpu"), "float32")
+
+
+def test_numbers_that_are_none_are_refused_in_a_calibration(tmp_path: Path) -> None:
+    folder = write_family_model(tmp_path / "model", "dnabert", window=False)
+    text = (folder / "manifest.json").read_text()
+    for number in ("NaN", "Infinity", "true"):
+        (folder / "manifest.json").write_text(text.replace('"bias": 0.0', f'"bias": {number}'))
+        with pytest.raises(InputError, match="'clades.vertebrate'.*finite"):
+            read_manifest(folder)
+
+
+@torch.inference_mode()
+def test_windows_are_classified_in_parts_and_rows_shorter_than_one_are_not_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_family_model(tmp_path / "model", "dnabert", window=True)
+    scanner = load_scan_model(folder, read_manifest(folder), "plant", torch.device("cpu"), "float32")
+    block = torch.tensor(list((random_bases(200, 4) + "N" * 60 + random_bases(40, 5)).encode()), dtype=torch.uint8)
+    starts, reverse = torch.tensor([0, 0]), torch.tensor([False, True])
+    whole = scanner.logits(scanner.embed(block, starts, reverse, 300))
+    sizes = []
+    classify = scanner.classify
+    scanner.classify = lambda rows: (sizes.append(len(rows)), classify(rows))[1]
+    monkeypatch.setattr(token_inference, "BASES_AT_ONCE", 5 * 48)
+    assert torch.equal(scanner.logits(scanner.embed(block, starts, reverse, 300)), whole)
+    unknown = [start for start in range(0, 300 - 48 + 1, 12) if not set(block[start : start + 48].tolist()) - {ord("N")}]
+    assert max(sizes) == 5 and unknown and sum(sizes) < 2 * 22
+    assert (scanner.logits(scanner.embed(block, starts, reverse, 36)) == -30).all()
+
+
+@torch.inference_mode()
+def test_a_feature_may_be_wider_than_a_row(tmp_path: Path) -> None:
+    folder = write_family_model(tmp_path / "model", "dnabert", window=False)
+    _rewrite(features__CTCF={"kind": "tfbs", "width_bp": 80}, plan__halo_bp=108)(folder)
+    scanner = load_scan_model(folder, read_manifest(folder), "plant", torch.device("cpu"), "float32")
+    block = torch.tensor(list(random_bases(24, 4).encode()), dtype=torch.uint8)
+    logits = scanner.logits(scanner.embed(block, torch.tensor([0, 0]), torch.tensor([False, True]), 24))
+    assert (logits[..., 3] == -30).all() and (logits[..., :3] > -30).all()
+
+
+@pytest.mark.parametrize(("case", "library"), [("dnabert", "transformers"), ("dnabert2", "tokenizers")])
+def test_the_plan_holds_the_libraries_of_the_family(
+    case: str, library: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = write_family_model(tmp_path / "model", case, window=False)
+    caplog.set_level("INFO", logger="annotator")
+    options = AnnotateOptions("g.fa", tmp_path, model=str(model), tasks=("splice",), thresholds={"promoter": 0.9})
+    request = resolve(options, "cpu")
+    assert "licence of the weights: Apache-2.0" in caplog.text
+    assert "--threshold promoter: this run calls donor, acceptor only" in caplog.text
+    with_genome = open_genome(write_fasta(tmp_path / "g.fa", {"a": "ACGT"}), tmp_path, GenomeOptions())
+    assert make_plan(request, options, with_genome, None)["libraries"][library] == importlib.metadata.version(library)
+
+
+def test_a_fine_tuned_model_shows_its_data_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_family_model(tmp_path / "model", "dnabert", window=True)
+    training = {"data": {"train": {"file": "train.csv", "rows": [5, 7]}}, "organisms": None}
+    _rewrite(training=training, metrics={"split": "dev", "mcc": 0.5, "promoter": {"recall": 0.25}})(folder)
+    assert run("models", "show", folder) == 0
+    shown = capsys.readouterr().out
+    assert "train.csv" in shown and "all: mcc 0.500" in shown and "promoter: recall 0.250" in shown
+
+
+@torch.inference_mode()
+def test_whole_numbers_do_for_fractions_in_an_architecture(tmp_path: Path) -> None:
+    folder = write_family_model(tmp_path / "model", "biogpt", window=False)
+    _rewrite(architecture__initializer_range=0, architecture__hidden_dropout_prob=0)(folder)
+    load_scan_model(folder, read_manifest(folder), "plant", torch.device("cpu"), "float32")
 
 
 def test_a_row_longer_than_the_context_is_cut_into_parts_never_short(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from annotator.cli import main
 from annotator.errors import InputError, ModelFault, UsageError
 from annotator.evaluation import task_report
 from annotator.evaluation.genome_report import evaluate_genome
@@ -142,6 +143,13 @@ def test_folders_without_tasks_are_refused(tmp_path: Path) -> None:
         evaluate_tables(tmp_path, tmp_path / "absent")
     with pytest.raises(UsageError, match="no folder in it holds a table"):
         evaluate_tables(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--mask", "m.bed"), ("--trim-bp", "5"), ("--trim-bp", "-1"), ("--replicates", "-3"), ("--split", ",")]
+)
+def test_options_that_mean_nothing_are_refused(wrong: tuple[str, str], tmp_path: Path) -> None:
+    assert main(["evaluate", str(tmp_path), "--table", "t.csv", *wrong]) == 2
 
 
 def test_a_report_without_a_task_still_says_why(tmp_path: Path) -> None:

@@ -150,6 +150,26 @@ def test_going_on_from_a_checkpoint(genome: Path, tmp_path: Path) -> None:
         run(replace(again, architecture={"k": 3}), tmp_path / "third")
 
 
+def test_a_tokenizer_that_another_run_left_behind_is_learnt_anew(genome: Path, tmp_path: Path) -> None:
+    wanted = settings(genome, "dnabert2", steps=4)
+    fresh = run(wanted, tmp_path / "fresh")
+    (tmp_path / "stale").mkdir()
+    (tmp_path / "stale" / "tokenizer.json").write_text("{}")
+    assert equal(run(wanted, tmp_path / "stale"), fresh)
+    texts = [(tmp_path / folder / "checkpoint" / "tokenizer.json").read_bytes() for folder in ("fresh", "stale")]
+    assert texts[0] == texts[1]
+
+
+def test_validation_files_beside_the_corpus(genome: Path, tmp_path: Path) -> None:
+    wanted = settings(genome, "dnabert", steps=4)
+    lines = genome.read_text().split(">")
+    (tmp_path / "train.fa").write_text("".join(f">{part}" for part in lines[1:3]))
+    (tmp_path / "val.fa").write_text(f">{lines[3]}")
+    apart = replace(wanted.corpus, fasta=(tmp_path / "train.fa",), held_out=(), val_fasta=(tmp_path / "val.fa",))
+    assert equal(run(wanted, tmp_path / "one"), run(replace(wanted, corpus=apart), tmp_path / "two"))
+    assert metrics(tmp_path / "one")[0] == metrics(tmp_path / "two")[0]
+
+
 @pytest.mark.parametrize(
     ("change", "error", "why"),
     [
@@ -160,6 +180,9 @@ def test_going_on_from_a_checkpoint(genome: Path, tmp_path: Path) -> None:
         ({"architecture": {"k": 9}}, UsageError, "k: must be"),
         ({"corpus": {"fasta": ()}}, UsageError, "nothing to learn from"),
         ({"corpus": {"held_out": ()}}, UsageError, "nothing to validate on"),
+        ({"corpus": {"held_out": ("chr1", "chr2", "val")}}, UsageError, "every one held out"),
+        ({"corpus": {"val_fasta": (Path("val.fa"),)}}, UsageError, "--val-fasta and --hold-out"),
+        ({"family": "dnabert2", "architecture": TINY}, UsageError, "field 'vocab_size' is missing"),
         ({"corpus": {"held_out": ("chrX",)}}, UsageError, "'chrX' is in none of the files"),
         ({"corpus": {"window_bp": 200}}, UsageError, "--window-bp 200: dnabert takes 128 bp at most"),
         ({"corpus": {"window_bp": 16}}, UsageError, "--window-bp 16: windows of 16 bp are too short"),

@@ -26,7 +26,7 @@ CASES = {
 """Families and sizes, by the name of the test."""
 
 BASES_PLAN = {"window_bp": 384, "halo_bp": 96, "pad_bp": 12, "smallest_bp": 96, "align_bp": 12}
-WINDOWS_PLAN = {"window_bp": 768, "halo_bp": 96, "pad_bp": 48, "smallest_bp": 192, "align_bp": 12}
+WINDOWS_PLAN = {"window_bp": 768, "halo_bp": 96, "pad_bp": 96, "smallest_bp": 192, "align_bp": 12}
 
 
 def tokenizer_text() -> str:

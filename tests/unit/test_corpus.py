@@ -97,6 +97,7 @@ def test_every_epoch_of_tiles_shows_each_base_about_once() -> None:
                 covered[start : start + 50] += 1
         assert covered.max() == 1 and covered.sum() == 950
         assert sum(contig == 1 for contig, _ in orders[-1]) == 1
+    assert all(order != sorted(order) for order in orders)
     assert len({tuple(order) for order in orders}) == 3 and len({min(order) for order in orders}) > 1
 
 

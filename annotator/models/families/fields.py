@@ -11,7 +11,7 @@ LARGEST_SIZE = 1 << 20
 
 
 def check_architecture(architecture: Any) -> None:
-    """Refuse a frozen dataclass whose values cannot make a network.
+    """Refuse a frozen dataclass whose values cannot make a network; a whole number in a float field becomes a float.
 
     Args:
         architecture: Its int fields are sizes, 1..2**20, its float fields finite and 0 or more, its bool fields true or
@@ -30,6 +30,8 @@ def check_architecture(architecture: Any) -> None:
             valid = type(value) in (int, float) and 0 <= value < (1 if field.name.endswith("_prob") else LARGEST_SIZE)
         if not valid:
             raise ValueError(f"{field.name}: cannot be {value!r}")
+        if field.type == "float":
+            object.__setattr__(architecture, field.name, float(value))  # transformers' configurations refuse 0 for 0.0
     if architecture.hidden_size % architecture.num_attention_heads:
         raise ValueError(
             f"hidden_size: {architecture.hidden_size} is no multiple of {architecture.num_attention_heads} attention heads"
