@@ -74,7 +74,7 @@ def pretrain(
     fasta: Annotated[list[Path], typer.Argument(help="Genomes to learn from: plain, gzip or BGZF FASTA.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Run folder; the same command again goes on after a kill.")],
     family: Annotated[str, typer.Option(help=f"One of {', '.join(FAMILIES)}; a checkpoint says its own.")] = "",
-    size: Annotated[str, typer.Option(help="tiny, small, base or another of the family's sizes.")] = "small",
+    size: Annotated[str, typer.Option(help="tiny, small (the default), base or another of the family's sizes.")] = "",
     architecture: Annotated[Path | None, typer.Option(help="JSON file of fields that replace those of the size.")] = None,
     checkpoint: Annotated[str, typer.Option(help="Go on from this checkpoint (directory, or hub:OWNER/NAME@COMMIT).")] = "",
     val_fasta: Annotated[list[Path] | None, typer.Option(help="Genome to validate on; repeatable.")] = None,
@@ -112,7 +112,7 @@ def pretrain(
                 **({"window_bp": window_bp} if window_bp else {}),  # type: ignore[arg-type]
             ),
             family=one_of("--family", family, FAMILIES) if family else None,
-            size=size if family else "",
+            size=size or ("small" if family else ""),
             architecture=_json_table(architecture),
             checkpoint=Path(resolved_model(checkpoint, allow_download=allow_download)) if checkpoint else None,
             mask=MaskOptions(share=mask_share, longest_hidden_bp=hidden_bp),
@@ -163,13 +163,14 @@ def finetune(
     family: Annotated[str, typer.Option(help="Of the checkpoint, where its config.json does not tell.")] = "",
     architecture: Annotated[Path | None, typer.Option(help="JSON file of fields that replace those of the size.")] = None,
     lora: Annotated[bool, typer.Option("--lora", help="Learn low-rank adapters instead of all weights.")] = False,
-    lora_rank: Annotated[int, typer.Option(help="Of the adapters.")] = 8,
-    lora_alpha: Annotated[int, typer.Option(help="Their scale is alpha / rank.")] = 16,
+    lora_rank: Annotated[int | None, typer.Option(help="Of the adapters; 8 by default.")] = None,
+    lora_alpha: Annotated[int | None, typer.Option(help="Their scale is alpha / rank; 16 by default.")] = None,
     lora_targets: Annotated[str, typer.Option(help="Linear modules that get one; the family's own by default.")] = "",
     epochs: Annotated[float | None, typer.Option(help="Passes over a table.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps; needed for genomes.")] = None,
     batch: Annotated[int | None, typer.Option(help="Windows a step, over all processes.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak, after the warm-up.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Before the last layer (compact: in its trunk too).")] = None,
     class_weights: Annotated[str, typer.Option(help="none, or balanced.")] = "none",
     patience: Annotated[int | None, typer.Option(help="Validations without a gain before the run ends; 0 for never.")] = None,
     validate_steps: Annotated[int | None, typer.Option(help="Steps between validations; 0 chooses.")] = None,
@@ -194,7 +195,13 @@ def finetune(
     }  # fmt: skip
     _refuse_idle(of_tables if fasta else of_genomes, "a table" if fasta else "a genome (--fasta)")
     _refuse_idle({"--dev": dev} if train is None else {}, "--train")
-    _refuse_idle({} if lora else {"--lora-targets": lora_targets}, "--lora")
+    of_lora = {"--lora-rank": lora_rank, "--lora-alpha": lora_alpha, "--lora-targets": lora_targets}
+    _refuse_idle({} if lora else of_lora, "--lora")
+    _refuse_idle({} if classes or fasta else {"--anchor": anchor, "--tfbs": tfbs}, "--classes")
+    from_scratch = base == "compact" or base.partition(":")[0] in FAMILIES
+    _refuse_idle({"--family": family} if from_scratch else {}, "a checkpoint")
+    if epochs is not None and steps:
+        raise UsageError("--epochs and --steps: give one of them")
     one_of("--clade", clade, CLADES)
     from annotator.config import genome_data
     from annotator.training.finetune import run_finetuning
@@ -217,9 +224,10 @@ def finetune(
     )
     given = {
         "epochs": epochs, "steps": steps, "batch_rows": batch, "learning_rate": learning_rate, "patience": patience,
-        "validate_steps": validate_steps, "bf16": bf16,
+        "validate_steps": validate_steps, "bf16": bf16, "dropout": dropout,
     }  # fmt: skip
     chosen = {key: value for key, value in given.items() if value is not None}
+    adapters = {key: value for key, value in (("rank", lora_rank), ("alpha", lora_alpha)) if value is not None}
     try:
         options = replace(
             default_options(base, lora=lora), class_weights=class_weights, processes=processes, seed=seed, **chosen  # type: ignore[arg-type]
@@ -239,7 +247,7 @@ def finetune(
         settings = FinetuneSettings(
             name=name or out.resolve().name, base=resolved_model(base, allow_download=allow_download), data=data,
             family=family or None, architecture=_json_table(architecture), options=options, clade=clade, licence=licence,
-            lora=LoraOptions(rank=lora_rank, alpha=lora_alpha, targets=comma_list(lora_targets)) if lora else None,
+            lora=LoraOptions(**adapters, targets=comma_list(lora_targets)) if lora else None,
         )  # fmt: skip
     except ValueError as error:
         raise UsageError(str(error)) from None

@@ -46,7 +46,7 @@ class CompactWindowConfig:
     """
 
     window_bp: int
-    k: int = 4
+    k: int = 6
     both_strands: bool = False
     fine_channels: int = 32
     fine_width: int = 9

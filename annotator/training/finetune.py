@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -12,11 +13,12 @@ from typing import Any
 
 import torch
 import torch.distributed
-from torch.multiprocessing.spawn import ProcessExitedException, spawn
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 from annotator.errors import AnnotatorError, EnvironmentFault, UsageError
 from annotator.models.device import choose_device
 from annotator.models.task_heads import BaseHead, TaskModel
+from annotator.models.weights import write_text
 from annotator.training.finetune_base import Base, compact_base, family_base, finished
 from annotator.training.finetune_bases import BaseLearner
 from annotator.training.finetune_export import export_finetuned
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_OF_PROCESSES = timedelta(hours=12)
 """How long processes wait for the one that validates."""
+FAULT_NAME = ".tmp-fault.json"
+"""What the first process that met an expected fault has to say: exit code and message; `locked` sweeps it away."""
 
 
 def run_finetuning(settings: FinetuneSettings, out: Path, *, device: str, threads: int) -> Path:
@@ -61,19 +65,34 @@ def run_finetuning(settings: FinetuneSettings, out: Path, *, device: str, thread
 
 
 def _learn_together(settings: FinetuneSettings, out: Path, kind: str, threads: int) -> None:
-    """Learn in several processes, and raise in this one what ends one of them."""
+    """Learn in several processes, and raise in this one what ends one of them; none of them outlives this."""
     meeting = out / "meeting"
     meeting.unlink(missing_ok=True)
     arguments = (settings, out, kind, threads, meeting.resolve().as_uri())
+    started = spawn(_one_of_several, arguments, settings.options.processes, join=False, daemon=True)  # type: ignore[no-untyped-call]
     try:
-        spawn(_one_of_several, arguments, nprocs=settings.options.processes)  # type: ignore[no-untyped-call]
-    except ProcessExitedException as fault:
-        faults = {known.exit_code: known for known in AnnotatorError.__subclasses__()}
-        raise faults.get(fault.exit_code, AnnotatorError)(
-            f"{out}: process {fault.error_index} of {settings.options.processes} ended with code {fault.exit_code}"
-        ) from None
+        while not started.join():
+            pass
+    except (ProcessExitedException, ProcessRaisedException) as fault:
+        raise _told(out, fault) from None
     finally:
+        for process in started.processes:  # a signal ends this process alone; the others would go on, and it wait for them
+            process.terminate()
+            process.join()
         meeting.unlink(missing_ok=True)
+
+
+def _told(out: Path, fault: ProcessExitedException | ProcessRaisedException) -> AnnotatorError:
+    """What ended the processes, in one line: the expected fault that one of them wrote down, or how the first one ended."""
+    path = out / FAULT_NAME
+    if path.exists():
+        code, message = json.loads(path.read_text(encoding="utf-8"))
+        path.unlink()
+        known = {kind.exit_code: kind for kind in AnnotatorError.__subclasses__()}
+        return known.get(code, AnnotatorError)(message)
+    if isinstance(fault, ProcessExitedException):
+        return AnnotatorError(f"{out}: process {fault.error_index} ended with code {fault.exit_code}")
+    return AnnotatorError(f"{out}: process {fault.error_index}: {str(fault).strip().splitlines()[-1]}")
 
 
 def _one_of_several(rank: int, settings: FinetuneSettings, out: Path, kind: str, threads: int, meeting: str) -> None:
@@ -92,7 +111,7 @@ def _one_of_several(rank: int, settings: FinetuneSettings, out: Path, kind: str,
     try:
         _learn(settings, out, device, threads, share)
     except AnnotatorError as error:
-        logger.error("process %d: %s", rank, error)
+        write_text(out / FAULT_NAME, json.dumps([error.exit_code, str(error)]))
         sys.exit(error.exit_code)
     finally:
         torch.distributed.destroy_process_group()
@@ -128,7 +147,7 @@ def _prepare(settings: FinetuneSettings, device: torch.device, out: Path) -> tup
         return family_base(settings, outputs=classes, window=True), windows
     if settings.base == COMPACT:
         raise UsageError("compact learns genomes by `annotator train`; for them finetune takes a family or a checkpoint")
-    bases = BaseLearner(data, options, settings.clade, bf16, device, out / f"spool-{os.getpid()}")
+    bases = BaseLearner(data, options, settings.clade, bf16, device, out / f".tmp-spool-{os.getpid()}")
     base = family_base(settings, outputs=len(bases.tracks), window=False)
     assert isinstance(base.model, TaskModel) and isinstance(base.model.head, BaseHead)
     bases.suit(base.model.head, base.longest_bp)
@@ -139,5 +158,5 @@ def _identity(settings: FinetuneSettings, base: Base, learner: Learner) -> dict[
     """What makes a run this run, beside its options: a resumed one must agree."""
     return {
         **base.described, "family": base.family, "architecture": base.architecture, "data_sha256": learner.hashes,
-        "lora": asdict(settings.lora) if settings.lora else None,
+        "lora": asdict(settings.lora) if settings.lora else None, **learner.drawn,
     }  # fmt: skip

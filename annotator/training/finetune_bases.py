@@ -72,11 +72,13 @@ class BaseLearner:
             raise UsageError("learning from genomes needs a number of steps")
         self._data, self._options, self._clade, self._bf16, self._device = data, options, clade, bf16, device
         self.steps, self.validate_steps = options.steps, options.validate_steps or VALIDATE_STEPS
-        self._train, self._dev = (
-            [load_genome(files.organism, spool / files.organism.name, files.features) for files in genomes]
-            for genomes in (data.train, data.dev)
-        )
-        shutil.rmtree(spool, ignore_errors=True)
+        try:
+            self._train, self._dev = (
+                [load_genome(files.organism, spool / files.organism.name, files.features) for files in genomes]
+                for genomes in (data.train, data.dev)
+            )
+        finally:
+            shutil.rmtree(spool, ignore_errors=True)
         self.tracks = _tracks(self._train, data)
         for genome in self._dev:
             if missing := sorted(set(self.tracks) - genome.kinds):
@@ -85,13 +87,18 @@ class BaseLearner:
             feature.name: Feature(feature.kind, feature.width_bp or self._train[0].feature_bp[feature.name])
             for feature in data.features
         }
-        paths = [path for files in (*data.train, *data.dev) for path in _paths(files)]
-        self.hashes = {str(path): file_sha256(path) for path in paths}
+        self.hashes = {
+            f"{split} {number} {path.name}": file_sha256(path)
+            for split, genomes in (("train", data.train), ("dev", data.dev))
+            for number, files in enumerate(genomes)
+            for path in _paths(files)
+        }
+        self.drawn = {"tracks": self.tracks, "site_share": data.site_share, "sigma_bp": data.sigma_bp}
         self.described: dict[str, Any] = {
             split: {genome.name: {"bases": len(genome.bases), "sites": _counts(genome)} for genome in genomes}
             for split, genomes in (("train", self._train), ("dev", self._dev))
         }
-        self.described["sha256"] = {path.name: self.hashes[str(path)] for path in paths}
+        self.described["sha256"] = self.hashes
         self._windows = WindowOptions()
         self._plan: dict[str, int] = {}
         self._radius: dict[str, int] = {}
@@ -124,6 +131,7 @@ class BaseLearner:
         )  # fmt: skip
         halves = [(feature.kind, feature.width_bp // 2) for feature in self.features.values()]
         radius = RADIUS_BP | {kind: max(half for own, half in halves if own == kind) for kind, _ in halves}
+        self.drawn |= {"window_bp": window, "margin_bp": margin}
         self._radius = {kind: min(radius[kind], room) for kind in dict.fromkeys(map(self.kind_of, self.tracks))}
         self._plan = {
             "window_bp": window, "halo_bp": margin, "pad_bp": 1, "smallest_bp": min(SMALLEST_BP, window), "align_bp": 1,

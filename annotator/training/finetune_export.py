@@ -59,7 +59,10 @@ def export_finetuned(
     )  # fmt: skip
     write_text(temporary / MANIFEST_NAME, manifest.to_json())
     read_manifest(temporary)  # what cannot be read back is not published
-    shutil.rmtree(folder, ignore_errors=True)
+    replaced = folder.with_name(f".tmp-{os.getpid()}-replaced")
+    if folder.exists():
+        os.replace(folder, replaced)  # a model that is being deleted would be half a model
     os.replace(temporary, folder)
+    shutil.rmtree(replaced, ignore_errors=True)
     logger.info("wrote %s", folder)
     return folder

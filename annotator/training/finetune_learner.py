@@ -65,13 +65,15 @@ class Learner(Protocol):
     Attributes:
         steps: Optimiser steps of the whole run.
         validate_steps: Steps between validations.
-        hashes: sha256 of every file that is learnt from or validated on.
+        hashes: sha256 of every file that is learnt from or validated on, by its part in the run.
+        drawn: What else decides which windows a step learns from.
         described: The data, for the manifest.
     """
 
     steps: int
     validate_steps: int
     hashes: dict[str, str]
+    drawn: dict[str, Any]
     described: dict[str, Any]
 
     def loss(self, net: nn.Module, step: int, share: Share) -> Tensor:

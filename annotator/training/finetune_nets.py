@@ -62,14 +62,18 @@ class CompactSequences(nn.Module):
 
     def forward(self, sequences: Sequence[bytes]) -> Tensor:
         """Class logits, float32, [n, classes]."""
-        longest = max(len(sequence) for sequence in sequences)
-        rows = rows_of([sequence.ljust(longest, b"N") for sequence in sequences])
-        rows = rows.to(next(self.model.parameters()).device)
-        if self.training and self._shift_bp:
-            moves = torch.randint(2 * self._shift_bp + 1, (len(rows), 1), device=rows.device)
-            columns = moves + torch.arange(longest, device=rows.device)
-            rows = F.pad(rows, (self._shift_bp, self._shift_bp), value=UNKNOWN_BASE).gather(1, columns)
-        logits: Tensor = self.model(rows, self._dropout)
+        device = next(self.model.parameters()).device
+        # Filled up to a window at the most: of a longer row all windows count, and those of N alone would say something too.
+        lengths = np.array([max(len(sequence), self.model.config.window_bp) for sequence in sequences])
+        logits = torch.zeros(len(sequences), self.model.out.out_features, device=device)
+        for length in np.unique(lengths).tolist():
+            chosen = np.flatnonzero(lengths == length)
+            rows = rows_of([sequences[i].ljust(length, b"N") for i in chosen.tolist()]).to(device)
+            if self.training and self._shift_bp:
+                moves = torch.randint(2 * self._shift_bp + 1, (len(rows), 1), device=device)
+                columns = moves + torch.arange(length, device=device)
+                rows = F.pad(rows, (self._shift_bp, self._shift_bp), value=UNKNOWN_BASE).gather(1, columns)
+            logits = logits.index_copy(0, torch.from_numpy(chosen).to(device), self.model(rows, self._dropout))
         return logits
 
 

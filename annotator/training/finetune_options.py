@@ -129,6 +129,7 @@ class FinetuneOptions:
     Attributes:
         epochs: Passes over a table.
         steps: Optimiser steps; 0 for what `epochs` gives. Needed for genomes.
+        least_steps: A small table is gone through more often than `epochs` until there are so many steps.
         batch_rows: Windows a step, over all processes.
         learning_rate: Peak, after a linear warm-up; from there it falls linearly to zero at the last step.
         warmup_share: Of the steps.
@@ -137,7 +138,8 @@ class FinetuneOptions:
         class_weights: "balanced" counts a class by the inverse of its share of the table; "none" counts rows alike.
         dropout: Before the last layer of the head.
         ema: Decay of averaged weights, which are then the ones validated and kept; 0 for none.
-        validate_steps: Steps between validations; 0 for an epoch (tables) or 500 (genomes).
+        validate_steps: Steps between validations; 0 for an epoch or, where that is more, a tenth of the run (tables), or for
+            500 (genomes).
         patience: Validations without a gain after which the run ends; 0 for never.
         checkpoint_steps: Steps between checkpoints.
         bf16: Autocast to bfloat16; None for on CUDA only.
@@ -147,6 +149,7 @@ class FinetuneOptions:
 
     epochs: float = 4.0
     steps: int = 0
+    least_steps: int = 0
     batch_rows: int = 32
     learning_rate: float = 3e-5
     warmup_share: float = 0.06
@@ -172,8 +175,8 @@ class FinetuneOptions:
                 raise ValueError(f"{name} = {getattr(self, name)} does not lie from 0 to below 1")
         if self.class_weights not in ("none", "balanced"):
             raise ValueError(f"class_weights = {self.class_weights!r} is neither none nor balanced")
-        if min(self.steps, self.validate_steps, self.patience) < 0 or self.processes > self.batch_rows:
-            raise ValueError("steps, validate_steps and patience are not negative; processes are no more than batch_rows")
+        if min(self.steps, self.least_steps, self.validate_steps, self.patience) < 0 or self.processes > self.batch_rows:
+            raise ValueError("numbers of steps and patience are not negative; processes are no more than batch_rows")
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,15 @@ def default_options(base: str, *, lora: bool) -> FinetuneOptions:
     """Options that suit a base: a small network from scratch learns fast, adapters faster than whole pre-trained networks."""
     if base == COMPACT:
         return FinetuneOptions(
-            epochs=8, batch_rows=128, learning_rate=2e-3, clip=5.0, dropout=0.4, ema=0.995, patience=3, warmup_share=0.1
+            epochs=8,
+            least_steps=600,
+            batch_rows=128,
+            learning_rate=2e-3,
+            warmup_share=0.1,
+            clip=5.0,
+            dropout=0.4,
+            ema=0.995,
+            patience=3,
         )
     if base.partition(":")[0] in FAMILIES:
         return FinetuneOptions(learning_rate=5e-4)

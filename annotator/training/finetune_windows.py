@@ -26,6 +26,7 @@ from annotator.training.run_state import file_sha256
 logger = logging.getLogger(__name__)
 
 ROWS_PER_PASS = 128
+BASES_PER_PASS = 1 << 16
 SETTLE_ROWS = 16 * ROWS_PER_PASS
 MOMENTUM = 0.1
 """Of batch norms in training: torch's own."""
@@ -67,7 +68,8 @@ def window_task(data: TableData, train: WindowTable) -> tuple[WindowTask, dict[s
     """What the classes of a table mean, and how its windows are slid over a genome.
 
     Raises:
-        UsageError: The classes named do not fit the labels, or one of them lacks its anchor.
+        UsageError: The classes named do not fit the labels, one of them lacks its anchor, an anchor or a feature is of none of
+            them, or windows would lie further apart than they are long.
     """
     count = int(train.labels.max()) + 1
     lengths, times = np.unique([len(sequence) for sequence in train.sequences], return_counts=True)
@@ -77,9 +79,13 @@ def window_task(data: TableData, train: WindowTable) -> tuple[WindowTask, dict[s
     if not classes:
         stem = data.train.resolve().parent.name
         classes = (OTHER, *([stem] if count == 2 else [f"{stem}-{label}" for label in range(1, count)]))
-        named = {name: FeatureTrack(name) for name in classes[1:]}
+        named = {name: FeatureTrack(name) for name in classes[1:]} | named
     if len(classes) != count or len(set(classes)) < count or set(classes) == {OTHER}:
         raise UsageError(f"{train.path}: {count} labels, but the classes named are {', '.join(classes)}")
+    if idle := sorted({*named, *data.anchor_bp} - set(classes)):
+        raise UsageError(f"{idle[0]}: none of the classes {', '.join(classes)}")
+    if data.stride_bp > window_bp:
+        raise UsageError(f"windows of {window_bp} bp every {data.stride_bp} bp would leave bases out")
     features, anchors = {}, {}
     for name in classes:
         if name == OTHER:
@@ -116,16 +122,19 @@ class WindowLearner:
         self.train, self.dev = read_tables(data, options.seed)
         self.task, self.features = window_task(data, self.train)
         self._options, self._clade, self._bf16, self._device = options, clade, bf16, device
+        if options.processes > len(self.train):
+            raise UsageError(f"{data.train}: {len(self.train)} rows to learn from, too few for {options.processes} processes")
         per_epoch = max(1, len(self.train) // options.batch_rows)
-        self.steps = options.steps or max(1, round(options.epochs * per_epoch))
-        self.validate_steps = options.validate_steps or per_epoch
-        self.hashes = {table.path.name: file_sha256(table.path) for table in (self.train, self.dev)}
+        self.steps = options.steps or max(1, options.least_steps, round(options.epochs * per_epoch))
+        self.validate_steps = options.validate_steps or max(per_epoch, self.steps // 10)
+        self.hashes = {"train": file_sha256(self.train.path), "dev": file_sha256(self.dev.path)}
+        self.drawn: dict[str, Any] = {"dev_share": data.dev_share}
         counts = np.bincount(self.train.labels, minlength=len(self.task.classes))
         balanced = len(self.train) / (len(counts) * counts)
         self._weights = torch.from_numpy(balanced if options.class_weights == "balanced" else np.ones(len(counts))).float()
         self.described: dict[str, Any] = {
-            "train": {"file": self.train.path.name, "rows": counts.tolist(), "sha256": self.hashes[self.train.path.name]},
-            "dev": {"file": self.dev.path.name, "rows": np.bincount(self.dev.labels).tolist()},
+            "train": {"file": self.train.path.name, "rows": counts.tolist(), "sha256": self.hashes["train"]},
+            "dev": {"file": self.dev.path.name, "rows": np.bincount(self.dev.labels).tolist(), "sha256": self.hashes["dev"]},
         }
         if data.dev is None:
             self.described["dev"] |= {"share_of_train": data.dev_share}
@@ -181,9 +190,10 @@ class WindowLearner:
     def logits(self, net: nn.Module, sequences: Sequence[bytes]) -> NDArray[np.float32]:
         """Class logits of sequences, float32, [n, classes]."""
         parts = []
-        for first in range(0, len(sequences), ROWS_PER_PASS):
+        rows = max(1, min(ROWS_PER_PASS, BASES_PER_PASS // max(map(len, sequences))))
+        for first in range(0, len(sequences), rows):
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-                parts.append(net(sequences[first : first + ROWS_PER_PASS]).float().cpu())
+                parts.append(net(sequences[first : first + rows]).float().cpu())
         found: NDArray[np.float32] = torch.cat(parts).numpy()
         return found
 

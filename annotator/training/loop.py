@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from annotator.errors import ModelFault
 from annotator.evaluation.labelled import LabelledGenome
 from annotator.models.compact import CompactNet
 from annotator.tokens.kmer import kmer_ids_of_rows
@@ -155,7 +156,7 @@ class Trainer:
                     self.average[name].copy_(value)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise FloatingPointError(f"loss is {value} at step {self.step}")
+            raise ModelFault(f"{self.folder}: the loss is {value} at step {self.step}; a lower learning rate may help")
         return value, parts
 
     def _loss(self, batch: Batch) -> tuple[Tensor, list[float]]:

@@ -6,6 +6,7 @@ rival is the table that sees both: the same counts with bases after the hidden o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +79,7 @@ def fit_markov(corpus: Corpus, *, left: int = 5, right: int = 0) -> MarkovModel:
         raise ValueError(f"{left} + {right} bases of context make too large a table")
     size = 4 ** (left + right + 1)
     counts = np.ones(size, np.int64)
-    for contig in corpus.contigs():
+    for contig in _pieces(corpus):
         for start in range(0, len(contig), _CHUNK_BP):
             # the context of a chunk's own bases reaches over its ends; on the other strand left and right change sides
             widest = max(left, right)
@@ -89,6 +90,20 @@ def fit_markov(corpus: Corpus, *, left: int = 5, right: int = 0) -> MarkovModel:
                 counts += _counted(strand, first, length, left, right)
     table = counts.reshape(-1, 4).astype(np.float64)
     return MarkovModel(left, right, (-np.log2(table / table.sum(1, keepdims=True))).astype(np.float32))
+
+
+def _pieces(corpus: Corpus) -> Iterator[NDArray[np.uint8]]:
+    """The contigs, short ones many at a time with an N between, which no context goes over: a count costs a whole table."""
+    waiting: list[NDArray[np.uint8]] = []
+    size = 0
+    for contig in corpus.contigs():
+        waiting += [contig, np.array([ord("N")], np.uint8)]
+        size += len(contig)
+        if size >= _CHUNK_BP:
+            yield np.concatenate(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield np.concatenate(waiting)
 
 
 def _counted(bases: NDArray[np.uint8], first: int, length: int, left: int, right: int) -> NDArray[np.int64]:

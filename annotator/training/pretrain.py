@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from annotator.errors import UsageError
+from annotator.errors import ModelFault, UsageError
 from annotator.models.checkpoints import write_checkpoint
 from annotator.models.device import choose_device
 from annotator.models.weights import plain_tensors
@@ -172,7 +172,7 @@ class Pretrainer:
         self.step += 1
         value = float(total)
         if not math.isfinite(value):
-            raise FloatingPointError(f"loss is {value} at step {self.step}")
+            raise ModelFault(f"{self.folder}: the loss is {value} at step {self.step}; a lower learning rate may help")
         return value, int(attended.sum())
 
     def _batch(self, rng: np.random.Generator) -> tuple[Guess, torch.Tensor]:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from annotator.errors import InputError, UsageError
+from annotator.errors import InputError, ResourceFault, UsageError
 
 STATE_NAME = "state.json"
 METRICS_NAME = "metrics.jsonl"
@@ -35,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UsageError(f"{folder}: locked, another run is training there") from None
-        for left in folder.glob(".tmp-*"):
+        for left in [*folder.glob(".tmp-*"), *folder.glob("checkpoint/.tmp-*")]:
             if left.is_dir():
                 shutil.rmtree(left)
             else:
@@ -51,10 +52,16 @@ def write_state(folder: Path, step: int, tensors: Mapping[str, Tensor], state: M
         step: Steps done; one of the two files is named after it.
         tensors: By name.
         state: JSON values: what the run is, and where it stands.
+
+    Raises:
+        ResourceFault: The file cannot be written.
     """
     name = f"state-{step}.safetensors"
     temporary = folder / f".tmp-{name}"
-    save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, temporary)
+    try:
+        save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, temporary)
+    except SafetensorError as error:  # which is no OSError, also where the disk is full
+        raise ResourceFault(f"{folder / name}: cannot be written ({error})") from None
     os.replace(temporary, folder / name)
     temporary = folder / f".tmp-{STATE_NAME}"
     with temporary.open("w", encoding="utf-8") as file:
@@ -82,7 +89,7 @@ def read_state(folder: Path, device: torch.device) -> tuple[dict[str, Any], dict
     try:
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return state, load_file(folder / state["tensors"], device=str(device))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, SafetensorError, FileNotFoundError) as error:
         raise InputError(f"{path}: not a checkpoint of this program ({error})") from None
 
 

@@ -38,7 +38,15 @@ CPU = torch.device("cpu")
 
 def compact(folder: Path, **options: Any) -> FinetuneSettings:
     shape = {"k": 3, "fine_channels": 16, "trunk_channels": 16}
-    given = {"epochs": 8, "batch_rows": 16, "learning_rate": 5e-3, "ema": 0.9, "dropout": 0.1, "bf16": False} | options
+    given = {
+        "epochs": 8,
+        "least_steps": 0,
+        "batch_rows": 16,
+        "learning_rate": 5e-3,
+        "ema": 0.9,
+        "dropout": 0.1,
+        "bf16": False,
+    } | options
     chosen = replace(default_options("compact", lora=False), **given)
     return FinetuneSettings("toy", "compact", tables(folder), architecture=shape, options=chosen)
 

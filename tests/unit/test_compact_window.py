@@ -18,7 +18,7 @@ from annotator.models.weights import plain_tensors, write_safetensors
 from annotator.tokens.batch import reverse_complement_rows
 
 CPU = torch.device("cpu")
-PLAN = {"window_bp": 1024, "halo_bp": 64, "pad_bp": 8, "smallest_bp": 256, "align_bp": 8}
+PLAN = {"window_bp": 1024, "halo_bp": 64, "pad_bp": 64, "smallest_bp": 256, "align_bp": 8}
 
 
 def rows_of(count: int, length: int) -> Tensor:

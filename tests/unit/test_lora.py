@@ -6,23 +6,34 @@ import pytest
 import torch
 
 from annotator.errors import UsageError
-from annotator.models.family import LanguageModel
+from annotator.models.family import LanguageModel, ModelFamily
 from annotator.models.family_registry import family
 from annotator.models.lora import add_lora, merge_lora
 
-FAMILIES = {"dnabert": "tiny", "dnabert2": "tiny", "nucleotide-transformer": "tiny", "biogpt": "tiny"}
+FAMILIES = {
+    "dnabert": "tiny",
+    "dnabert2": "tiny",
+    "nucleotide-transformer": "tiny",
+    "nucleotide-transformer:v1": "v1-tiny",
+    "biogpt": "tiny",
+}
+"""A size of each family, and of each of its architectures."""
 IDS = torch.tensor([[10, 11, 12, 13, 14, 15, 16, 17]])
 MASK = torch.ones_like(IDS, dtype=torch.bool)
 
 
+def chosen(name: str) -> ModelFamily:
+    return family(name.partition(":")[0])
+
+
 def network(name: str) -> LanguageModel:
     torch.manual_seed(1)
-    return family(name).build(family(name).sizes[FAMILIES[name]]).eval()
+    return chosen(name).build(chosen(name).sizes[FAMILIES[name]]).eval()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_adapters_begin_as_nothing_and_merge_into_plain_weights(name: str) -> None:
-    backbone, targets = network(name).backbone, family(name).lora_targets
+    backbone, targets = network(name).backbone, chosen(name).lora_targets
     names, plain = list(backbone.state_dict()), backbone(IDS, MASK)
     matched = add_lora(backbone, targets, rank=4, alpha=8, dropout=0.5)
     assert {path.rpartition(".")[2] for path in matched} == set(targets)
@@ -42,7 +53,7 @@ def test_adapters_begin_as_nothing_and_merge_into_plain_weights(name: str) -> No
 @pytest.mark.parametrize("name", FAMILIES)
 def test_only_adapters_learn(name: str) -> None:
     backbone = network(name).backbone
-    add_lora(backbone, family(name).lora_targets, rank=2, alpha=4, dropout=0.0)
+    add_lora(backbone, chosen(name).lora_targets, rank=2, alpha=4, dropout=0.0)
     learning = {path for path, value in backbone.named_parameters() if value.requires_grad}
     assert learning and all("lora_" in path for path in learning)
 

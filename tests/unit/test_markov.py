@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,3 +89,16 @@ def test_a_sequence_of_known_entropy_costs_just_that() -> None:
 def test_too_large_a_table_is_refused() -> None:
     with pytest.raises(ValueError, match="too large"):
         fit_markov(corpus_of("ACGT"), left=7, right=7)
+
+
+def test_short_contigs_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    real = markov._counted
+
+    def counts(*given: Any) -> Any:
+        counted.append(given)
+        return real(*given)
+
+    monkeypatch.setattr(markov, "_counted", counts)
+    fit_markov(corpus_of(*["ACGTTTGACA"] * 50), left=2, right=1)
+    assert len(counted) == 2, "once a strand: each count costs as much as the whole table is large"
