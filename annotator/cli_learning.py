@@ -79,8 +79,8 @@ def pretrain(
     checkpoint: Annotated[str, typer.Option(help="Go on from this checkpoint (directory, or hub:OWNER/NAME@COMMIT).")] = "",
     val_fasta: Annotated[list[Path] | None, typer.Option(help="Genome to validate on; repeatable.")] = None,
     hold_out: Annotated[str, typer.Option(help="Contigs of the genomes that are validated on, comma-separated.")] = "",
-    window_bp: Annotated[int, typer.Option(help="Bases of a window; 0 for as many as suit the family.")] = 0,
-    mask_share: Annotated[float, typer.Option(help="Share of the tokens that is hidden.")] = 0.15,
+    window_bp: Annotated[int, typer.Option(help="Bases of a window; 0 for 512.")] = 0,
+    mask_share: Annotated[float | None, typer.Option(help="Share of the tokens that is hidden; 0.15 by default.")] = None,
     hidden_bp: Annotated[int, typer.Option(help="Stride-1 k-mers: a span hides 1 to this many bases.")] = 1,
     steps: Annotated[int, typer.Option(help="Optimiser steps in all.")] = 20_000,
     batch: Annotated[int, typer.Option(help="Windows a step.")] = 64,
@@ -102,6 +102,8 @@ def pretrain(
     setup_logging(quiet=quiet, verbose=verbose)
     if bool(family) == bool(checkpoint):
         raise UsageError("give --family (and --size) to begin, or --checkpoint to go on from one")
+    if family == "biogpt" and mask_share is not None:
+        raise UsageError("--mask-share: biogpt learns to continue, nothing is masked")
     from annotator.training.pretrain import run_pretraining
     from annotator.training.pretrain_options import CorpusOptions, MaskOptions, PretrainOptions, PretrainSettings
 
@@ -115,7 +117,7 @@ def pretrain(
             size=size or ("small" if family else ""),
             architecture=_json_table(architecture),
             checkpoint=Path(resolved_model(checkpoint, allow_download=allow_download)) if checkpoint else None,
-            mask=MaskOptions(share=mask_share, longest_hidden_bp=hidden_bp),
+            mask=MaskOptions(share=0.15 if mask_share is None else mask_share, longest_hidden_bp=hidden_bp),
             train=PretrainOptions(
                 steps=steps, batch_rows=batch, accumulation=accumulation, learning_rate=learning_rate, warmup_steps=warmup,
                 checkpoint_steps=checkpoint_steps, validate_steps=validate_steps, seed=seed, bf16=bf16,
@@ -149,9 +151,7 @@ def finetune(
     val_fasta: Annotated[list[Path] | None, typer.Option(help="Genome to stop and calibrate on.")] = None,
     val_truth: Annotated[list[Path] | None, typer.Option("--val-truth", "--val-gtf", help="Its sites.")] = None,
     val_mask: Annotated[list[str] | None, typer.Option(help="Its sites left out of scoring; '-' for none.")] = None,
-    feature: Annotated[
-        list[str] | None, typer.Option(help="NAME=BED of another track of --fasta (of the first one given); repeatable.")
-    ] = None,
+    feature: Annotated[list[str] | None, typer.Option(help="NAME=BED of another track of --fasta; repeatable.")] = None,
     val_feature: Annotated[list[str] | None, typer.Option(help="NAME=BED of the same track of --val-fasta.")] = None,
     window_bp: Annotated[
         int, typer.Option(help="Bases of a window of a genome; 0 for as many as the model takes, at most 2,048.")

@@ -143,6 +143,8 @@ def genome_data(
         raise UsageError("--val-fasta: needed with --fasta; thresholds come from it")
     if set(features) != set(val_features):
         raise UsageError("--feature and --val-feature: the same names are needed on both sides")
+    if features and (len(fasta) > 1 or len(val_fasta) > 1):
+        raise UsageError("--feature: with one --fasta and one --val-fasta, which it lies on")
     sides = []
     for prefix, files, sites, masked, beds in (
         ("", fasta, truth, mask, features), ("val-", val_fasta, val_truth, val_mask, val_features),

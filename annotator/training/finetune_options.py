@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -168,8 +169,8 @@ class FinetuneOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
         for name in ("epochs", "batch_rows", "learning_rate", "clip", "checkpoint_steps", "processes"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)} must be positive")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} = {getattr(self, name)} must be positive and finite")
         for name in ("dropout", "ema", "warmup_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} does not lie from 0 to below 1")

@@ -82,8 +82,6 @@ def window_task(data: TableData, train: WindowTable) -> tuple[WindowTask, dict[s
         named = {name: FeatureTrack(name) for name in classes[1:]} | named
     if len(classes) != count or len(set(classes)) < count or set(classes) == {OTHER}:
         raise UsageError(f"{train.path}: {count} labels, but the classes named are {', '.join(classes)}")
-    if idle := sorted({*named, *data.anchor_bp} - set(classes)):
-        raise UsageError(f"{idle[0]}: none of the classes {', '.join(classes)}")
     if data.stride_bp > window_bp:
         raise UsageError(f"windows of {window_bp} bp every {data.stride_bp} bp would leave bases out")
     features, anchors = {}, {}
@@ -99,6 +97,8 @@ def window_task(data: TableData, train: WindowTable) -> tuple[WindowTask, dict[s
             features[name] = Feature(named[name].kind, named[name].width_bp or window_bp)
         else:
             raise UsageError(f"class {name} is none of {', '.join([*TRACK_KIND, OTHER])} and no feature")
+    if idle := sorted({*named, *data.anchor_bp} - set(classes)):
+        raise UsageError(f"{idle[0]}: none of the classes {', '.join(classes)}")
     splices = any(TRACK_KIND.get(name) in ("donor", "acceptor") for name in classes)
     return WindowTask(window_bp, data.stride_bp or (1 if splices else ALIGN_BP), classes, anchors), features
 

@@ -139,7 +139,7 @@ def compare(device_calls: end_to_end.Found, cpu_calls: end_to_end.Found, monkeyp
     assert [one.thresholds for one in orders] == [{"donor": pytest.approx(0.45), "promoter": pytest.approx(0.25)}] * 2
 
 
-DONOR, PROMOTER, TFBS = 1, 2, 3
+DONOR, PROMOTER, TFBS = (end_to_end.KINDS.index(kind) for kind in ("donor", "promoter", "tfbs"))
 DONORS: end_to_end.Found = {(DONOR, 1, at, -1): 0.9 for at in range(100)}
 PROMOTERS: end_to_end.Found = {(PROMOTER, -1, at, -1): 0.9 for at in range(100)}
 HITS: end_to_end.Found = {(TFBS, 1, at, 4): float("nan") for at in range(5)}

@@ -181,7 +181,7 @@ def test_E05_a_device_that_fails_while_the_model_is_loaded(
     def busy(*_: object) -> FoldedNet:
         raise torch.AcceleratorError("CUDA error: CUDA-capable device(s) is/are busy or unavailable")
 
-    monkeypatch.setattr("annotator.pipeline.worker.folded_on", busy)
+    monkeypatch.setattr("annotator.pipeline.worker.load_scan_model", busy)
     assert run(model, fasta, tmp_path / "out") == 5
     assert "busy or unavailable" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
