@@ -67,7 +67,7 @@ def _refuse_misfits(config: CompactConfig, manifest: Manifest, folder: Path) -> 
     plan = PlanOptions(**manifest.plan)
     try:
         if fractions := [key for key, value in manifest.tokenizer.items() if isinstance(value, float)]:
-            raise TypeError(f"{fractions[0]} is not a whole number")
+            raise InputError(f"{folder / MANIFEST_NAME}: field 'tokenizer.{fractions[0]}' is not a whole number")
         vocabulary = KmerVocabulary(**manifest.tokenizer)
     except (TypeError, ValueError) as error:
         raise InputError(f"{folder / MANIFEST_NAME}: field 'tokenizer': {error}") from None

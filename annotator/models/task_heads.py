@@ -44,6 +44,8 @@ class HeadOptions:
         """
         if unknown := sorted(set(raw) - set(HeadOptions.__dataclass_fields__)):
             raise ValueError(f"'head.{unknown[0]}' is unknown")
+        if "outputs" not in raw:
+            raise ValueError("'head.outputs' is missing")
         options = HeadOptions(**raw)
         for name in ("outputs", "width", "kernel_bp"):
             value = getattr(options, name)

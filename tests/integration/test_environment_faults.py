@@ -345,7 +345,8 @@ BAD_MODELS: dict[str, tuple[Callable[[Path], Any], int, str]] = {
     ),
     "attention by name": (lambda f: put_code(f, "config.json", attn_implementation="someone/kernel"), 3, "'attn_implementation'"),
     "config.json no JSON": (lambda f: (f / "config.json").write_text("{"), 3, "config.json"),
-    "family unknown": (lambda f: change(f, family="dnabert2"), 3, "'dnabert2'"),
+    "family unknown": (lambda f: change(f, family="bert"), 3, "'bert'"),
+    "family of another network": (lambda f: change(f, family="dnabert2"), 3, "'head.outputs' is missing"),
     "architecture of words": (lambda f: change_inside(f, "architecture", fine_channels="8"), 3, "fine_channels"),
     "architecture negative": (lambda f: change_inside(f, "architecture", trunk_channels=-8), 3, "trunk_channels"),
     "architecture without end": (lambda f: change_inside(f, "architecture", fine_channels=1 << 40), 3, "fine_channels"),
@@ -358,7 +359,7 @@ BAD_MODELS: dict[str, tuple[Callable[[Path], Any], int, str]] = {
     "dilations of words": (lambda f: change_inside(f, "architecture", dilations=["1"]), 3, "dilations"),
     "windows never growing": (lambda f: change_inside(f, "plan", smallest_bp=0), 3, "smallest_bp"),
     "windows aligned to nothing": (lambda f: change_inside(f, "plan", align_bp=0), 3, "align_bp"),
-    "k a fraction": (lambda f: change_inside(f, "tokenizer", k=6.5), 3, "'tokenizer.k'"),
+    "k a fraction": (lambda f: change_inside(f, "tokenizer", k=6.5), 3, "tokenizer.k"),
     "manifest without end": (lambda f: (f / "manifest.json").write_text("[" * 100_000), 3, "manifest.json"),
     "manifest no text": (lambda f: (f / "manifest.json").write_bytes(b"\x80\x02}q\x00."), 3, "manifest.json"),
 }  # fmt: skip

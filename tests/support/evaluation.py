@@ -48,7 +48,7 @@ def write_window_model(folder: Path, *, name: str = "tiny", real: bool = False) 
     kinds = {"promoter": 0.5}
     manifest = Manifest(
         name=name, version="1", family="dnabert", architecture=architecture, tokenizer={},
-        plan={"window_bp": 512, "halo_bp": 128, "pad_bp": 64, "smallest_bp": 256, "align_bp": 8}, tracks=("tss",),
+        plan={"window_bp": 512, "halo_bp": 128, "pad_bp": 128, "smallest_bp": 256, "align_bp": 8}, tracks=("tss",),
         radius_bp={"promoter": 50}, clades={"vertebrate": CladeSettings(0, kinds, {"promoter": Calibration()}, (), "a test")},
         licence="Apache-2.0", weights=weights.name, weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         window=WindowTask(60, 8, ("other", "tss"), {"tss": 30}), head=asdict(HeadOptions(2)),

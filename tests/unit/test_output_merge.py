@@ -22,7 +22,7 @@ from annotator.output.merge import final_names
 from annotator.output.options import BedOptions
 from annotator.output.parts import write_part
 from annotator.output.publish import sha256_file
-from annotator.output.schema import SORT_KEY_IN_CONTIG, TABLE_SCHEMA
+from annotator.output.schema import SCHEMA_VERSION, SORT_KEY_IN_CONTIG, TABLE_SCHEMA
 
 _SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")
 assert _SPEC is not None
@@ -60,7 +60,11 @@ def test_predictions_are_all_rows_in_order(calls: Calls, tmp_path: Path) -> None
         assert info.sha256 == sha256_file(tmp_path / "out" / name)
     metadata = pl.read_parquet_metadata(tmp_path / "out" / "predictions.parquet")
     del metadata["ARROW:schema"]
-    assert metadata == {"coordinate_system": "0-based-half-open", "schema_version": "1", "tool": "genome-annotator 0.0.test"}
+    assert metadata == {
+        "coordinate_system": "0-based-half-open",
+        "schema_version": SCHEMA_VERSION,
+        "tool": "genome-annotator 0.0.test",
+    }
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
