@@ -19,7 +19,7 @@ from annotator.models.compact import CompactConfig
 from annotator.pipeline.options import BATCH_BP
 from annotator.pipeline.worker import WorkOrder
 from annotator_kernels import dispatch
-from benchmarks import compact_forward, cost_model, end_to_end, guarded, kernel_problems, kernels
+from benchmarks import compact_forward, cost_model, end_to_end, family_cost, guarded, gue, kernel_problems, kernels
 
 ROOT = Path(__file__).parents[2]
 COMMON = {"benchmark", "commit", "date", "device", "versions", "variant", "path", "shape", "parity", "p20_s", "p50_s", "p80_s",
@@ -223,6 +223,25 @@ def test_row_of_the_transformer(tmp_path: Path) -> None:
 def test_readme_holds_the_tables_of_the_cost_model() -> None:
     text = cost_model.README.read_text()
     assert cost_model.with_tables(text) == text, "run `python benchmarks/cost_model.py --write`"
+
+
+def test_the_pages_of_the_families_hold_their_costs() -> None:
+    found = family_cost.tables()
+    for page in sorted(family_cost.PAGES.glob("*.md")):
+        text = page.read_text()
+        assert family_cost.with_tables(text, found) == text, "run `python benchmarks/family_cost.py --write`"
+
+
+def test_flops_of_the_families_are_those_that_torch_counts() -> None:
+    lines = list(family_cost.check())
+    assert len(lines) == 4 and not [line for line in lines if "DIFFERENT" in line]
+
+
+def test_gue_figures_stand_beside_the_published_ones() -> None:
+    scores = {"sequences": 1000, "mcc": 0.6438, "f1": 0.8316, "auroc": 0.8964, "auprc": 0.8783}
+    lines = gue.markdown({"tasks": [{"task": "tf/0", "split": "test", "scores": scores}]})
+    assert lines[2] == "| tf/0 | test | 1,000 | **64.4** | 0.832 | 0.896 | 0.878 | 68.0 | 66.8 | 66.6 | 72.0 |"
+    assert {len(line.split("|")) for line in lines} == {13}
 
 
 def test_costs_by_hand() -> None:
