@@ -26,8 +26,8 @@ SHIFT_BP = 3
 """Bases that windows around a peak are moved by in training; those around a certain base stay."""
 TOKENIZER_NAME = "tokenizer.json"
 _K = {True: 6, False: 4}
-"""Token width of the compact classifier by whether both strands count. On GUE's dev tables promoters have MCC 0.56 with 6 and 0.63
-with 4; for binding sites either does (tf/0 and tf/1 differ in opposite directions)."""
+"""Token width of the compact classifier by whether both strands count. On GUE's dev tables promoters have MCC 0.56 with 6 and
+0.63 with 4; for binding sites either does (tf/0 and tf/1 differ in opposite directions)."""
 
 
 @dataclass(frozen=True)
