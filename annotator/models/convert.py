@@ -6,7 +6,6 @@ without requests for code; OpenSpliceAI's state dicts become a model directory t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -26,6 +25,7 @@ from annotator.models.checkpoints import CONFIG_NAME, TOKENIZER_NAME, VOCABULARY
 from annotator.models.dilated_cnn import CLASS_OF_TRACK, SKIP_EVERY, DilatedConfig, DilatedNet, load
 from annotator.models.manifest import CODE_KEYS, MANIFEST_NAME, Calibration, CladeSettings, Manifest, read_manifest
 from annotator.models.options import CLADES
+from annotator.models.registry import file_sha256
 from annotator.models.weights import (
     INDEX_NAME,
     PICKLES,
@@ -196,7 +196,7 @@ def _convert_dilated(states: dict[Path, dict[str, Tensor]], out: Path) -> Path:
     config = DilatedConfig(config.channels, config.widths, config.dilations, len(states))
     with _new_folder(out) as temporary:
         write_safetensors(temporary / WEIGHTS_NAME, tensors)
-        digest = _sha256(temporary / WEIGHTS_NAME)
+        digest = file_sha256(temporary / WEIGHTS_NAME)
         write_text(temporary / MANIFEST_NAME, _dilated_manifest(config, list(states), digest).to_json())
         load(temporary, read_manifest(temporary), torch.device("cpu"), "float32")
     logger.info("%s: OpenSpliceAI's weights are licensed under GPL-3.0; so is what is made of them", out)
@@ -246,7 +246,7 @@ def _dilated_manifest(config: DilatedConfig, sources: list[Path], digest: str) -
         weights_sha256=digest,
         training={
             "note": "weights of OpenSpliceAI (Chao et al., 2025), converted; none of this program's training",
-            "files": [{"name": path.name, "sha256": _sha256(path)} for path in sources],
+            "files": [{"name": path.name, "sha256": file_sha256(path)} for path in sources],
         },
     )
 
@@ -263,8 +263,3 @@ def _new_folder(out: Path) -> Iterator[Path]:
         raise ResourceFault(f"{out}: cannot be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from annotator.errors import EnvironmentFault, InputError, UsageError
+from annotator.models.registry import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +72,7 @@ def resolve_reference(reference: str, *, allow_download: bool = False, pickles: 
     if not pickles and not any(path.suffix == ".safetensors" for path in files):
         raise InputError(f"{reference}: no .safetensors file; `annotator models convert` makes one of a pickle")
     for path in files:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        logger.info("%s %s: sha256 %s", reference, path.relative_to(folder).as_posix(), digest)
+        logger.info("%s %s: sha256 %s", reference, path.relative_to(folder).as_posix(), file_sha256(path))
     return folder
 
 

@@ -62,11 +62,16 @@ def refuse_other_file(path: Path, sha256: str) -> None:
         InputError: It is another file.
     """
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path)
     except FileNotFoundError:
         raise EnvironmentFault(f"{path}: file of the model is missing") from None
     except OSError as error:
         raise EnvironmentFault(f"{path}: {error.strerror}") from None
     if digest != sha256:
         raise InputError(f"{path}: sha256 {digest[:12]}... is not the manifest's {sha256[:12]}...")
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

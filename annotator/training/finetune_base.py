@@ -14,11 +14,11 @@ from annotator.models.compact_window import CompactWindow, CompactWindowConfig
 from annotator.models.family import LanguageModel, ModelFamily
 from annotator.models.lora import add_lora, merge_lora
 from annotator.models.options import FAMILIES
+from annotator.models.registry import file_sha256
 from annotator.models.task_heads import HeadOptions, TaskModel
 from annotator.tokens.batch import RowTokenizer
 from annotator.training.finetune_nets import BaseNet, CompactSequences, WindowNet
 from annotator.training.finetune_options import COMPACT, FinetuneSettings
-from annotator.training.run_state import file_sha256
 
 logger = logging.getLogger(__name__)
 

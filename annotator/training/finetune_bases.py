@@ -25,6 +25,7 @@ from annotator.evaluation.metrics import Places, average_precision, match_tss, t
 from annotator.evaluation.scores import genome_calls, genome_logits, site_examples, sites_as_places
 from annotator.genome.plan import PlanOptions
 from annotator.models.manifest import TRACK_KIND, Calibration, Feature, Manifest
+from annotator.models.registry import file_sha256
 from annotator.models.task_heads import BaseHead
 from annotator.models.token_inference import TokenScanner
 from annotator.training.calibrate import CANDIDATE_LOGIT, Candidates, best_threshold, candidates
@@ -34,7 +35,6 @@ from annotator.training.finetune_nets import BaseNet
 from annotator.training.finetune_options import FinetuneOptions, GenomeData, GenomeFiles
 from annotator.training.finetune_windows import RADIUS_BP, clade_settings
 from annotator.training.options import WindowOptions
-from annotator.training.run_state import file_sha256
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from annotator.models.manifest import MANIFEST_NAME, Manifest, read_manifest
+from annotator.models.registry import file_sha256
 from annotator.models.weights import WEIGHTS_NAME, plain_tensors, write_safetensors, write_text
 from annotator.training.finetune_base import TOKENIZER_NAME, Base
 from annotator.training.finetune_learner import Outcome
 from annotator.training.finetune_options import FinetuneSettings
-from annotator.training.run_state import file_sha256
 
 logger = logging.getLogger(__name__)
 

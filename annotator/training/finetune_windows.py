@@ -18,10 +18,10 @@ from annotator.evaluation.classification import class_log_odds, class_scores
 from annotator.evaluation.window_tables import WindowTable, read_window_table
 from annotator.models.manifest import TRACK_KIND, Calibration, CladeSettings, Feature, WindowTask
 from annotator.models.options import CLADES
+from annotator.models.registry import file_sha256
 from annotator.training.calibrate import Candidates, best_threshold
 from annotator.training.finetune_learner import Outcome, Share, calibrated
 from annotator.training.finetune_options import OTHER, FeatureTrack, FinetuneOptions, TableData
-from annotator.training.run_state import file_sha256
 
 logger = logging.getLogger(__name__)
 

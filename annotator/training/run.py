@@ -18,11 +18,12 @@ from annotator.evaluation.options import Organism
 from annotator.genome.plan import PlanOptions
 from annotator.models.compact import CompactConfig, CompactNet
 from annotator.models.device import choose_device
+from annotator.models.registry import file_sha256
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator.training.export import export_model
 from annotator.training.loop import Trainer
 from annotator.training.options import TrainingSettings
-from annotator.training.run_state import file_sha256, locked
+from annotator.training.run_state import locked
 from annotator.training.validate import validation_topk
 
 logger = logging.getLogger(__name__)
