@@ -15,14 +15,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from annotator import cli_learning
-from annotator.cli_common import AllowDownload, Device, Quiet, Threads, Verbose, comma_list, one_of, thread_count
-from annotator.cli_progress import make_progress, setup_logging
-from annotator.errors import AnnotatorError, EnvironmentFault, ResourceFault, UsageError
-from annotator.genome.options import GenomeOptions
-from annotator.models.options import CLADES, DEFAULT_CLADE, FAMILIES, PRECISIONS
-from annotator.output.options import BedOptions
-from annotator.pipeline.options import EVERY_KIND, TASKS, AnnotateOptions
+from annotator import cli_annotate, cli_learning
+from annotator.cli_common import AllowDownload, Device, Threads, one_of, thread_count
+from annotator.cli_progress import setup_logging
+from annotator.errors import AnnotatorError, EnvironmentFault, ResourceFault
+from annotator.models.options import FAMILIES
 
 logger = logging.getLogger("annotator")
 
@@ -39,8 +36,21 @@ models_app = typer.Typer(no_args_is_help=True, help="List models, show one, or c
 app.add_typer(models_app, name="models")
 
 
+_GOES_ON = "annotate, train, pretrain and finetune go on when the same command is given again"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Schedulers send SIGUSR1 some time before the end: it means the same as SIGTERM."""
+
+
 class Terminated(BaseException):
-    """SIGTERM arrived; unwinds the stack so that nothing is left half-written."""
+    """A signal arrived; unwinds the stack so that nothing is left half-written.
+
+    No KeyboardInterrupt: Typer would end the program at that without a word.
+    """
+
+    def __init__(self, signum: int) -> None:
+        """Which signal."""
+        super().__init__(signum)
+        self.exit_code = 130 if signum == signal.SIGINT else 143
 
 
 def _version(asked: bool) -> None:
@@ -58,78 +68,11 @@ def _main(
     """Options of all commands."""
 
 
-def _thresholds(values: list[str]) -> dict[str, float]:
-    """`KIND=P` or a bare number for all kinds; later ones win."""
-    chosen: dict[str, float] = {}
-    for value in values:
-        kind, equals, number = value.rpartition("=")
-        try:
-            p = float(number)
-        except ValueError:
-            raise UsageError(f"--threshold {value}: not KIND=P or a number") from None
-        if not 0.0 < p <= 1.0:
-            raise UsageError(f"--threshold {value}: a probability lies above 0 and not above 1")
-        chosen = chosen | {kind: p} if equals else {EVERY_KIND: p}
-    return chosen
-
-
-@app.command(epilog="Example: annotator annotate assembly.fa.gz -o results/ --clade plant --tasks splice,tfbs")
-def annotate(
-    fasta: Annotated[str, typer.Argument(help="FASTA: plain, gzip or BGZF; '-' reads standard input.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Results folder; the same command again resumes or does nothing.")],
-    model: Annotated[str, typer.Option(help="Bundled model (annotator models list) or a model directory.")] = "compact",
-    clade: Annotated[
-        str, typer.Option(help=f"One of {', '.join(CLADES)}: chooses thresholds and the JASPAR group; default {DEFAULT_CLADE}.")
-    ] = "",
-    tasks: Annotated[
-        str, typer.Option(help=f"Comma-separated from {','.join(TASKS)}. Default: all, but promoter only where validated.")
-    ] = "",
-    threshold: Annotated[
-        list[str] | None,
-        typer.Option(help="KIND=P (donor, promoter, tfbs, ...), repeatable, or one number for all."),
-    ] = None,
-    motifs: Annotated[str, typer.Option(help="'jaspar', or a JASPAR, MEME or TRANSFAC file.")] = "jaspar",
-    tfbs_pvalue: Annotated[float, typer.Option(help="p-value threshold of a motif hit.")] = 1e-6,
-    regions: Annotated[Path | None, typer.Option(help="BED file: only calls positioned in these regions.")] = None,
-    device: Device = "auto",
-    precision: Annotated[
-        str, typer.Option(help=f"{', '.join(PRECISIONS)}; auto is bfloat16 on CUDA, float32 on a CPU.")
-    ] = "auto",
-    threads: Threads = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace the files of another run in the results folder.")] = False,
-    dup_names: Annotated[str, typer.Option(help="Duplicate contig names: error, or suffix to rename.")] = "error",
-    gaps_as_n: Annotated[bool, typer.Option("--gaps-as-n", help="Read '-', '.' and '*' as N instead of refusing.")] = False,
-    bed6: Annotated[bool, typer.Option("--bed6", help="Plain BED6, without colours and extra columns.")] = False,
-    no_header: Annotated[bool, typer.Option("--no-header", help="BED without comment lines.")] = False,
-    no_eof_check: Annotated[bool, typer.Option("--no-eof-check", help="Accept BGZF input without its end marker.")] = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Call promoters, splice sites and TF binding sites of an assembly, both strands."""
-    setup_logging(quiet=quiet, verbose=verbose)
-    if not clade:
-        clade = DEFAULT_CLADE
-        logger.info("clade: %s (the default; choose with --clade)", clade)
-    if not 0 < tfbs_pvalue < 1:
-        raise UsageError(f"--tfbs-pvalue {tfbs_pvalue:g}: lies between 0 and 1")
-    if regions is not None and not regions.exists():
-        raise UsageError(f"--regions {regions}: no such file")
-    options = AnnotateOptions(
-        fasta=fasta, out_dir=out, model=model, clade=one_of("--clade", clade, CLADES), tasks=comma_list(tasks) or None,
-        thresholds=_thresholds(threshold or []), motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions, device=device,
-        precision=one_of("--precision", precision, PRECISIONS), threads=thread_count(threads), overwrite=overwrite,
-        genome=GenomeOptions(
-            dup_names=one_of("--dup-names", dup_names, ("error", "suffix")),  # type: ignore[arg-type]
-            gaps_as_n=gaps_as_n, eof_check=not no_eof_check,
-        ),
-        bed=BedOptions(header=not no_header, bed6=bed6),
-    )  # fmt: skip
-    from annotator.pipeline.annotate import annotate as run
-
-    finished = run(options, make_progress(quiet=quiet))
-    for name, entry in finished["files"].items():
-        if not name.endswith((".csi", ".tbi")):
-            logger.info("%s: %s rows", out / name, f"{entry['rows']:,}")
+app.command(epilog="Example: annotator annotate assembly.fa.gz -o results/ --clade plant --tasks splice,tfbs")(
+    cli_annotate.annotate
+)
+app.command(epilog="Example: annotator plan assembly.fa.gz --clade plant")(cli_annotate.plan)
+app.command(epilog="Example: annotator verify results/")(cli_annotate.verify)
 
 
 @app.command(epilog="Example: annotator example && annotator annotate example.fa.gz -o results/")
@@ -210,8 +153,15 @@ def models_convert(
     typer.echo(convert(chosen, out, one_of("--family", family, (*FAMILIES, "dilated_cnn")) if family else None))
 
 
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    """The first signal unwinds the stack; a second one ends the process at once, and its workers see that and end too."""
+    for each in _SIGNALS:
+        signal.signal(each, _stop_at_once)
+    raise Terminated(signum)
+
+
+def _stop_at_once(signum: int, frame: FrameType | None) -> NoReturn:
+    os._exit(Terminated(signum).exit_code)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -223,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 ok, 1 bug, 2 usage, 3 bad input, 4 partial, 5 environment, 6 resources, 130 and 143 on signals.
     """
-    previous: Any = signal.signal(signal.SIGTERM, _terminate)
+    previous: dict[int, Any] = {each: signal.signal(each, _stop) for each in _SIGNALS}
     try:
         code = typer.main.get_command(app).main(args=argv, prog_name="annotator", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -244,9 +194,9 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _fail(f"Python package {error.name} is missing: install genome-annotator again", EnvironmentFault.exit_code)
     except (KeyboardInterrupt, Abort):
-        return _fail("interrupted; annotate, train, pretrain and finetune go on when the same command is given again", 130)
-    except Terminated:
-        return _fail("terminated; annotate, train, pretrain and finetune go on when the same command is given again", 143)
+        return _fail(f"interrupted; {_GOES_ON}", 130)
+    except Terminated as stop:
+        return _fail(f"{'interrupted' if stop.exit_code == 130 else 'terminated'}; {_GOES_ON}", stop.exit_code)
     except OSError as error:
         return _fail(f"{error.filename or 'operating system'}: {error.strerror or error}", ResourceFault.exit_code)
     except Exception as error:
@@ -255,7 +205,8 @@ def main(argv: list[str] | None = None) -> int:
         logger.debug("traceback", exc_info=True)
         return _fail(f"internal error: {type(error).__name__}: {error} (run with -v for the traceback)", 1)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for each, handler in previous.items():
+            signal.signal(each, handler)
 
 
 def _fail(message: str, code: int) -> int:

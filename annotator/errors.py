@@ -26,7 +26,7 @@ class InputError(AnnotatorError):
 
 
 class PartialFailure(AnnotatorError):
-    """Some contigs failed; everything else is written and the failures are listed in run.json."""
+    """Some contigs, assemblies or tasks failed; everything else is written and the failures are listed."""
 
     exit_code = 4
 
@@ -41,3 +41,9 @@ class ResourceFault(AnnotatorError):
     """Out of disk, out of memory after backing off, or any write failure."""
 
     exit_code = 6
+
+
+class Postponed(AnnotatorError):
+    """The run was told to stop before it was done, and can go on: as after SIGTERM."""
+
+    exit_code = 143

@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ import torch
 from numpy.typing import NDArray
 
 from annotator.calls.batch import KINDS
-from annotator.genome.plan import PlanOptions, plan_shards
+from annotator.genome.bases import StagedBases
+from annotator.genome.plan import PlanOptions, Shard, plan_shards
+from annotator.genome.shard_input import ShardInput
 from annotator.genome.synthetic import write_example
 from annotator.models.compact_inference import folded_on, load_compact
 from annotator.models.device import choose_precision
@@ -43,7 +46,8 @@ from annotator.models.motifs import Motif
 from annotator.models.options import PRECISIONS
 from annotator.models.registry import read_model
 from annotator.pipeline.options import BATCH_BP, SHARD_BP
-from annotator.pipeline.worker import ShardWorker, Target, WorkOrder
+from annotator.pipeline.order import WorkOrder
+from annotator.pipeline.worker import ShardWorker
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator_kernels.dispatch import chosen_backends
 from benchmarks.rows import RESULTS, append_row, ceilings, circumstances, peak_memory_bytes, watch_memory
@@ -226,16 +230,19 @@ def engine_alone(args: argparse.Namespace, flops: int, where: dict[str, Any]) ->
         precision=choose_precision(args.precision, device.type), threads=args.threads,
     )  # fmt: skip
     lengths = np.array([total], np.int64)
-    target = Target(["generated"], lengths, lambda _, start, end: bases[start:end])
+    genome = whole_contig("generated", bases)
     compare_with_cpu(order, parity_bases(args.fasta, 1_000_000 if args.small else 2_000_000))
-    worker = ShardWorker(order, target)
-    shards = list(plan_shards(lengths, plan))
-    for _ in worker.results(shards[:1]):  # compiles the kernels
-        pass
+    worker = ShardWorker(order)
+    shards = [genome(shard) for shard in plan_shards(lengths, plan)]
+    worker.work(shards[0])  # compiles the kernels
     worker.clock.seconds.clear()
     watch_memory(device)
     began = time.perf_counter()
-    calls = sum(len(result.calls) for result in worker.results(shards))
+    calls = 0
+    for shard, following in zip(shards, [*shards[1:], None], strict=True):
+        if following is not None:
+            worker.feed.announce(following)
+        calls += len(worker.work(shard)[0])
     seconds = time.perf_counter() - began
     memory = peak_memory_bytes(device)
     one = Measured((seconds,), memory, calls, dict(worker.clock.seconds))
@@ -316,15 +323,22 @@ def agreement(ours: Found, cpu: Found, kind: int, threshold: float, shift_bp: in
 def _calls_of(order: WorkOrder, bases: NDArray[np.uint8]) -> Found:
     """Calls of a worker on one contig."""
     lengths = np.array([len(bases)], np.int64)
-    worker = ShardWorker(order, Target(["parity"], lengths, lambda _, start, end: bases[start:end]))
+    worker, genome = ShardWorker(order), whole_contig("parity", bases)
+    found = [worker.work(genome(shard))[0] for shard in plan_shards(lengths, order.plan)]
     return {
         (int(kind), int(strand), int(position), int(motif)): float(probability)
-        for result in worker.results(plan_shards(lengths, order.plan))
+        for calls in found
         for kind, strand, position, motif, probability in zip(
-            result.calls.kind, result.calls.strand, result.calls.position, result.calls.motif, result.calls.probability,
-            strict=True,
+            calls.kind, calls.strand, calls.position, calls.motif, calls.probability, strict=True
         )
-    }  # fmt: skip
+    }
+
+
+def whole_contig(name: str, bases: NDArray[np.uint8]) -> Callable[[Shard], ShardInput]:
+    """From a shard of a genome of one contig, held in memory, to what a worker takes."""
+    lengths = np.array([len(bases)], np.int64)
+    stored = StagedBases(np.zeros(1, np.int64), np.zeros(1, np.int64), np.array([0, len(bases)], np.int64), bases)
+    return lambda shard: ShardInput(shard.spans, [name], lengths, stored)
 
 
 def _random_motifs(count: int) -> tuple[Motif, ...]:

@@ -24,7 +24,8 @@ from typing import Any
 
 import torch
 
-from annotator_kernels.hardware import Timing, installed_version, time_call
+from annotator_kernels.hardware import Timing, time_call
+from annotator_kernels.versions import installed_version
 from benchmarks.compact_forward import compact_forward
 from benchmarks.kernel_problems import FULL, KERNELS, ON_CPU, SMALL, Problem, Sizes, problems
 from benchmarks.rows import RESULTS, append_row, ceilings, circumstances, peak_memory_bytes, quantiles, watch_memory

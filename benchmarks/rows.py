@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from annotator_kernels.hardware import Timing, copy_bandwidth, describe_device, installed_version, matrix_rate
+from annotator_kernels.hardware import Timing, copy_bandwidth, describe_device, matrix_rate
+from annotator_kernels.versions import installed_version
 
 RESULTS = Path(__file__).parent / "results.jsonl"
 

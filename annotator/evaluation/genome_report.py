@@ -32,8 +32,8 @@ from annotator.evaluation.site_scores import (
     precision_recall_curve,
 )
 from annotator.genome.plan import PlanOptions
-from annotator.models.device import choose_device
-from annotator.models.inference import load_scan_model, precision_of
+from annotator.models.device import choose_device, choose_precision
+from annotator.models.inference import load_scan_model
 from annotator.models.manifest import TRACK_KIND, Calibration, Manifest
 from annotator.models.registry import read_model
 from annotator.scan.windows import NotFinite, ScanModel
@@ -158,7 +158,7 @@ def evaluate_genome(
     return GenomeReport(
         model=f"{manifest.name} {manifest.version}",
         weights_sha256=manifest.weights_sha256,
-        computed_in=precision_of(manifest, precision, where),
+        computed_in=manifest.precision(precision, choose_precision("auto", where)),
         genome=organism.name,
         clade=organism.clade,
         contigs=len(genome.contig_ends),

@@ -182,6 +182,13 @@ class BgzfFile:
         begin = offset - int(decoded[first])
         return bytearray(b"".join(self._blocks(first, last))[begin : begin + size])
 
+    def pick(self, first: int, last: int) -> BgzfFile:
+        """The same file with no more of its table than reads inside decoded bytes [first, last) need."""
+        decoded = self._table.decoded
+        low, high = (np.searchsorted(decoded, (first, last - 1), side="right") - 1).tolist()
+        rows = slice(low, high + 2)
+        return BgzfFile(self._file.stamp, BgzfTable(self._table.compressed[rows], decoded[rows]))
+
     def close(self) -> None:
         """Close the file; a later read opens it again."""
         self._file.close()

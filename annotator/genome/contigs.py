@@ -70,6 +70,10 @@ class Layout:
         last_line, last_column = divmod(end - 1, bases)
         return offset + first_line * width + first_column, offset + last_line * width + last_column + 1
 
+    def pick(self, contigs: NDArray[np.int64]) -> Layout:
+        """The layout of these contigs alone."""
+        return Layout(self.offsets[contigs], self.line_bases[contigs], self.line_bytes[contigs])
+
 
 def flat_layout(lengths: NDArray[np.int64]) -> Layout:
     """The layout of a file that holds all contigs end to end, one byte a base and nothing else."""

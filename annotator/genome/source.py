@@ -5,7 +5,7 @@ Coordinates: 0-based half-open within a contig.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.errors import InputError
-from annotator.genome.alphabet import BASE_TABLE, LINE_ENDS
+from annotator.genome.bases import StoredBases
 from annotator.genome.bgzf import BgzfFile
 from annotator.genome.compression import Compression
 from annotator.genome.contigs import ContigTable, Layout, flat_layout
@@ -55,34 +55,14 @@ class Genome:
     file: GuardedFile | BgzfFile
     source: FileStamp | None
 
+    @property
+    def bases(self) -> StoredBases:
+        """Where its bases lie."""
+        return StoredBases(self.path, self.contigs.lengths, self.layout, self.file, self.source)
+
     def read_bases(self, contig: int, start: int, end: int) -> NDArray[np.uint8]:
-        """Read bases of one contig.
-
-        Args:
-            contig: Index into `contigs`.
-            start: First base, 0-based.
-            end: One past the last base.
-
-        Returns:
-            ASCII bases, only A, C, G, T and N in upper case, uint8, [end - start], writable.
-
-        Raises:
-            ValueError: The span is not inside the contig.
-            InputError: The file changed, or is gone, since it was scanned.
-        """
-        if not 0 <= contig < len(self.contigs):
-            raise ValueError(f"contig {contig} of {len(self.contigs)}")
-        if not 0 <= start <= end <= int(self.contigs.lengths[contig]):
-            raise ValueError(f"[{start}, {end}) is not inside contig {contig} of {self.contigs.lengths[contig]} bp")
-        if self.source:
-            self.source.check_path()
-        if start == end:
-            return np.empty(0, np.uint8)
-        first, last = self.layout.byte_span(contig, start, end)
-        bases = np.frombuffer(self.file.read(first, last - first).translate(BASE_TABLE, LINE_ENDS), np.uint8)
-        if len(bases) != end - start or bases.min() == 0:
-            raise InputError(f"{self.path}: changed during the run (no {end - start} bases at byte {first})")
-        return bases
+        """Read bases [start, end) of one contig; result and errors as of `StoredBases.read`."""
+        return self.bases.read(contig, start, end)
 
     def close(self) -> None:
         """Close the file; a later read opens it again. The spool, if any, stays."""
@@ -93,7 +73,7 @@ class _NeedsSpool(Exception):
     """The scanned file turned out not to allow random access."""
 
 
-def open_genome(path: str | Path, spool_dir: Path, options: GenomeOptions) -> Genome:
+def open_genome(path: str | Path, spool_dir: Path, options: GenomeOptions, tick: Callable[[], None] | None = None) -> Genome:
     """Validate a FASTA file and open it for random access.
 
     Args:
@@ -101,6 +81,7 @@ def open_genome(path: str | Path, spool_dir: Path, options: GenomeOptions) -> Ge
         spool_dir: Where the bases go (as bases.bin, one byte each) if the file itself does not allow random access: plain
             gzip, a stream, or uneven lines. Made only when needed; removing it is the caller's business.
         options: What to refuse.
+        tick: Called again and again; what it raises ends the reading and leaves nothing in `spool_dir`.
 
     Returns:
         The genome. Nothing is written beside the input, and no index beside it is read.
@@ -111,12 +92,14 @@ def open_genome(path: str | Path, spool_dir: Path, options: GenomeOptions) -> Ge
         ResourceFault: The spool cannot be written.
     """
     try:
-        return _read_once(path, spool_dir, options, always_spool=False)
+        return _read_once(path, spool_dir, options, tick, always_spool=False)
     except _NeedsSpool:
-        return _read_once(path, spool_dir, options, always_spool=True)
+        return _read_once(path, spool_dir, options, tick, always_spool=True)
 
 
-def _read_once(path: str | Path, spool_dir: Path, options: GenomeOptions, *, always_spool: bool) -> Genome:
+def _read_once(
+    path: str | Path, spool_dir: Path, options: GenomeOptions, tick: Callable[[], None] | None, *, always_spool: bool
+) -> Genome:
     """One pass over the file; raises _NeedsSpool where its end shows that the bases should have been spooled."""
     with ExitStack() as stack:
         source = stack.enter_context(InputFile(path))
@@ -131,7 +114,7 @@ def _read_once(path: str | Path, spool_dir: Path, options: GenomeOptions, *, alw
         if source.is_regular:
             # Not for streams: a thread that waits for a silent pipe cannot be stopped.
             blocks = stack.enter_context(closing(read_ahead(blocks)))
-        scan = _scan(scanner, blocks, drain=compression == "gzip")
+        scan = _scan(scanner, blocks, tick, drain=compression == "gzip")
         if source.is_regular and source.stamp() != stamp:
             raise InputError(f"{source.label}: changed while it was read")
         if decoded.bgzf.has_foreign_members:
@@ -162,11 +145,13 @@ def _read_once(path: str | Path, spool_dir: Path, options: GenomeOptions, *, alw
         )
 
 
-def _scan(scanner: FastaScanner, blocks: Iterator[bytes], *, drain: bool) -> ScanResult:
+def _scan(scanner: FastaScanner, blocks: Iterator[bytes], tick: Callable[[], None] | None, *, drain: bool) -> ScanResult:
     """Feed the whole file to the scanner."""
     try:
         for block in blocks:
             scanner.feed(block)
+            if tick:
+                tick()
     except InputError:
         if drain:
             # Damaged gzip decodes to rubbish and is found out only by the CRC at its end: say that, not what the rubbish is.

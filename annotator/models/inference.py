@@ -18,14 +18,6 @@ if TYPE_CHECKING:
     from annotator.tokens.batch import RowTokenizer
 
 
-def precision_of(manifest: Manifest, precision: str, device: str) -> str:
-    """What a model computes in: as asked for, or what suits it and the device.
-
-    A converted network is there for the published probabilities, which bfloat16 would move by up to 0.01.
-    """
-    return "float32" if precision == "auto" and manifest.family == "dilated_cnn" else choose_precision(precision, device)
-
-
 def load_scan_model(folder: Path, manifest: Manifest, clade: str, device: torch.device, precision: str = "auto") -> Any:
     """Load a model for the window engine.
 
@@ -53,7 +45,7 @@ def load_scan_model(folder: Path, manifest: Manifest, clade: str, device: torch.
     if manifest.family == "dilated_cnn":
         from annotator.models.dilated_cnn import load
 
-        return load(folder, manifest, device, precision_of(manifest, precision, str(device)))
+        return load(folder, manifest, device, manifest.precision(precision, choose_precision("auto", str(device))))
     model, tokenizer = _token_model(folder, manifest, device, precision)
     return TokenScanner(model, tokenizer, manifest, device)
 

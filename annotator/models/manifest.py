@@ -142,6 +142,19 @@ class Manifest:
         """Tracks that are not donor, acceptor or tss, in order; they label their calls."""
         return tuple(track for track in self.tracks if track in self.features)
 
+    def precision(self, asked: str, native: str) -> str:
+        """What the model computes in.
+
+        A converted network is there for the published probabilities, which bfloat16 would move by up to 0.01.
+
+        Args:
+            asked: float32, bfloat16, or auto for what suits it and the device.
+            native: What suits the device.
+        """
+        if asked != "auto":
+            return asked
+        return "float32" if self.family == "dilated_cnn" else native
+
     @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of call the model can give, in the order of its tracks."""

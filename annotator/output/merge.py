@@ -6,7 +6,7 @@ The final bytes depend on the rows alone, not on how the genome was cut into par
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,6 +51,8 @@ def merge_parts(
     expected: Sequence[PartInfo] | None = None,
     bed: BedOptions = DEFAULT_BED,
     threads: int = 1,
+    leave_out: Collection[str] = (),
+    tick: Callable[[], None] | None = None,
     block_rows: int = BLOCK_ROWS,
 ) -> dict[str, PartInfo]:
     """Write the final files of a run; all appear together, or none.
@@ -65,6 +67,8 @@ def merge_parts(
         expected: What the journal says of each part, in the order of `parts`.
         bed: Shape of the BED files; BED9+ with a header where not given.
         threads: How many compress and index the BED files; the bytes do not depend on it.
+        leave_out: Contigs whose rows are dropped, because some of theirs are missing.
+        tick: Called again and again; what it raises ends the merge, and no file appears.
         block_rows: Rows of a Parquet row group. Another number gives other bytes, so leave it outside tests.
 
     Returns:
@@ -85,7 +89,8 @@ def merge_parts(
     refuse_unwritable_names(contig_names)
     files = bed_files(kinds)
     names = final_names(kinds, longest_contig_bp)
-    blocks = _checked(_blocks(_ordered(parts, expected), block_rows), contig_names, kinds)
+    rows_in_order = _without(_ordered(parts, expected), leave_out)
+    blocks = _checked(_blocks(rows_in_order, block_rows), contig_names, kinds)
     with (
         temporary_folder(out_dir) as scratch,
         atomic_files([out_dir / name for name in names]) as temporaries,
@@ -98,7 +103,7 @@ def merge_parts(
                 stack.enter_context(BedWriter(at[file.name], out_dir / file.name, file, tool_version, bed, pool))
                 for file in files
             ]
-            rows = {PREDICTIONS_FILE: _write_blocks(blocks, writers, scratch)}
+            rows = {PREDICTIONS_FILE: _write_blocks(blocks, writers, scratch, tick)}
         rows |= {writer.file.name: writer.rows for writer in writers}
         with write_faults(out_dir / PREDICTIONS_FILE):
             _join_pieces(scratch, at[PREDICTIONS_FILE], block_rows, tool_version)
@@ -111,10 +116,14 @@ def merge_parts(
         return {name: PartInfo(rows.get(name, 0), sha256_file(at[name])) for name in names}
 
 
-def _write_blocks(blocks: Iterable[pl.DataFrame], writers: Sequence[BedWriter], scratch: Path) -> int:
+def _write_blocks(
+    blocks: Iterable[pl.DataFrame], writers: Sequence[BedWriter], scratch: Path, tick: Callable[[], None] | None
+) -> int:
     """Write every block as one piece in `scratch` and as lines of the BED files; returns the number of rows."""
     rows = 0
     for number, block in enumerate(blocks):
+        if tick:
+            tick()
         with write_faults(scratch.parent / PREDICTIONS_FILE):
             block.write_parquet(scratch / f"{number:08d}.parquet", compression="lz4")
         for writer in writers:
@@ -159,6 +168,15 @@ def _ordered(parts: Sequence[Path], expected: Sequence[PartInfo] | None) -> Iter
             waiting = part.slice(cut) if cut < part.height else None
             part = part.slice(0, cut)
         yield part
+
+
+def _without(frames: Iterable[pl.DataFrame], contigs: Collection[str]) -> Iterator[pl.DataFrame]:
+    """The frames without the rows of these contigs, and without frames that have no other."""
+    dropped = pl.Series(list(contigs), dtype=pl.String).implode()
+    for frame in frames:
+        kept = frame.filter(~pl.col("chrom").is_in(dropped)) if contigs else frame
+        if kept.height:
+            yield kept
 
 
 def _borders(parts: Sequence[Path]) -> list[Border | None]:

@@ -11,7 +11,7 @@ from typing import IO
 import polars as pl
 
 from annotator.errors import InputError
-from annotator.output.publish import atomic_file, sha256_file
+from annotator.output.publish import atomic_file
 from annotator.output.schema import PART_METADATA, TABLE_SCHEMA
 
 
@@ -28,26 +28,45 @@ class PartInfo:
     sha256: str
 
 
-def write_part(table: pl.DataFrame, path: Path) -> PartInfo:
-    """Write one part, atomically.
+def part_bytes(table: pl.DataFrame) -> tuple[bytes, PartInfo]:
+    """One part as the bytes of a Parquet file; equal tables give equal bytes.
 
     Args:
         table: Rows of consecutive contigs, as `calls_table` returns them.
-        path: The final name; its folder exists.
 
     Returns:
-        Rows and sha256 of the file.
+        The bytes; their rows and sha256.
 
     Raises:
-        ResourceFault: It cannot be written.
         ValueError: The table has another schema.
     """
     if table.schema != TABLE_SCHEMA:
         raise ValueError(f"a part must have the schema {TABLE_SCHEMA}, not {table.schema}")
+    file = io.BytesIO()
+    table.write_parquet(file, compression="zstd", compression_level=1, metadata=PART_METADATA)
+    data = file.getvalue()
+    return data, PartInfo(table.height, hashlib.sha256(data).hexdigest())
+
+
+def publish_part(data: bytes, path: Path) -> None:
+    """Write the bytes of `part_bytes` to a file, atomically.
+
+    Args:
+        data: A whole part.
+        path: The final name; its folder exists.
+
+    Raises:
+        ResourceFault: It cannot be written.
+    """
     with atomic_file(path) as temporary:
-        table.write_parquet(temporary, compression="zstd", compression_level=1, metadata=PART_METADATA)
-        digest = sha256_file(temporary)
-    return PartInfo(table.height, digest)
+        temporary.write_bytes(data)
+
+
+def write_part(table: pl.DataFrame, path: Path) -> PartInfo:
+    """Both of these, one after the other."""
+    data, info = part_bytes(table)
+    publish_part(data, path)
+    return info
 
 
 def read_part(path: Path, expected: PartInfo | None = None) -> pl.DataFrame:

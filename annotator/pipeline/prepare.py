@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from annotator.errors import UsageError
 from annotator.genome.plan import PlanOptions
 from annotator.genome.source import Genome
-from annotator.models.inference import precision_of
 from annotator.models.manifest import MANIFEST_NAME, CladeSettings, Manifest
 from annotator.models.motifs import CLADE_TAXA, JASPAR_RELEASE, Motif, jaspar_motifs, read_motifs
 from annotator.models.registry import read_model
 from annotator.output.schema import SCHEMA_VERSION
+from annotator.pipeline.machine import Machine
 from annotator.pipeline.options import BATCH_BP, EVERY_KIND, SHARD_BP, TASK_OF_KIND, TASKS, AnnotateOptions
-from annotator.pipeline.worker import WorkOrder
-from annotator_kernels.hardware import installed_version
+from annotator.pipeline.order import WorkOrder, motif_scanner
+from annotator.scan.motif_scan import MotifScanner
+from annotator_kernels.versions import installed_version
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Request:
         folder: Of the model.
         settings: Of the clade.
         tasks: In fixed order.
-        motif_source: Name of the motif collection; empty without motifs.
+        scanner: The order's motif scanner; None without motifs.
     """
 
     order: WorkOrder
@@ -56,22 +56,20 @@ class Request:
     folder: Path
     settings: CladeSettings
     tasks: tuple[str, ...]
-    motif_source: str
+    scanner: MotifScanner | None
 
     @property
     def reported_kinds(self) -> tuple[str, ...]:
         """Kinds of call the run's files hold."""
         return tuple(dict.fromkeys((*self.order.kinds, "tfbs") if self.order.motifs else self.order.kinds))
 
-    @property
-    def labels(self) -> list[tuple[str | None, str]]:
-        """(matrix id, name) of the run's motifs, then (None, name) of the model's features; `Calls.motif` indexes them."""
-        motifs: list[tuple[str | None, str]] = [(motif.matrix_id, motif.name) for motif in self.order.motifs]
-        return motifs + [(None, track) for track in self.manifest.feature_tracks]
 
-
-def resolve(options: AnnotateOptions, device: str) -> Request:
+def resolve(options: AnnotateOptions, machine: Machine) -> Request:
     """Look up model, tasks, thresholds and motifs.
+
+    Args:
+        options: What the user asked for.
+        machine: What the workers compute on.
 
     Raises:
         AnnotatorError: One of them is wrong or missing.
@@ -88,7 +86,6 @@ def resolve(options: AnnotateOptions, device: str) -> Request:
             raise UsageError(f"--threshold {kind}: the model calls {', '.join(manifest.kinds)}")
         if kind not in (*kinds, EVERY_KIND):
             logger.warning("--threshold %s: this run calls %s only", kind, ", ".join(kinds) or "motifs")
-    kind_of_device = torch.device(device).type
     motifs, source = _motifs(options) if "tfbs" in tasks else ((), "")
     order = WorkOrder(
         model=options.model,
@@ -96,24 +93,28 @@ def resolve(options: AnnotateOptions, device: str) -> Request:
         thresholds={kind: settings.thresholds[kind] for kind in kinds} | _chosen(options.thresholds, kinds),
         motifs=motifs,
         tfbs_pvalue=options.tfbs_pvalue,
-        plan=PlanOptions(**(manifest.plan | {"shard_bp": options.shard_bp or SHARD_BP[kind_of_device]})),
-        batch_bp=options.batch_bp or max(BATCH_BP[kind_of_device], manifest.plan["window_bp"]),
-        device=device,
-        precision=precision_of(manifest, options.precision, device),
-        threads=options.threads,
+        plan=PlanOptions(**(manifest.plan | {"shard_bp": options.shard_bp or SHARD_BP[machine.kind]})),
+        batch_bp=options.batch_bp or max(BATCH_BP[machine.kind], manifest.plan["window_bp"]),
+        device=machine.device,
+        precision=manifest.precision(options.precision, machine.native_precision),
+        threads=options.threads or machine.threads,
+        model_name=manifest.name,
+        motif_source=source,
+        labels=(*((motif.matrix_id, motif.name) for motif in motifs), *((None, track) for track in manifest.feature_tracks)),
+        weights_sha256=manifest.weights_sha256,
+        libraries=_libraries(manifest, machine),
     )
-    return Request(order, manifest, folder, settings, tasks, source)
+    return Request(order, manifest, folder, settings, tasks, motif_scanner(order))
 
 
 def make_plan(
     request: Request, options: AnnotateOptions, genome: Genome, regions: dict[int, NDArray[np.int64]] | None
 ) -> dict[str, Any]:
     """Everything that decides the result, as plain values: two runs with equal plans write equal bytes."""
-    order, family = request.order, request.manifest.family
-    libraries = LIBRARIES if order.device == "cpu" else (*LIBRARIES, "triton")
+    order = request.order
     return {
         "program": importlib.metadata.version("genome-annotator"),
-        "libraries": {name: installed_version(name) for name in (*libraries, *LIBRARIES_OF_FAMILY.get(family, ()))},
+        "libraries": order.libraries,
         "schema_version": SCHEMA_VERSION,
         "bed": asdict(options.bed),
         "fasta_sha256": genome.sha256,
@@ -122,7 +123,7 @@ def make_plan(
         "gaps_as_n": options.genome.gaps_as_n,
         "windows": asdict(order.plan),
         "batch_bp": order.batch_bp,
-        "device": torch.device(order.device).type,
+        "device": order.device.partition(":")[0],
         "precision": order.precision,
         "threads": order.threads,
         "model": {
@@ -134,7 +135,7 @@ def make_plan(
         "clade": order.clade,
         "tasks": list(request.tasks),
         "thresholds": order.thresholds,
-        "motifs": _motif_plan(order, request.motif_source),
+        "motifs": _motif_plan(order),
         "regions_sha256": None if regions is None else _region_hash(regions),
     }
 
@@ -159,6 +160,13 @@ def _tasks(options: AnnotateOptions, manifest: Manifest, settings: CladeSettings
     return tasks
 
 
+def _libraries(manifest: Manifest, machine: Machine) -> dict[str, str]:
+    """Versions of what decides the last digits of a score, and the bytes of a file."""
+    of_device = () if machine.kind == "cpu" else ("triton",)
+    names = (*LIBRARIES, *of_device, *LIBRARIES_OF_FAMILY.get(manifest.family, ()))
+    return {name: installed_version(name) for name in names}
+
+
 def _chosen(thresholds: dict[str, float], kinds: tuple[str, ...]) -> dict[str, float]:
     """The user's thresholds of these kinds."""
     every = dict.fromkeys(kinds, thresholds[EVERY_KIND]) if EVERY_KIND in thresholds else {}
@@ -173,13 +181,18 @@ def _motifs(options: AnnotateOptions) -> tuple[tuple[Motif, ...], str]:
     return motifs, f"{JASPAR_RELEASE} CORE {'+'.join(taxa)}"
 
 
-def _motif_plan(order: WorkOrder, source: str) -> dict[str, Any] | None:
+def _motif_plan(order: WorkOrder) -> dict[str, Any] | None:
     if not order.motifs:
         return None
     digest = hashlib.sha256()
     for motif in order.motifs:
         digest.update(f"{motif.matrix_id}\t{motif.name}\t{motif.counts.tolist()}\n".encode())
-    return {"source": source, "matrices": len(order.motifs), "sha256": digest.hexdigest(), "p_value": order.tfbs_pvalue}
+    return {
+        "source": order.motif_source,
+        "matrices": len(order.motifs),
+        "sha256": digest.hexdigest(),
+        "p_value": order.tfbs_pvalue,
+    }
 
 
 def _contig_hash(genome: Genome) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,80 +11,16 @@ from numpy.typing import NDArray
 from annotator.calls.batch import Calls
 from annotator.calls.motif_hits import motif_calls
 from annotator.calls.sites import TrackRule, call_sites, track_rules
-from annotator.errors import InputError, ModelFault, UsageError
-from annotator.genome.plan import PlanOptions, Shard
+from annotator.errors import ModelFault
+from annotator.genome.shard_input import ShardInput
 from annotator.models.faults import device_faults
 from annotator.models.inference import load_scan_model
-from annotator.models.motif_scores import expected_hits
-from annotator.models.motifs import Motif
 from annotator.models.registry import read_model
+from annotator.pipeline.order import WorkOrder, motif_scanner
 from annotator.scan.feed import Block, BlockFeed
 from annotator.scan.motif_scan import MotifScanner
 from annotator.scan.stages import StageClock
-from annotator.scan.windows import NotFinite, ReadBases, WindowScorer
-
-MOST_HITS_A_SHARD = 10_000_000
-"""Hits of a shard are held in memory: this many take about 2 GB."""
-
-
-@dataclass(frozen=True)
-class WorkOrder:
-    """All a worker must know but for the genome; the same for every shard of a run.
-
-    Attributes:
-        model: Bundled model's name or model directory.
-        clade: Clade of the run.
-        thresholds: Probability per wanted kind of the model's; empty for no model.
-        motifs: Motifs to scan for; empty for none.
-        tfbs_pvalue: Their threshold.
-        plan: Shape of windows and shards.
-        batch_bp: Bases of a batch.
-        device: torch device.
-        precision: "float32" or "bfloat16".
-        threads: CPU threads.
-    """
-
-    model: str
-    clade: str
-    thresholds: dict[str, float]
-    motifs: tuple[Motif, ...]
-    tfbs_pvalue: float
-    plan: PlanOptions
-    batch_bp: int
-    device: str
-    precision: str
-    threads: int
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Kinds of model calls that are wanted."""
-        return tuple(self.thresholds)
-
-
-@dataclass(frozen=True)
-class Target:
-    """The genome a worker works on.
-
-    Attributes:
-        names: Contig names.
-        lengths: Contig lengths, int64.
-        read_bases: Access to its bases.
-        regions: Where given, sorted disjoint intervals [m, 2] per contig; only calls positioned inside are kept.
-    """
-
-    names: Sequence[str]
-    lengths: NDArray[np.int64]
-    read_bases: ReadBases
-    regions: dict[int, NDArray[np.int64]] | None = None
-
-
-@dataclass
-class ShardResult:
-    """Calls of a shard and what was counted on the way."""
-
-    shard: Shard
-    calls: Calls
-    counts: Counter[str] = field(default_factory=Counter)
+from annotator.scan.windows import NotFinite, WindowScorer
 
 
 class ShardWorker:
@@ -94,28 +28,29 @@ class ShardWorker:
 
     Attributes:
         clock: Where the time went: read, tokenise, model, calls, motifs.
+        feed: Told of a shard before its turn comes, it reads ahead on a GPU.
     """
 
-    def __init__(self, order: WorkOrder, target: Target) -> None:
+    def __init__(self, order: WorkOrder, scanner: MotifScanner | None = None) -> None:
         """Load the model and prepare the motif scanner.
 
         Args:
             order: What to do.
-            target: What to do it on.
+            scanner: `motif_scanner(order)`, where the caller has it already.
 
         Raises:
             AnnotatorError: The model cannot be loaded, or the motifs do not fit it or would hit too often.
         """
         torch.set_num_threads(order.threads)
-        self.order, self.target, self.clock = order, target, StageClock()
+        self.order, self.clock = order, StageClock()
         self.device = torch.device(order.device)
         self.rules: list[TrackRule | None] = []
         self.scorer: WindowScorer | None = None
         with device_faults(self.device, "while the model was loaded"):
-            self.feed = BlockFeed(target.lengths, target.read_bases, order.plan, self.device, clock=self.clock)
+            self.feed = BlockFeed(order.plan, self.device, clock=self.clock)
             if order.kinds:
                 self._load_model()
-        self.scanner = self._motif_scanner() if order.motifs else None
+        self.scanner = motif_scanner(order) if scanner is None else scanner
         self.widths = np.array([motif.width for motif in order.motifs], np.int64)
 
     def _load_model(self) -> None:
@@ -130,27 +65,14 @@ class ShardWorker:
         """Bases of a batch as they are now; less than ordered where memory ran out."""
         return self.scorer.batch_bp if self.scorer else self.order.batch_bp
 
-    def _motif_scanner(self) -> MotifScanner:
-        order = self.order
-        scanner = MotifScanner(list(order.motifs), p_value=order.tfbs_pvalue)
-        if scanner.halo_bp > order.plan.halo_bp:
-            raise InputError(f"motifs of {scanner.halo_bp + 1} bp need halos of {scanner.halo_bp} bp, not {order.plan.halo_bp}")
-        hits = expected_hits(scanner.matrices, order.plan.shard_bp)
-        if hits > MOST_HITS_A_SHARD:
-            raise UsageError(
-                f"--tfbs-pvalue {scanner.p_value:g}: about {hits:,.0f} hits in every {order.plan.shard_bp:,} bp; "
-                f"more than {MOST_HITS_A_SHARD:,} do not fit in memory, choose a smaller one"
-            )
-        return scanner
-
-    def results(self, shards: Iterable[Shard]) -> Iterator[ShardResult]:
-        """Score shards and call their sites and motifs; on a GPU the next shard is read meanwhile.
+    def work(self, shard: ShardInput) -> tuple[Calls, Counter[str]]:
+        """Score a shard and call its sites and motifs.
 
         Args:
-            shards: In the order wanted.
+            shard: The shard.
 
-        Yields:
-            The calls each shard owns, unsorted, and counts.
+        Returns:
+            The calls it owns, unsorted; and counts.
 
         Raises:
             InputError: The FASTA changed under the run.
@@ -158,46 +80,38 @@ class ShardWorker:
             ResourceFault: Out of memory with one window at a time.
             EnvironmentFault: The GPU failed.
         """
-        with device_faults(self.device, "while a block was copied"):
-            for block in self.feed.blocks(shards):
-                with device_faults(self.device, f"on {self._place(block.shard)}"):
-                    result = self._work(block)
-                yield result
+        with device_faults(self.device, f"on {shard.place}"):
+            return self._work(self.feed.block(shard))
 
-    def _place(self, shard: Shard) -> str:
-        first = shard.spans[0]
-        more = f" and {len(shard.spans) - 1} more" if len(shard.spans) > 1 else ""
-        return f"{self.target.names[first.contig]}:{first.start}-{first.end}{more}"
-
-    def _work(self, block: Block) -> ShardResult:
-        lengths, regions, spans, windows = self.target.lengths, self.target.regions, block.shard.spans, block.windows
+    def _work(self, block: Block) -> tuple[Calls, Counter[str]]:
+        shard, windows = block.shard, block.windows
         found: list[Calls] = []
-        counts: Counter[str] = Counter(windows=len(windows), bases=block.shard.bases)
+        counts: Counter[str] = Counter(windows=len(windows), bases=shard.owned_bp)
         if self.scorer:
             scored = 0
             try:
                 for batch in self.scorer.score(block.bases, windows, block.on_device):
                     scored += len(batch.rows)
                     with self.clock.stage("calls"):
-                        found.append(call_sites(batch, windows, spans, lengths, block.bases, self.rules, counts))
+                        found.append(call_sites(batch, windows, shard.spans, shard.lengths, block.bases, self.rules, counts))
             except NotFinite as fault:
                 raise ModelFault(self._describe(fault, block)) from fault
             counts["windows all N"] += len(windows) - scored
         if self.scanner:
             with self.clock.stage("motifs"):
-                found.append(motif_calls(self.scanner.scan(block.on_device), self.widths, windows, spans))
+                found.append(motif_calls(self.scanner.scan(block.on_device), self.widths, windows, shard.spans))
         calls = Calls.concatenate(found)
-        if regions is not None:
-            calls = calls.take(_inside(calls, regions))
-        return ShardResult(block.shard, calls, counts)
+        if shard.regions is not None:
+            calls = calls.take(_inside(calls, shard.regions))
+        return calls, counts
 
     def _describe(self, fault: NotFinite, block: Block) -> str:
-        windows, window = block.windows, fault.window
-        contig = block.shard.spans[int(windows.span[window])].contig
+        shard, windows, window = block.shard, block.windows, fault.window
+        contig = shard.spans[int(windows.span[window])].contig
         start = max(0, int(windows.start[window]))
-        end = min(int(self.target.lengths[contig]), int(windows.start[window] + windows.length[window]))
+        end = min(int(shard.lengths[contig]), int(windows.start[window] + windows.length[window]))
         return (
-            f"model {self.order.model}: NaN or infinity in window {self.target.names[contig]}:{start}-{end} "
+            f"model {self.order.model}: NaN or infinity in window {shard.names[contig]}:{start}-{end} "
             f"(0-based), strand {fault.strand}"
         )
 

@@ -7,7 +7,6 @@ then the state is removed.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from typing import Any
 
 from annotator.errors import ResourceFault, UsageError
 from annotator.output.publish import sha256_file, sweep_temporaries, write_json
+from annotator.pipeline.lock import FolderLock
 
 STATE = ".annotator"
 RUN_JSON = "run.json"
@@ -52,25 +52,15 @@ class Workspace:
         try:
             for folder in (self.parts, self.spool):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.state / "lock").open("a+")
+            self._lock = FolderLock(self.state / "lock", out_dir)
         except OSError as error:
             raise ResourceFault(f"cannot write {out_dir}: {error.strerror}") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "unknown"
-            self._lock.close()
-            raise UsageError(f"{out_dir}: locked by pid {holder}, another run is writing there") from None
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
         for folder in (out_dir, self.state, self.parts, self.spool):
             sweep_temporaries(folder)
 
     def abandon(self) -> None:
         """Leave as little behind as there was: for a run that failed before its first shard."""
-        self._lock.close()
+        self._lock.release()
         if not (self.state / "plan.json").exists():
             shutil.rmtree(self.state, ignore_errors=True)
             for path in self._created:
@@ -79,18 +69,21 @@ class Workspace:
 
     def close(self) -> None:
         """Release the lock, keeping what is needed to resume."""
-        self._lock.close()
+        self._lock.release()
 
-    def finish(self) -> None:
-        """Remove the state of a finished run and release the lock."""
-        shutil.rmtree(self.state, ignore_errors=True)
-        self._lock.close()
+    def finish(self, *, keep_state: bool = False) -> None:
+        """Release the lock of a finished run, and remove its state unless something of it is to be tried again."""
+        if not keep_state:
+            shutil.rmtree(self.state, ignore_errors=True)
+        self._lock.release()
 
     def finished_run(self) -> dict[str, Any] | None:
         """The run.json of a complete run whose files are all there, or None."""
         if not (self.out_dir / RUN_JSON).exists():
             return None
         run = self._read_run()
+        if run.get("exit_status") != 0:
+            return None  # what failed then is tried again
         for name, entry in run["files"].items():
             path = self.out_dir / name
             if not path.exists() or path.stat().st_size != entry["bytes"]:
@@ -149,10 +142,14 @@ class Workspace:
         for part in self.parts.iterdir():
             part.unlink()
 
-    def begin(self, plan: dict[str, Any]) -> dict[int, FinishedShard]:
-        """Record the plan and return the shards that are done, each part checked against its hash."""
+    def begin(self, plan: dict[str, Any]) -> None:
+        """Record the plan: from here on there is something to resume."""
         if not (self.state / "plan.json").exists():
             write_json(self.state / "plan.json", plan)
+        self._end_last_line()
+
+    def finished_shards(self, plan: dict[str, Any]) -> dict[int, FinishedShard]:
+        """The shards that are done, each part checked against its hash."""
         done = {}
         for entry in self._journal(plan_hash(plan)):
             part = self.part(entry.shard)
@@ -174,6 +171,13 @@ class Workspace:
                 os.fsync(file.fileno())
         except OSError as error:
             raise ResourceFault(f"cannot write {self.state / 'journal.jsonl'}: {error.strerror}") from None
+
+    def _end_last_line(self) -> None:
+        """A line cut short by a kill must not swallow the one that follows it."""
+        path = self.state / "journal.jsonl"
+        if path.exists() and not path.read_bytes().endswith(b"\n"):
+            with path.open("ab") as file:
+                file.write(b"\n")
 
     def _journal(self, wanted: str) -> list[FinishedShard]:
         path = self.state / "journal.jsonl"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from annotator.genome.plan import PlanOptions, Shard, Windows, plan_windows
+from annotator.genome.plan import PlanOptions, Windows, plan_windows
+from annotator.genome.shard_input import ShardInput
 from annotator.scan.stages import StageClock
-from annotator.scan.windows import ReadBases, read_block
+from annotator.scan.windows import read_block
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Block:
         on_device: The same on the device; the bases themselves on a CPU.
     """
 
-    shard: Shard
+    shard: ShardInput
     windows: Windows
     bases: NDArray[np.uint8]
     on_device: Tensor
@@ -36,79 +36,66 @@ class Block:
 class BlockFeed:
     """Reads the blocks of shards, and puts each on the device once.
 
-    On a GPU a thread reads one block ahead into pinned memory and a stream of its own copies it, so that neither the file nor
+    On a GPU a thread reads announced blocks into pinned memory and a stream of its own copies them, so that neither the file nor
     the bus keeps the device waiting. On a CPU reading ahead would take a core from the model: blocks are read when asked for.
     """
 
     def __init__(
-        self,
-        lengths: NDArray[np.int64],
-        read_bases: ReadBases,
-        plan: PlanOptions,
-        device: torch.device,
-        *,
-        clock: StageClock | None = None,
-        ahead: bool | None = None,
+        self, plan: PlanOptions, device: torch.device, *, clock: StageClock | None = None, ahead: bool | None = None
     ) -> None:
-        """Hold a genome.
+        """Nothing is read yet.
 
         Args:
-            lengths: Contig lengths, int64.
-            read_bases: Access to the bases.
             plan: Shape of the windows.
             device: Where the blocks are wanted.
             clock: Told how long reading takes.
-            ahead: Read one block ahead; None does so for a GPU.
+            ahead: Read announced blocks at once; None does so for a GPU.
         """
-        self.lengths, self.read_bases, self.plan, self.device = lengths, read_bases, plan, device
+        self.plan, self.device = plan, device
         self.clock = clock or StageClock()
         self.ahead = device.type != "cpu" if ahead is None else ahead
         self._api = torch.get_device_module(device)  # torch.cuda, or torch.cpu with its streams that do nothing
         named = {"device": device} if device.type == "cuda" else {}
         self._copies = self._api.Stream(**named) if self.ahead else None
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead") if self.ahead else None
+        self._coming: dict[int, Future[Block]] = {}
 
-    def blocks(self, shards: Iterable[Shard]) -> Iterator[Block]:
-        """Read shard after shard.
+    def announce(self, shard: ShardInput) -> None:
+        """Say that `block` will be asked for this shard; may be called from another thread."""
+        if self._reader is not None and id(shard) not in self._coming:
+            self._coming[id(shard)] = self._reader.submit(self._load, shard)
 
-        Args:
-            shards: In the order wanted; taken one ahead of the blocks given out.
-
-        Yields:
-            One block each, its bases on the device for work on the device's current stream.
+    def block(self, shard: ShardInput) -> Block:
+        """The block of a shard, on the device for work on the device's current stream.
 
         Raises:
-            AnnotatorError: The genome could not be read; in turn, after the blocks before it.
+            AnnotatorError: The genome could not be read.
         """
-        if not self.ahead:
-            for shard in shards:
-                yield self.load(shard)
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
-            waiting = None
-            for shard in shards:
-                coming = reader.submit(self.load, shard)
-                if waiting is not None:
-                    yield self._arrived(waiting.result())
-                waiting = coming
-            if waiting is not None:
-                yield self._arrived(waiting.result())
+        coming = self._coming.pop(id(shard), None)
+        block = self._load(shard) if coming is None else coming.result()
+        if self._copies is not None:
+            current = self._api.current_stream(self.device)
+            current.wait_stream(self._copies)  # the device's work waits for the copy, not the host
+            if block.on_device.is_cuda:
+                block.on_device.record_stream(current)  # its memory is not given out again before that work is done
+        return block
 
-    def load(self, shard: Shard) -> Block:
+    def close(self) -> None:
+        """Forget what was announced."""
+        for coming in self._coming.values():
+            coming.cancel()
+        self._coming.clear()
+        if self._reader is not None:
+            self._reader.shutdown()
+
+    def _load(self, shard: ShardInput) -> Block:
         """Read one block and start its way to the device."""
         with self.clock.stage("read"):
-            windows = plan_windows(shard.spans, self.lengths, self.plan)
+            windows = plan_windows(shard.spans, shard.lengths, self.plan)
             size = int(windows.stretch_offset[-1])
             host = torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
-            bases = read_block(shard.spans, windows, self.lengths, self.read_bases, out=host.numpy())
+            bases = read_block(shard.spans, windows, shard.lengths, shard.bases.read, out=host.numpy())
         if self._copies is None:
             return Block(shard, windows, bases, host.to(self.device))
         with self._api.stream(self._copies):
             return Block(shard, windows, bases, host.to(self.device, non_blocking=True))
-
-    def _arrived(self, block: Block) -> Block:
-        """Make the device's work wait for the copy, not the host."""
-        current = self._api.current_stream(self.device)
-        current.wait_stream(self._copies)
-        if block.on_device.is_cuda:
-            block.on_device.record_stream(current)  # its memory is not given out again before that work is done
-        return block

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from annotator.errors import ResourceFault
 from annotator.genome.plan import UNKNOWN_BASE, Span, Windows
+from annotator.genome.shard_input import stretches
 from annotator.models.faults import is_out_of_memory
 from annotator.models.options import NOT_SCORED
 from annotator.scan.stages import StageClock
@@ -73,11 +74,9 @@ def read_block(
     """
     block = np.empty(int(windows.stretch_offset[-1]), np.uint8) if out is None else out
     block.fill(UNKNOWN_BASE)
-    for i, span in enumerate(spans):
-        start, offset = int(windows.stretch_start[i]), int(windows.stretch_offset[i])
-        end = start + int(windows.stretch_offset[i + 1]) - offset
-        low, high = max(start, 0), min(end, int(lengths[span.contig]))
-        block[offset + low - start : offset + high - start] = read_bases(span.contig, low, high)
+    firsts = (windows.stretch_offset[:-1] - windows.stretch_start).tolist()  # where base 0 of the contig would lie
+    for span, first, (start, end) in zip(spans, firsts, stretches(spans, windows, lengths), strict=True):
+        block[first + start : first + end] = read_bases(span.contig, start, end)
     return block
 
 

@@ -9,10 +9,11 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+
+from annotator_kernels.versions import installed_version
 
 _CUDA_COPY_BYTES = 1 << 31
 _CPU_COPY_BYTES = 1 << 28
@@ -192,14 +193,6 @@ def free_memory(device: torch.device) -> int | None:
         # Cached files count as used, but give way to an allocation.
         found.append(max(0, limit - used) + (_cgroup_cache_bytes() or 0))
     return min((count for count in found if count is not None), default=None)
-
-
-def installed_version(distribution: str) -> str:
-    """Version of an installed Python package, by its metadata (nothing is imported), or "absent"."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "absent"
 
 
 def _host_seconds(call: Callable[[], object], repeats: int) -> list[float]:

@@ -230,27 +230,27 @@ def test_C06_results_folder_of_this_run_another_run_or_somebody_else(
 def test_a_run_cut_short_is_resumed_to_the_same_bytes(
     model: Path, motifs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from annotator.pipeline import annotate as pipeline
+    from annotator.pipeline import assembly
 
     text, _ = planted(9000, seed=11)
     fasta = write_fasta(tmp_path / "g.fa", {"a": text, "b": text[2000:]})
     monkeypatch.setitem(prepare.SHARD_BP, "cpu", 900)
     assert run(model, motifs, fasta, tmp_path / "whole") == 0
-    real, worked = pipeline.write_part, []
+    real, worked = assembly.publish_part, []
 
-    def dies_at_the_fifth(table: object, path: Path) -> object:
+    def dies_at_the_fifth(data: bytes, path: Path) -> None:
         if len(worked) == 5:
             raise KeyboardInterrupt
         worked.append(path)
-        return real(table, path)  # type: ignore[arg-type]
+        real(data, path)
 
-    monkeypatch.setattr(pipeline, "write_part", dies_at_the_fifth)
+    monkeypatch.setattr(assembly, "publish_part", dies_at_the_fifth)
     assert run(model, motifs, fasta, tmp_path / "out") == 130
     assert [p.name for p in (tmp_path / "out").iterdir()] == [".annotator"]
     with (tmp_path / "out" / ".annotator" / "journal.jsonl").open("a") as journal:
         journal.write('{"shard": 5, "ro')  # a line cut short
     worked[0].write_bytes(b"damaged")
-    monkeypatch.setattr(pipeline, "write_part", real)
+    monkeypatch.setattr(assembly, "publish_part", real)
     assert run(model, motifs, fasta, tmp_path / "out") == 0
     assert results(tmp_path / "out") == results(tmp_path / "whole")
 

@@ -25,6 +25,7 @@ from annotator.models.manifest import read_manifest
 from annotator.models.task_heads import HeadOptions, TaskModel
 from annotator.models.token_inference import TokenScanner
 from annotator.pipeline import worker
+from annotator.pipeline.machine import Machine
 from annotator.pipeline.options import AnnotateOptions
 from annotator.pipeline.prepare import make_plan, resolve
 from annotator.tokens.batch import RowTokenizer
@@ -294,8 +295,8 @@ def test_the_plan_holds_the_libraries_of_the_family(
 ) -> None:
     model = write_family_model(tmp_path / "model", case, window=False)
     caplog.set_level("INFO", logger="annotator")
-    options = AnnotateOptions("g.fa", tmp_path, model=str(model), tasks=("splice",), thresholds={"promoter": 0.9})
-    request = resolve(options, "cpu")
+    options = AnnotateOptions(model=str(model), tasks=("splice",), thresholds={"promoter": 0.9})
+    request = resolve(options, Machine("cpu"))
     assert "licence of the weights: Apache-2.0" in caplog.text
     assert "--threshold promoter: this run calls donor, acceptor only" in caplog.text
     with_genome = open_genome(write_fasta(tmp_path / "g.fa", {"a": "ACGT"}), tmp_path, GenomeOptions())

@@ -1,4 +1,4 @@
-"""Blocks on their way to the device: order, contents, reading ahead, faults of the reader."""
+"""Blocks on their way to the device: contents, reading ahead, faults of the reader."""
 
 import threading
 import time
@@ -9,6 +9,7 @@ import torch
 
 from annotator.errors import InputError
 from annotator.genome.plan import PlanOptions, plan_shards, plan_windows
+from annotator.genome.shard_input import ShardInput
 from annotator.scan.feed import BlockFeed
 from annotator.scan.windows import read_block
 
@@ -17,59 +18,73 @@ LENGTHS = np.array([1000, 5, 0, 333, 2049], np.int64)
 BASES = [np.random.default_rng(i).choice(np.frombuffer(b"ACGT", np.uint8), int(n)) for i, n in enumerate(LENGTHS)]
 
 
-def read(contig: int, start: int, end: int) -> np.ndarray:
-    return BASES[contig][start:end]
+class Read:
+    """The bases, and what was asked for."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.begun, self.fails = 0, fails
+
+    def read(self, contig: int, start: int, end: int) -> np.ndarray:
+        self.begun += 1
+        if self.fails:
+            raise InputError("g.fa: changed during the run")
+        return BASES[contig][start:end]
 
 
+def inputs(reader: Read) -> list[ShardInput]:
+    return [ShardInput(shard.spans, list("abcde"), LENGTHS, reader) for shard in plan_shards(LENGTHS, PLAN)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("announced", [False, True])
 @pytest.mark.parametrize("ahead", [False, True], ids=["as asked", "ahead"])
-def test_blocks_come_in_order_and_whole(ahead: bool, device: torch.device) -> None:
-    shards = list(plan_shards(LENGTHS, PLAN))
+def test_blocks_are_whole_in_any_order(ahead: bool, announced: bool, device: torch.device) -> None:
+    shards = inputs(Read())
     assert len(shards) > 4
-    blocks = list(BlockFeed(LENGTHS, read, PLAN, device, ahead=ahead).blocks(shards))
-    assert [block.shard for block in blocks] == shards
-    for block in blocks:
-        windows = plan_windows(block.shard.spans, LENGTHS, PLAN)
-        expected = read_block(block.shard.spans, windows, LENGTHS, read)
+    feed = BlockFeed(PLAN, device, ahead=ahead)
+    for shard in shards if announced else ():
+        feed.announce(shard)
+    for shard in reversed(shards):
+        block = feed.block(shard)
+        windows = plan_windows(shard.spans, LENGTHS, PLAN)
+        expected = read_block(shard.spans, windows, LENGTHS, Read().read)
+        assert block.shard is shard
         assert np.array_equal(block.bases, expected)
         assert np.array_equal(block.on_device.cpu().numpy(), expected)
         assert np.array_equal(block.windows.offset, windows.offset)
-
-
-def test_the_next_block_is_read_while_one_is_worked_on() -> None:
-    shards = list(plan_shards(LENGTHS, PLAN))
-    begun: list[int] = []
-
-    def slow(contig: int, start: int, end: int) -> np.ndarray:
-        begun.append(contig)
-        return read(contig, start, end)
-
-    feed = BlockFeed(LENGTHS, slow, PLAN, torch.device("cpu"), ahead=True).blocks(shards)
-    next(feed)
-    taken = len(shards[0].spans)
-    deadline = time.monotonic() + 10
-    while len(begun) <= taken and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert len(begun) > taken  # nobody asked for the second block yet
-    time.sleep(0.05)
-    assert len(begun) <= sum(len(shard.spans) for shard in shards[:2])  # and no more than one ahead
     feed.close()
 
 
+def test_an_announced_block_is_read_before_it_is_asked_for() -> None:
+    reader = Read()
+    first, second, *_ = inputs(reader)
+    feed = BlockFeed(PLAN, torch.device("cpu"), ahead=True)
+    feed.announce(first)
+    feed.announce(first)
+    deadline = time.monotonic() + 10
+    while reader.begun < len(first.spans) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    feed.block(first)
+    assert reader.begun == len(first.spans)  # once
+    feed.block(second)
+    assert reader.begun == len(first.spans) + len(second.spans)
+    feed.close()
+
+
+def test_a_cpu_reads_nothing_ahead() -> None:
+    reader = Read()
+    feed = BlockFeed(PLAN, torch.device("cpu"))
+    feed.announce(inputs(reader)[0])
+    time.sleep(0.05)
+    assert reader.begun == 0
+
+
 @pytest.mark.parametrize("ahead", [False, True], ids=["as asked", "ahead"])
-def test_a_fault_of_the_reader_arrives_in_turn(ahead: bool) -> None:
-    shards = list(plan_shards(LENGTHS, PLAN))
-    bad = shards[2].spans[0]
-
-    def failing(contig: int, start: int, end: int) -> np.ndarray:
-        if contig == bad.contig and end > bad.start:
-            raise InputError("g.fa: changed during the run")
-        return read(contig, start, end)
-
+def test_a_fault_of_the_reader_arrives_when_the_block_is_asked_for(ahead: bool) -> None:
     threads = threading.active_count()
-    feed = BlockFeed(LENGTHS, failing, PLAN, torch.device("cpu"), ahead=ahead).blocks(shards)
-    good = 0
+    feed = BlockFeed(PLAN, torch.device("cpu"), ahead=ahead)
+    (shard, *_) = inputs(Read(fails=True))
+    feed.announce(shard)
     with pytest.raises(InputError, match="changed"):
-        for _ in feed:
-            good += 1
-    assert good <= 2
+        feed.block(shard)
+    feed.close()
     assert threading.active_count() == threads

@@ -14,11 +14,11 @@ from annotator_kernels.hardware import (
     copy_bandwidth,
     describe_device,
     free_memory,
-    installed_version,
     matrix_rate,
     time_call,
     total_memory,
 )
+from annotator_kernels.versions import installed_version
 
 CPU = torch.device("cpu")
 

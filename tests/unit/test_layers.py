@@ -16,7 +16,7 @@ LAYERS = [
     "errors", "genome", "tokens", "models", "scan", "calls", "output", "pipeline", "evaluation", "training", "doctor", "config",
     "cli",
 ]  # fmt: skip
-FILES_OF_A_LAYER = dict.fromkeys(("cli_common", "cli_learning", "cli_progress"), "cli")
+FILES_OF_A_LAYER = dict.fromkeys(("cli_annotate", "cli_common", "cli_learning", "cli_progress"), "cli")
 """Further modules beside the one a layer is named after."""
 RANK = {layer: rank for rank, layer in enumerate(LAYERS)}
 LIGHT = ("genome", "tokens", "models", "scan", "calls", "training")

@@ -1,0 +1,92 @@
+"""A shard cut loose from its genome: small, picklable, and all that is needed to work on it anywhere.
+
+Coordinates: 0-based half-open on the plus strand; contigs are numbered from 0 within the shard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotator.genome.bases import StagedBases, StoredBases
+from annotator.genome.plan import PlanOptions, Shard, Span, Windows, plan_windows
+
+
+@dataclass(frozen=True, eq=False)
+class ShardInput:
+    """What a worker gets.
+
+    Attributes:
+        spans: What the shard owns.
+        names: Contig names, for messages and the table.
+        lengths: Contig lengths in bp, int64.
+        bases: Access to the bases.
+        regions: Where given, sorted disjoint intervals [m, 2] per contig; only calls positioned inside are kept.
+    """
+
+    spans: tuple[Span, ...]
+    names: list[str]
+    lengths: NDArray[np.int64]
+    bases: StoredBases | StagedBases
+    regions: dict[int, NDArray[np.int64]] | None = None
+
+    @property
+    def owned_bp(self) -> int:
+        """Bases the shard owns."""
+        return sum(span.end - span.start for span in self.spans)
+
+    @property
+    def place(self) -> str:
+        """Where it lies, for messages."""
+        first = self.spans[0]
+        more = f" and {len(self.spans) - 1} more" if len(self.spans) > 1 else ""
+        return f"{self.names[first.contig]}:{first.start}-{first.end}{more}"
+
+
+def cut_loose(
+    shard: Shard, names: list[str], bases: StoredBases, regions: dict[int, NDArray[np.int64]] | None = None
+) -> ShardInput:
+    """The input of one shard of a genome.
+
+    Args:
+        shard: Of the genome's plan.
+        names: Names of all contigs.
+        bases: Of all contigs.
+        regions: Of all contigs.
+    """
+    contigs = np.unique(np.array([span.contig for span in shard.spans], np.int64))
+    number = {contig: i for i, contig in enumerate(contigs.tolist())}
+    picked = bases.pick(contigs)
+    return ShardInput(
+        spans=tuple(replace(span, contig=number[span.contig]) for span in shard.spans),
+        names=[names[contig] for contig in number],
+        lengths=picked.lengths,
+        bases=picked,
+        regions=None if regions is None else {i: regions[contig] for contig, i in number.items() if contig in regions},
+    )
+
+
+def stretches(spans: tuple[Span, ...], windows: Windows, lengths: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """The bases [start, end) of its contig that the block of a shard needs for each span."""
+    sizes = np.diff(windows.stretch_offset)
+    return [
+        (max(0, start), min(int(lengths[span.contig]), start + size))
+        for span, start, size in zip(spans, windows.stretch_start.tolist(), sizes.tolist(), strict=True)
+    ]
+
+
+def stage_bases(shard: ShardInput, plan: PlanOptions) -> ShardInput:
+    """The same shard with its bases read, each with the context its windows see.
+
+    Raises:
+        InputError: The file changed, or is gone, since it was scanned.
+    """
+    wanted = stretches(shard.spans, plan_windows(shard.spans, shard.lengths, plan), shard.lengths)
+    offset = np.concatenate([[0], np.cumsum([end - start for start, end in wanted])]).astype(np.int64)
+    bases = np.empty(int(offset[-1]), np.uint8)
+    for span, (start, end), at in zip(shard.spans, wanted, offset.tolist(), strict=False):
+        bases[at : at + end - start] = shard.bases.read(span.contig, start, end)
+    contig = np.array([span.contig for span in shard.spans], np.int64)
+    return replace(shard, bases=StagedBases(contig, np.array([start for start, _ in wanted], np.int64), offset, bases))

@@ -1,0 +1,28 @@
+"""Which executor a run gets."""
+
+from __future__ import annotations
+
+from annotator.errors import UsageError
+from annotator.pipeline.executors.events import Executor
+from annotator.pipeline.executors.inline import InlineExecutor
+from annotator.pipeline.executors.processes import ProcessExecutor
+from annotator.pipeline.machine import gpus_in_sight
+from annotator.pipeline.options import RAY_OFF, SHARED, AnnotateOptions, ExecutionOptions
+
+
+def choose_executor(options: AnnotateOptions, execution: ExecutionOptions) -> Executor:
+    """In this process unless workers are asked for, or several GPUs are there.
+
+    Raises:
+        EnvironmentFault: Ray was asked for and cannot be used.
+        UsageError: Options that do not go together.
+    """
+    if execution.ray != RAY_OFF:
+        from annotator.pipeline.executors.ray_actors import RayExecutor
+
+        return RayExecutor(options, execution)
+    if execution.stage != SHARED:
+        raise UsageError(f"--stage {execution.stage}: only with --ray; local processes read the FASTA themselves")
+    if execution.workers or (options.device in ("auto", "cuda") and gpus_in_sight() > 1):
+        return ProcessExecutor(execution.workers, gpus_per_worker=execution.gpus_per_worker)
+    return InlineExecutor()

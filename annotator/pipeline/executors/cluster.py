@@ -1,0 +1,90 @@
+"""Ray's surroundings: what its environment must hold before it is imported, where a private start lives, who answers an address.
+
+Ray's wire is pickle: whoever holds a cluster's token can run code on it. So a private start listens on loopback only, with a
+token of its own, and without a dashboard.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import re
+import secrets
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from annotator.errors import EnvironmentFault
+
+logger = logging.getLogger(__name__)
+
+CONNECT_S = 10.0
+
+_IMPATIENCE = {
+    "RAY_NUM_REDIS_GET_RETRIES": "3", "RAY_gcs_rpc_server_connect_timeout_s": "2", "RAY_py_gcs_connect_timeout_s": "10",
+}  # fmt: skip
+"""A cluster that accepts a connection and then says nothing is given up after half a minute, not after fourteen."""
+
+_LONGEST_SOCKET = 107
+_SOCKET_IN_SESSION = "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+_FOLDER = re.compile(r"annotator-ray-(\d+)-")
+
+
+def joining_environment() -> None:
+    """What Ray reads before it joins a cluster: a token is asked for unless the user says otherwise."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    for name, value in _IMPATIENCE.items():
+        os.environ.setdefault(name, value)
+
+
+def private_environment() -> None:
+    """What Ray reads while it is imported: a token of this run alone, loopback only, nothing reported to anybody."""
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # or it would bind to all interfaces, whatever address is asked for
+
+
+def private_folder() -> Path:
+    """Where a private start keeps sockets and logs; those of dead processes are swept.
+
+    Raises:
+        EnvironmentFault: The path is too long for a socket, or cannot be written.
+    """
+    parent = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+    longest = parent / f"annotator-ray-{os.getpid()}-12345678"
+    if len(str(longest) + _SOCKET_IN_SESSION) > _LONGEST_SOCKET:
+        raise EnvironmentFault(f"{parent}: too long a path for Ray's sockets; set RAY_TMPDIR to a shorter folder")
+    try:
+        for old in parent.glob("annotator-ray-*"):
+            owner = _FOLDER.match(old.name)
+            if owner and not Path(f"/proc/{owner[1]}").exists() and Path("/proc/self").exists():
+                shutil.rmtree(old, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=f"annotator-ray-{os.getpid()}-", dir=parent))
+    except OSError as error:
+        raise EnvironmentFault(f"{parent}: {error.strerror}; set RAY_TMPDIR to a folder that can be written") from None
+
+
+def look_at(address: str) -> None:
+    """See that something listens there, since Ray itself would try for a quarter of an hour; warn where others may reach it.
+
+    Raises:
+        EnvironmentFault: Nothing does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdigit():
+        return  # "auto", or a name that Ray finds fault with
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_S):
+            pass
+    except OSError as error:
+        raise EnvironmentFault(f"--ray {address}: nothing answers there ({error.strerror or error})") from None
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        logger.warning("--ray %s: whoever holds this cluster's token can run code on it and on this machine", address)

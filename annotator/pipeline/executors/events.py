@@ -1,0 +1,93 @@
+"""What an executor offers to whoever drives a run, and what it tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from annotator.pipeline.machine import Machine
+from annotator.pipeline.order import WorkerReport
+from annotator.pipeline.schedule import Key
+from annotator.pipeline.stage import Stage
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker has joined and can take work."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A worker has done a piece of work."""
+
+    worker: str
+    key: Key
+    result: Any
+    report: WorkerReport = field(default_factory=WorkerReport)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A worker could not do a piece of work; `sick`: it should not be given another."""
+
+    worker: str
+    key: Key
+    error: BaseException
+    sick: bool = False
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A worker is gone with what it held; `blame`: its work may have been the cause."""
+
+    worker: str
+    reason: str
+    blame: bool = True
+
+
+Event = Ready | Finished | Failed | Lost
+
+
+class Executor(Protocol):
+    """Where work is done: in this process, in local processes, in Ray actors."""
+
+    replaces_workers: bool
+    """Whether work that failed may be tried again in a fresh worker."""
+
+    def machine(self, device: str) -> Machine:
+        """What the workers compute on.
+
+        Args:
+            device: auto, cpu, cuda or cuda:N.
+
+        Raises:
+            AnnotatorError: There is no such device.
+        """
+
+    def start(self, stage: Stage[Any, Any]) -> None:
+        """Make ready to work; workers join by `Ready`.
+
+        Raises:
+            AnnotatorError: Nothing can be started.
+        """
+
+    def want(self, pieces: int) -> None:
+        """So many pieces of work are left, which may be fewer than workers could be had."""
+
+    def submit(self, worker: str, key: Key, work: Any) -> None:
+        """Give a worker a piece of work; returns at once."""
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        """What has happened; waits for something to happen, but not longer than `timeout_s`.
+
+        Raises:
+            AnnotatorError: No worker could be had, or none is left and none comes back.
+        """
+
+    def kill(self, worker: str, reason: str, *, blame: bool) -> None:
+        """Stop a worker at once; `Lost` follows, with this reason and blame."""
+
+    def close(self) -> None:
+        """Stop everything; leaves no process behind."""

@@ -1,0 +1,66 @@
+"""Work in this process: the default for one device."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+from annotator.pipeline.executors.events import Event, Failed, Finished, Ready
+from annotator.pipeline.machine import Machine, this_process, usable_cpus
+from annotator.pipeline.schedule import Key
+from annotator.pipeline.stage import Stage
+
+WORKER = "this process"
+
+
+class InlineExecutor:
+    """One worker, which works whenever it is waited for."""
+
+    replaces_workers = False
+
+    def __init__(self) -> None:
+        """Nothing is loaded yet."""
+        self._stage: Stage[Any, Any] | None = None
+        self._queue: deque[tuple[Key, Any]] = deque()
+        self._told = False
+
+    def machine(self, device: str) -> Machine:
+        """The device of this process; on a CPU its model may have all threads."""
+        machine = this_process(device)
+        return replace(machine, threads=usable_cpus()) if machine.kind == "cpu" else machine
+
+    def start(self, stage: Stage[Any, Any]) -> None:
+        """Load the model here and now."""
+        stage.setup()
+        self._stage = stage
+
+    def want(self, pieces: int) -> None:
+        """There is one worker, whatever is left."""
+
+    def submit(self, worker: str, key: Key, work: Any) -> None:
+        """Queue a piece of work."""
+        assert self._stage is not None
+        self._stage.announce(work)
+        self._queue.append((key, work))
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        """Do the next piece of work."""
+        if not self._told:
+            self._told = True
+            return [Ready(WORKER)]
+        if not self._queue or self._stage is None:
+            return []
+        key, work = self._queue.popleft()
+        try:
+            result = self._stage.process(work)
+        except Exception as error:  # whatever it is, whoever drives decides
+            return [Failed(WORKER, key, error)]
+        return [Finished(WORKER, key, result, self._stage.report())]
+
+    def kill(self, worker: str, reason: str, *, blame: bool) -> None:
+        """Never asked: nothing runs here while somebody could ask."""
+
+    def close(self) -> None:
+        """Drop what is queued."""
+        self._queue.clear()

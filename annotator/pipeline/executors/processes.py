@@ -1,0 +1,291 @@
+"""Work in local processes, each with one model on one device.
+
+A worker is a spawned process with one pipe. In the driver two threads serve each pipe, so that neither a worker that does not
+read nor one that stops in the middle of a message can hold up the run; all news arrive in one queue. A worker whose pipe closes
+ends at once, so none outlives the driver, however that dies.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from annotator.errors import AnnotatorError, EnvironmentFault
+from annotator.pipeline.executors.events import Event, Failed, Finished, Lost, Ready
+from annotator.pipeline.executors.faults import make_portable, worth_replacing
+from annotator.pipeline.machine import Machine, this_process
+from annotator.pipeline.schedule import Key
+from annotator.pipeline.stage import Stage
+
+logger = logging.getLogger(__name__)
+
+SETUP_TRIES = 3
+"""A place whose worker could not be set up so often in a row stays empty."""
+
+_PROCESSES = multiprocessing.get_context("spawn")
+
+
+class ProcessExecutor:
+    """As many workers as asked for; each that dies is replaced."""
+
+    replaces_workers = True
+
+    def __init__(self, workers: int, *, gpus_per_worker: float = 1.0) -> None:
+        """Nothing is started yet.
+
+        Args:
+            workers: How many; 0 for as many as the machine's GPUs hold, or one without a GPU.
+            gpus_per_worker: Share of a GPU that a worker takes.
+        """
+        self._workers, self._gpus_per_worker = workers, gpus_per_worker
+        self._stage: Stage[Any, Any] | None = None
+        self._machine = Machine("cpu")
+        self._places: dict[int, _Worker | None] = {}
+        self._failures: dict[int, int] = {}
+        self._news: queue.Queue[tuple[_Worker, str, Any]] = queue.Queue()
+        self._count = 0
+        self._wanted = 0
+        self._last_fault: AnnotatorError | None = None
+
+    def machine(self, device: str) -> Machine:
+        """The device as a process of its own sees it; torch stays out of this one."""
+        self._machine = Machine("cpu") if device == "cpu" else _ask(this_process, device)
+        if not self._workers:
+            share = max(1, int(1 / self._gpus_per_worker))
+            self._workers = self._machine.devices * share if self._machine.kind == "cuda" else 1
+        return self._machine
+
+    def start(self, stage: Stage[Any, Any]) -> None:
+        """Workers are started when work is there."""
+        self._stage = stage
+        self._places = dict.fromkeys(range(self._workers))
+
+    def want(self, pieces: int) -> None:
+        """Start the workers that are missing."""
+        self._wanted = pieces
+        for place in list(self._places):
+            running = sum(worker is not None for worker in self._places.values())
+            if self._places[place] is None and running < pieces:
+                self._places[place] = self._spawn(place)
+
+    def _spawn(self, place: int) -> _Worker:
+        assert self._stage is not None
+        self._count += 1
+        name = f"process {place + 1}.{self._count}"
+        return _Worker(name, place, self._stage, self._environment(place), self._news)
+
+    def _environment(self, place: int) -> dict[str, str]:
+        """Of a worker: one GPU in sight, and no more threads than it was promised."""
+        if self._machine.kind != "cuda":
+            return {}
+        share = max(1, int(1 / self._gpus_per_worker))
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = visible.split(",") if visible else [str(i) for i in range(self._machine.devices)]
+        chosen = self._machine.device.partition(":")[2]
+        return {"CUDA_VISIBLE_DEVICES": names[int(chosen)] if chosen else names[place // share % len(names)]}
+
+    def submit(self, worker: str, key: Key, work: Any) -> None:
+        """Put work into a worker's pipe."""
+        for running in self._places.values():
+            if running is not None and running.name == worker:
+                running.send((key, work))
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        """News of all workers."""
+        events: list[Event] = []
+        timeout: float | None = timeout_s
+        while True:
+            try:
+                worker, what, content = self._news.get(timeout=timeout) if timeout else self._news.get_nowait()
+            except queue.Empty:
+                return events
+            timeout = None
+            events += self._understand(worker, what, content)
+
+    def _understand(self, worker: _Worker, what: str, content: Any) -> list[Event]:
+        if self._places.get(worker.place) is not worker:
+            return []  # of one that was given up
+        if what == "ready":
+            self._failures[worker.place] = 0
+            worker.ready = True
+            return [Ready(worker.name)]
+        if what == "finished":
+            return [Finished(worker.name, *content)]
+        if what == "failed":
+            key, error = content
+            return [Failed(worker.name, key, error, sick=worth_replacing(error))]
+        if what == "no setup":
+            self._last_fault = content
+            worker.stop()
+            self._leave(worker)
+            return []
+        reason = worker.cause_of_death()
+        was_ready = worker.ready
+        self._leave(worker)
+        if was_ready:
+            return [Lost(worker.name, reason, worker.blamed)]
+        self._last_fault = EnvironmentFault(f"a worker ended while it loaded the model: {reason}")
+        return []
+
+    def _leave(self, worker: _Worker) -> None:
+        """Free a place, or close it where nothing can be set up."""
+        place = worker.place
+        self._places[place] = None
+        if not worker.ready:
+            self._failures[place] = self._failures.get(place, 0) + 1
+            fault = self._last_fault
+            if fault is not None and not worth_replacing(fault):
+                raise fault  # bad options or a bad model: another worker would find them no better
+            if self._failures[place] >= SETUP_TRIES:
+                del self._places[place]
+                logger.warning("one worker less: %s", fault)
+                if not self._places:
+                    raise fault or EnvironmentFault("no worker could be started")
+        self.want(self._wanted)
+
+    def kill(self, worker: str, reason: str, *, blame: bool) -> None:
+        """SIGKILL: a worker that hangs heeds nothing else."""
+        for running in self._places.values():
+            if running is not None and running.name == worker:
+                running.killed_for, running.blamed = reason, blame
+                running.process.kill()
+
+    def close(self) -> None:
+        """Kill all workers; they hold nothing that is not held elsewhere."""
+        workers = [worker for worker in self._places.values() if worker is not None]
+        self._places = {}
+        for worker in workers:
+            worker.stop()
+        for worker in workers:
+            worker.process.join(5)
+
+
+class _Worker:
+    """A process, its pipe, and the two threads that serve it."""
+
+    def __init__(
+        self, name: str, place: int, stage: Stage[Any, Any], environment: dict[str, str], news: queue.Queue[Any]
+    ) -> None:
+        self.name, self.place, self.ready = name, place, False
+        self.killed_for, self.blamed = "", True
+        self._news = news
+        self._pipe, theirs = _PROCESSES.Pipe()
+        self.process = _PROCESSES.Process(target=_serve, args=(theirs, stage, environment), name=name, daemon=True)
+        self.process.start()
+        theirs.close()
+        self._outbox: queue.Queue[Any] = queue.Queue()
+        for task in (self._read, self._write):
+            threading.Thread(target=task, name=f"{name} {task.__name__}", daemon=True).start()
+
+    def send(self, message: Any) -> None:
+        self._outbox.put(message)
+
+    def _read(self) -> None:
+        try:
+            while True:
+                what, content = self._pipe.recv()
+                self._news.put((self, what, content))
+        except (EOFError, OSError):
+            self.process.join(10)
+            self._news.put((self, "gone", None))
+
+    def _write(self) -> None:
+        try:
+            while (message := self._outbox.get()) is not None:
+                self._pipe.send(message)
+        except (OSError, ValueError):
+            pass  # the reader sees the same and tells
+
+    def cause_of_death(self) -> str:
+        code = self.process.exitcode
+        if self.killed_for:
+            return self.killed_for
+        if code is None:
+            return "the worker closed its pipe"
+        if code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+            return f"the worker was ended by {name}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
+        return f"the worker ended with status {code}"
+
+    def stop(self) -> None:
+        self._outbox.put(None)
+        self.process.kill()
+
+
+def _serve(pipe: Connection, stage: Stage[Any, Any], environment: dict[str, str]) -> None:
+    """The worker's main function."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ.update(environment)
+    _to_standard_error()
+    inbox: queue.Queue[tuple[Key, Any]] = queue.Queue()
+    loaded = threading.Event()
+
+    def listen() -> None:
+        try:
+            while True:
+                key, work = pipe.recv()
+                if loaded.wait():
+                    stage.announce(work)
+                inbox.put((key, work))
+        except (EOFError, OSError):
+            os._exit(0)  # the driver is gone
+
+    threading.Thread(target=listen, name="listen", daemon=True).start()
+    try:
+        stage.setup()
+    except Exception as error:
+        pipe.send(("no setup", make_portable(error, setup=True)))
+        return
+    loaded.set()
+    pipe.send(("ready", None))
+    while True:
+        key, work = inbox.get()
+        try:
+            result = stage.process(work)
+        except Exception as error:
+            pipe.send(("failed", (key, make_portable(error))))
+        else:
+            pipe.send(("finished", (key, result, stage.report())))
+
+
+def _to_standard_error() -> None:
+    """Warnings of workers appear beside the driver's."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s worker: %(message)s", "%H:%M:%S"))
+    for name in ("annotator", "annotator_kernels"):
+        logging.getLogger(name).handlers[:] = [handler]
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _ask(function: Callable[[str], Machine], argument: str) -> Machine:
+    """A function's answer, from a process of its own."""
+    ours, theirs = _PROCESSES.Pipe()
+    process = _PROCESSES.Process(target=_answer, args=(theirs, function, argument), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        answer = ours.recv() if ours.poll(300) else EnvironmentFault("the device could not be looked at within 300 s")
+    except EOFError:
+        answer = EnvironmentFault("the process that looks at the device ended without an answer")
+    process.kill()
+    process.join()
+    if isinstance(answer, Machine):
+        return answer
+    raise answer
+
+
+def _answer(pipe: Connection, function: Callable[[str], Machine], argument: str) -> None:
+    _to_standard_error()
+    try:
+        pipe.send(function(argument))
+    except Exception as error:
+        pipe.send(make_portable(error, setup=True))

@@ -1,0 +1,381 @@
+"""Work in Ray actors, each with one model on one device; the only module that imports Ray.
+
+A call that ends in an error comes back as a value, so that nothing but plain errors crosses. Actors are never restarted by Ray
+and calls never repeated by it: a lost shard goes back to the schedule, which knows more.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from annotator.errors import AnnotatorError, EnvironmentFault, ResourceFault, UsageError
+from annotator.pipeline.executors.cluster import joining_environment, look_at, private_environment, private_folder
+from annotator.pipeline.executors.events import Event, Failed, Finished, Lost, Ready
+from annotator.pipeline.executors.faults import make_portable, worth_replacing
+from annotator.pipeline.machine import Machine, this_process, usable_cpus
+from annotator.pipeline.options import RAY_AUTO, RAY_LOCAL, AnnotateOptions, ExecutionOptions
+from annotator.pipeline.schedule import Key
+from annotator.pipeline.stage import Stage
+
+logger = logging.getLogger(__name__)
+
+OLDEST = (2, 54)
+"""Before it the dashboard let anyone delete jobs (CVE-2026-27482)."""
+
+OBJECT_STORE_BYTES = 200 << 20
+"""Of a private start: leases, results and, with --stage object-store, two blocks per worker pass through it."""
+
+LOOK_EVERY_S = 5.0
+"""How often the cluster's nodes are looked at; a new one is used after this and the model's loading."""
+
+SETUP_TRIES = 3
+
+
+class RayWorker:
+    """The actor."""
+
+    def __init__(self, stage: Stage[Any, Any]) -> None:
+        """Nothing is loaded yet."""
+        self._stage = stage
+        self._one_at_a_time = threading.Lock()
+
+    def setup(self) -> tuple[str, Any]:
+        """Load the model; ("ready", id of the node) or ("failed", error)."""
+        import ray
+
+        try:
+            self._stage.setup()
+        except Exception as error:
+            return "failed", make_portable(error, setup=True)
+        return "ready", ray.get_runtime_context().get_node_id()
+
+    def process(self, work: Any) -> tuple[str, Any]:
+        """Do a piece of work; of two calls at hand one computes while the other's bases are read (on a GPU)."""
+        self._stage.announce(work)
+        with self._one_at_a_time:
+            try:
+                result = self._stage.process(work)
+            except Exception as error:
+                return "failed", make_portable(error)
+            return "finished", (result, self._stage.report())
+
+
+@dataclass
+class _Actor:
+    name: str
+    handle: Any
+    since: float
+    ready: bool = False
+    node: str = ""
+    calls: dict[Any, Key | None] = field(default_factory=dict)
+    """What is awaited: a key per call, None for the setup."""
+    killed_for: str = ""
+    blamed: bool = True
+
+
+class RayExecutor:
+    """As many actors as are asked for, or as the cluster holds."""
+
+    replaces_workers = True
+
+    def __init__(self, options: AnnotateOptions, execution: ExecutionOptions) -> None:
+        """Look whether Ray is there.
+
+        Raises:
+            EnvironmentFault: It is absent, or too old.
+        """
+        self._execution = execution
+        self._threads = options.threads or 1
+        self._private = execution.ray == RAY_LOCAL or (execution.ray == RAY_AUTO and not os.environ.get("RAY_ADDRESS"))
+        self._folder: Path | None = None
+        if self._private:
+            private_environment()
+        else:
+            joining_environment()
+        self._ray = _import_ray()
+        self._machine = Machine("cpu")
+        self._stage: Stage[Any, Any] | None = None
+        self._actors: dict[str, _Actor] = {}
+        self._count = self._failures = self._wanted = 0
+        self._looked = 0.0
+        self._room = 0
+        self._alone_since: float | None = None
+        self._ever_ready = self._told_of_pending = False
+        self._last_fault: AnnotatorError | None = None
+
+    # -- start and stop
+
+    def machine(self, device: str) -> Machine:
+        """Join the cluster, or start one, and see what its workers compute on."""
+        self._connect()
+        if device.startswith("cuda:"):
+            raise UsageError(f"--device {device}: with --ray, Ray chooses the GPU; say cuda")
+        if device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"--device {device}: choose auto, cpu or cuda")
+        if device == "auto":
+            device = "cuda" if self._ray.cluster_resources().get("GPU", 0) else "cpu"
+            logger.info("device: %s (chosen automatically: the cluster has %s GPUs)", device, "no" if device == "cpu" else "")
+        if device == "cuda":
+            self._machine = self._ask_a_gpu_node()
+        return self._machine
+
+    def _connect(self) -> None:
+        ray, execution = self._ray, self._execution
+        began = time.monotonic()
+        handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            if self._private:
+                self._folder = private_folder()
+                cpus = max(1, execution.workers) * self._threads if execution.workers else usable_cpus()
+                ray.init(
+                    address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
+                    log_to_driver=False, logging_level="ERROR", _temp_dir=str(self._folder),
+                )  # fmt: skip
+            else:
+                address = os.environ["RAY_ADDRESS"] if execution.ray == RAY_AUTO else execution.ray
+                look_at(address)
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except AnnotatorError:
+            raise
+        except Exception as error:  # whatever Ray finds wrong, it is the environment
+            where = "start" if self._private else f"join the cluster at {execution.ray}"
+            raise EnvironmentFault(f"Ray cannot {where}: {_first_line(error)}") from None
+        finally:
+            for each, handler in handlers.items():
+                signal.signal(each, handler)
+        logger.info("Ray %s %s in %.1f s", ray.__version__, "started" if self._private else "joined", time.monotonic() - began)
+
+    def _ask_a_gpu_node(self) -> Machine:
+        task = self._ray.remote(num_cpus=0, num_gpus=self._execution.gpus_per_worker, max_retries=0)(_look)
+        answer = task.remote("cuda")
+        try:
+            what, found = self._ray.get(answer, timeout=self._execution.node_timeout_s)
+        except self._ray.exceptions.GetTimeoutError:
+            self._ray.cancel(answer, force=True)
+            raise self._cannot_be_placed() from None
+        except self._ray.exceptions.RayError as error:
+            raise EnvironmentFault(f"no worker of the cluster could look at its GPU: {_first_line(error)}") from None
+        if what == "failed":
+            raise found
+        assert isinstance(found, Machine)
+        return found
+
+    def start(self, stage: Stage[Any, Any]) -> None:
+        """Actors are made when work is there."""
+        self._stage = stage
+        self._alone_since = time.monotonic()
+
+    def close(self) -> None:
+        """Kill the actors and leave the cluster; a private one ends."""
+        actors, self._actors = self._actors, {}
+        for actor in actors.values():
+            self._kill(actor)
+        if self._ray.is_initialized():
+            self._ray.shutdown()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    # -- workers
+
+    def want(self, pieces: int) -> None:
+        """Make the actors that are missing; a named number of them may wait for nodes that are still to come."""
+        self._wanted = pieces
+        now = time.monotonic()
+        if now - self._looked > LOOK_EVERY_S:
+            self._looked = now
+            self._room = self._workers_that_fit()
+        most = self._execution.workers or self._room
+        while len(self._actors) < min(most, pieces):
+            self._spawn()
+
+    def _needs(self) -> dict[str, float]:
+        gpus = self._execution.gpus_per_worker if self._machine.kind == "cuda" else 0
+        return {"num_cpus": self._threads, "num_gpus": gpus}
+
+    def _workers_that_fit(self) -> int:
+        """Actors that the nodes hold, busy or not."""
+        needs, total = self._needs(), 0
+        for node in self._ray.nodes():
+            if node["Alive"]:
+                resources = node["Resources"]
+                wanted = (("CPU", needs["num_cpus"]), ("GPU", needs["num_gpus"]))
+                total += min(int(resources.get(name, 0) / need) for name, need in wanted if need)
+        return total
+
+    def _spawn(self) -> None:
+        self._count += 1
+        actor_class = self._ray.remote(RayWorker).options(
+            **self._needs(), max_restarts=0, max_task_retries=0, max_concurrency=2, scheduling_strategy="SPREAD"
+        )
+        actor = _Actor(f"actor {self._count}", actor_class.remote(self._stage), time.monotonic())
+        actor.calls[actor.handle.setup.remote()] = None
+        self._actors[actor.name] = actor
+
+    def submit(self, worker: str, key: Key, work: Any) -> None:
+        """Call an actor."""
+        actor = self._actors.get(worker)
+        if actor is not None:
+            actor.calls[actor.handle.process.remote(work)] = key
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        """What the actors have answered."""
+        owners = {ref: actor for actor in self._actors.values() for ref in actor.calls}
+        if not owners:
+            time.sleep(timeout_s)
+        else:
+            first, _ = self._ray.wait(list(owners), num_returns=1, timeout=timeout_s)
+            answered, _ = self._ray.wait(list(owners), num_returns=len(owners), timeout=0) if first else ([], [])
+        events: list[Event] = []
+        for ref in answered if owners else ():
+            events += self._understand(owners[ref], ref)
+        self._heed_the_lack_of_workers()
+        return events
+
+    def _understand(self, actor: _Actor, ref: Any) -> list[Event]:
+        if self._actors.get(actor.name) is not actor:
+            return []  # died with another of its calls
+        key = actor.calls.pop(ref)
+        try:
+            what, content = self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
+            return self._bury(actor, error)
+        if key is None:
+            return self._welcome(actor, what, content)
+        if what == "failed":
+            return [Failed(actor.name, key, content, sick=worth_replacing(content))]
+        return [Finished(actor.name, key, *content)]
+
+    def _welcome(self, actor: _Actor, what: str, content: Any) -> list[Event]:
+        if what == "ready":
+            actor.ready, actor.node = True, content
+            self._failures, self._ever_ready = 0, True
+            return [Ready(actor.name)]
+        self._kill(actor)
+        del self._actors[actor.name]
+        self._setup_failed(content)
+        return []
+
+    def _setup_failed(self, fault: AnnotatorError) -> None:
+        self._last_fault = fault
+        self._failures += 1
+        if not worth_replacing(fault) or self._failures >= SETUP_TRIES:
+            raise fault
+
+    def _bury(self, actor: _Actor, error: Any) -> list[Event]:
+        del self._actors[actor.name]
+        self._kill(actor)  # one that is merely unreachable must not come back
+        text = _first_line(error)
+        if not actor.ready:
+            if not self._node_is_gone(actor, error):
+                self._setup_failed(EnvironmentFault(f"a worker ended while it loaded the model: {text}"))
+            return []
+        if actor.killed_for:
+            return [Lost(actor.name, actor.killed_for, actor.blamed)]
+        if self._node_is_gone(actor, error):
+            return [Lost(actor.name, f"node {actor.node[:8]} is gone", blame=False)]
+        return [Lost(actor.name, f"the worker ended: {text}")]
+
+    def _node_is_gone(self, actor: _Actor, error: Any) -> bool:
+        if isinstance(error, self._ray.exceptions.ActorUnavailableError) or "node has died" in str(error):
+            return True
+        return any(node["NodeID"] == actor.node and not node["Alive"] for node in self._ray.nodes())
+
+    def kill(self, worker: str, reason: str, *, blame: bool) -> None:
+        """At once; its calls then end with an error."""
+        if (actor := self._actors.get(worker)) is not None:
+            actor.killed_for, actor.blamed = reason, blame
+            self._kill(actor)
+
+    def _kill(self, actor: _Actor) -> None:
+        try:
+            self._ray.kill(actor.handle)
+        except Exception as error:  # it is dead, or the cluster is
+            logger.debug("%s: %s", actor.name, error)
+
+    # -- want of workers
+
+    def _heed_the_lack_of_workers(self) -> None:
+        """Do not wait for ever where there is no worker.
+
+        Raises:
+            EnvironmentFault: None could ever be placed.
+            ResourceFault: All are lost and none came back.
+        """
+        now = time.monotonic()
+        if any(actor.ready for actor in self._actors.values()):
+            self._alone_since = None
+            pending = [actor for actor in self._actors.values() if not actor.ready and now - actor.since > self._patience_s]
+            if pending and not self._told_of_pending:
+                self._told_of_pending = True
+                logger.warning("%d workers still wait for a place: %s", len(pending), self._table())
+            return
+        if not self._wanted:
+            return
+        if self._alone_since is None:
+            self._alone_since = now
+        if now - self._alone_since > self._patience_s:
+            if not self._ever_ready:
+                raise self._last_fault or self._cannot_be_placed()
+            raise ResourceFault(
+                f"all workers are lost and none came back within {self._patience_s:.0f} s (--node-timeout); what is finished is "
+                "kept, give the same command again"
+            )
+
+    @property
+    def _patience_s(self) -> float:
+        return self._execution.node_timeout_s
+
+    def _cannot_be_placed(self) -> EnvironmentFault:
+        return EnvironmentFault(f"no worker could be placed within {self._patience_s:.0f} s (--node-timeout): {self._table()}")
+
+    def _table(self) -> str:
+        """What a worker needs beside what the cluster has."""
+        needs = self._needs()
+        nodes = [
+            f"{node['NodeManagerAddress']} has {node['Resources'].get('CPU', 0):g} CPUs, {node['Resources'].get('GPU', 0):g} GPUs"
+            for node in self._ray.nodes()
+            if node["Alive"]
+        ]
+        free = self._ray.available_resources()
+        return (
+            f"a worker needs {needs['num_cpus']:g} CPUs and {needs['num_gpus']:g} GPUs; "
+            f"{'; '.join(nodes[:20]) or 'there is no node'}; free: {free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs"
+        )
+
+
+def _look(device: str) -> tuple[str, Any]:
+    try:
+        return "found", this_process(device)
+    except Exception as error:
+        return "failed", make_portable(error, setup=True)
+
+
+def _import_ray() -> Any:
+    try:
+        ray = importlib.import_module("ray")
+    except ImportError as error:
+        raise EnvironmentFault(f"--ray: Ray cannot be imported ({error}); --ray off works without") from None
+    found = tuple(int(number) for number in re.findall(r"\d+", ray.__version__)[:2])
+    if found < OLDEST:
+        raise EnvironmentFault(f"--ray: Ray {ray.__version__} is too old, {'.'.join(map(str, OLDEST))} or newer is needed")
+    worker = importlib.import_module("ray._private.worker")
+    if hasattr(worker, "print_to_stdstream"):  # messages of the raylet, on standard output: every loss is told by us already
+        setattr(worker, "print_to_stdstream", lambda *_, **__: None)  # noqa: B010
+    return ray
+
+
+def _first_line(error: BaseException) -> str:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith(("The actor is dead", "The actor died", "ModuleNotFoundError"))]
+    return (told or lines or [type(error).__name__])[-1 if told else 0][:300]

@@ -1,0 +1,30 @@
+"""What a run tells while it works; who listens is the command line's business."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """A listener."""
+
+    def start(self) -> None:
+        """Work begins."""
+
+    def add(self, total_bp: int, done_bp: int) -> None:
+        """An assembly has been looked at; some of it may have been done by an earlier, interrupted run."""
+
+    def workers(self, count: int) -> None:
+        """So many workers are ready."""
+
+    def advance(self, bases: int) -> None:
+        """A shard is finished."""
+
+    def drop(self, bases: int) -> None:
+        """So many bases will not be scanned after all."""
+
+    def finished(self, name: str, exit_code: int) -> None:
+        """An assembly is finished, or failed with this code."""
+
+    def stop(self, *, finished: bool) -> None:
+        """No more shards: all are done, or the run was cut short."""

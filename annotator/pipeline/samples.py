@@ -1,0 +1,140 @@
+"""Several assemblies in one run: their names, their results folders, and a summary of what became of them."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from annotator.errors import InputError, ResourceFault, UsageError
+from annotator.genome.files import STDIN_PATHS
+from annotator.output.publish import sweep_temporaries, write_json
+from annotator.pipeline.lock import FolderLock
+from annotator.pipeline.options import Sample
+from annotator.pipeline.workspace import STATE
+
+SUMMARY = "batch.json"
+SHEET_COLUMNS = ["sample", "fasta"]
+LONGEST_NAME = 200
+
+_EXTENSIONS = re.compile(r"(\.(fasta|fa|fna|fas|ffn|seq))?(\.(gz|bgz|bgzf))?$", re.IGNORECASE)
+_NO_FOLDER = re.compile(r"^[.-]|[/\\\x00-\x20\x7f]|^$")
+
+
+def samples_given(fasta: Sequence[str], sheet: Path | None, out_dir: Path) -> list[Sample]:
+    """The assemblies of a run.
+
+    Args:
+        fasta: Paths; a single one has its results in `out_dir` itself, several in folders named after their files.
+        sheet: Instead of paths: CSV with the columns sample and fasta; paths are relative to the sheet's folder.
+        out_dir: The results folder.
+
+    Raises:
+        UsageError: Neither or both are given, the sheet is missing, or names do not make folders of their own.
+        InputError: The sheet's content is wrong; the message names the line.
+    """
+    if bool(fasta) == bool(sheet):
+        raise UsageError("give FASTA files or --sheet" + (", not both" if fasta else ""))
+    if sheet is not None:
+        return [Sample(path, out_dir / name, name) for name, path in _read_sheet(sheet)]
+    if len(fasta) == 1:
+        return [Sample(fasta[0], out_dir)]
+    named: dict[str, str] = {}
+    for path in fasta:
+        if path in STDIN_PATHS:
+            raise UsageError(f"{path}: standard input can only be annotated alone")
+        name = _EXTENSIONS.sub("", Path(path).name)
+        if (fault := _no_folder(name)) is not None:
+            raise UsageError(f"{path}: {fault}; name it in a sample sheet (--sheet)")
+        if name in named:
+            raise UsageError(f"{named[name]} and {path}: both would be sample {name}; name them in a sample sheet (--sheet)")
+        named[name] = path
+    return [Sample(path, out_dir / name, name) for name, path in named.items()]
+
+
+def _read_sheet(sheet: Path) -> list[tuple[str, str]]:
+    try:
+        text = sheet.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"--sheet {sheet}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{sheet}: not text in UTF-8") from None
+    reader = csv.reader(text.splitlines(), strict=True)
+    rows: dict[str, str] = {}
+    header: list[str] | None = None
+    try:
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            cells = [cell.strip() for cell in row]
+            if header is None:
+                header = cells
+                if sorted(header) != sorted(SHEET_COLUMNS):
+                    raise InputError(
+                        f"{sheet}: line {reader.line_num}: the columns are {','.join(SHEET_COLUMNS)}, not {','.join(cells)}"
+                    )
+                continue
+            if len(cells) != len(header):
+                raise InputError(f"{sheet}: line {reader.line_num}: {len(cells)} columns, not {len(header)}")
+            entry = dict(zip(header, cells, strict=True))
+            name, path = entry["sample"], entry["fasta"]
+            if (fault := _no_folder(name)) is not None:
+                raise InputError(f"{sheet}: line {reader.line_num}: {fault}")
+            if name in rows:
+                raise InputError(f"{sheet}: line {reader.line_num}: sample {name} comes twice")
+            if not path or path in STDIN_PATHS:
+                raise InputError(f"{sheet}: line {reader.line_num}: sample {name} needs a file")
+            rows[name] = str(sheet.parent / path)
+    except csv.Error as error:
+        raise InputError(f"{sheet}: line {reader.line_num}: {error}") from None
+    if not rows:
+        raise InputError(f"{sheet}: no samples")
+    return list(rows.items())
+
+
+def _no_folder(name: str) -> str | None:
+    """Why a sample's name cannot be that of its folder."""
+    if _NO_FOLDER.search(name) or len(name.encode()) > LONGEST_NAME or name == SUMMARY:
+        return f"{name[:40]!r} cannot be the name of a sample (1 to {LONGEST_NAME} bytes, no '/', blank or leading '.' or '-')"
+    return None
+
+
+class BatchFolder:
+    """The folder above the samples' own, held by this run."""
+
+    def __init__(self, out_dir: Path) -> None:
+        """Make and lock it.
+
+        Raises:
+            UsageError: It is no folder, or another run holds it.
+            ResourceFault: It cannot be written.
+        """
+        if out_dir.exists() and not out_dir.is_dir():
+            raise UsageError(f"{out_dir}: is not a folder")
+        self.out_dir, self._state = out_dir, out_dir / STATE
+        try:
+            self._state.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(self._state / "lock", out_dir)
+        except OSError as error:
+            raise ResourceFault(f"cannot write {out_dir}: {error.strerror}") from None
+        sweep_temporaries(out_dir)
+
+    def summarise(self, entries: list[dict[str, Any]]) -> None:
+        """Write batch.json: one entry per sample.
+
+        Raises:
+            ResourceFault: It cannot be written.
+        """
+        write_json(self.out_dir / SUMMARY, {"batch_json_version": 1, "samples": entries})
+
+    def close(self) -> None:
+        """Let the folder go; nothing of ours stays but results."""
+        try:
+            (self._state / "lock").unlink()
+            self._state.rmdir()
+            self.out_dir.rmdir()
+        except OSError:
+            pass  # a run over one assembly has its state there, or there are results
+        self._lock.release()

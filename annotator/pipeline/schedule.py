@@ -1,0 +1,184 @@
+"""Which worker works on which shard: bookkeeping without I/O and without a clock of its own, so that it can be simulated.
+
+A worker holds up to `depth` shards: it works on the first and has the next at hand. Shards go out largest first. When a worker
+dies, what it held goes back and is tried again alone, so that a shard which kills its workers is told from its neighbours; a
+shard that was tried too often is given up.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+Key = tuple[int, int]
+"""(assembly, shard)."""
+
+FIRST_DEADLINE_S = 3600.0
+LEAST_DEADLINE_S = 120.0
+DEADLINE_FACTOR = 20.0
+
+
+@dataclass
+class Lease:
+    """A shard on its way.
+
+    Attributes:
+        key: Which.
+        bases: It owns.
+        attempts: Workers that failed on it.
+        reason: Why the last of them did.
+        began: When a worker began to work on it, seconds; None while it waits behind another.
+    """
+
+    key: Key
+    bases: int
+    attempts: int = 0
+    reason: str = ""
+    began: float | None = None
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """A shard that was tried too often."""
+
+    key: Key
+    reason: str
+
+
+@dataclass
+class Schedule:
+    """The shards of a run that are not done.
+
+    Attributes:
+        depth: Shards a worker may hold.
+        most_attempts: A shard that failed so often is given up.
+        deadline_s: Seconds a worker may take for a shard; 0 for 20 times the slowest rate seen, at least two minutes.
+    """
+
+    depth: int = 2
+    most_attempts: int = 4
+    deadline_s: float = 0.0
+    _waiting: list[tuple[int, Key, Lease]] = field(default_factory=list)
+    _suspects: list[Lease] = field(default_factory=list)
+    _held: dict[str, list[Lease]] = field(default_factory=dict)
+    _alone: set[str] = field(default_factory=set)
+    _slowest: float = 0.0
+
+    def add(self, key: Key, bases: int) -> None:
+        """A shard to be done."""
+        heapq.heappush(self._waiting, (-bases, key, Lease(key, bases)))
+
+    def join(self, worker: str) -> None:
+        """A worker is ready."""
+        self._held[worker] = []
+
+    def withdraw(self, assembly: int) -> None:
+        """Forget the shards of an assembly that wait; what workers hold is ignored when it comes back."""
+        self._waiting = [entry for entry in self._waiting if entry[1][0] != assembly]
+        heapq.heapify(self._waiting)
+        self._suspects = [lease for lease in self._suspects if lease.key[0] != assembly]
+        for leases in self._held.values():
+            for lease in leases:
+                if lease.key[0] == assembly:
+                    lease.attempts = -1  # whatever becomes of it
+
+    @property
+    def workers(self) -> int:
+        """Workers that are ready."""
+        return len(self._held)
+
+    @property
+    def waiting(self) -> int:
+        """Shards that no worker holds."""
+        return len(self._waiting) + len(self._suspects)
+
+    @property
+    def in_flight(self) -> int:
+        """Shards that workers hold."""
+        return sum(map(len, self._held.values()))
+
+    def assign(self, now: float) -> Iterator[tuple[str, Key]]:
+        """Hand out shards to the workers that can take one.
+
+        Yields:
+            (worker, shard), until nobody can take another.
+        """
+        for room in range(self.depth):
+            for worker, leases in list(self._held.items()):
+                if len(leases) == room and (lease := self._next_for(worker, leases)) is not None:
+                    lease.began = None if leases else now
+                    leases.append(lease)
+                    yield worker, lease.key
+
+    def _next_for(self, worker: str, leases: list[Lease]) -> Lease | None:
+        if worker in self._alone:
+            return None
+        if not leases and self._suspects:
+            self._alone.add(worker)
+            return self._suspects.pop(0)
+        # A second one only while there is plenty: at the end it would wait behind the first while another worker is idle.
+        if not self._waiting or (leases and len(self._waiting) <= len(self._held)):
+            return None
+        return heapq.heappop(self._waiting)[2]
+
+    def finished(self, worker: str, key: Key, now: float) -> bool:
+        """A worker has done a shard; False where nobody waits for it any more."""
+        lease = self._take_back(worker, key, now)
+        if lease is None or lease.attempts < 0:
+            return False
+        if lease.began is not None:
+            self._slowest = max(self._slowest, (now - lease.began) / max(1, lease.bases))
+        return True
+
+    def failed(self, worker: str, key: Key, reason: str, now: float, *, again: bool = True) -> GivenUp | None:
+        """A worker could not do a shard, and lives on; without `again` the shard is given up at once."""
+        lease = self._take_back(worker, key, now)
+        if lease is not None and not again and lease.attempts >= 0:
+            return GivenUp(key, reason)
+        return None if lease is None else self._try_again(lease, reason, blame=True)
+
+    def lost(self, worker: str, reason: str, *, blame: bool) -> list[GivenUp]:
+        """A worker is gone; with `blame`, one of the shards it held may have been the cause."""
+        self._alone.discard(worker)
+        verdicts = [self._try_again(lease, reason, blame=blame) for lease in self._held.pop(worker, [])]
+        return [verdict for verdict in verdicts if verdict is not None]
+
+    def _take_back(self, worker: str, key: Key, now: float) -> Lease | None:
+        leases = self._held.get(worker, [])
+        for lease in leases:
+            if lease.key == key:
+                leases.remove(lease)
+                self._alone.discard(worker)
+                if leases and leases[0].began is None:
+                    leases[0].began = now
+                return lease
+        return None
+
+    def _try_again(self, lease: Lease, reason: str, *, blame: bool) -> GivenUp | None:
+        if lease.attempts < 0:
+            return None
+        lease.attempts, lease.reason, lease.began = lease.attempts + blame, reason, None
+        if lease.attempts >= self.most_attempts:
+            return GivenUp(lease.key, reason)
+        if lease.attempts:
+            self._suspects.append(lease)
+        else:
+            heapq.heappush(self._waiting, (-lease.bases, lease.key, lease))
+        return None
+
+    def overdue(self, now: float) -> list[tuple[str, Key, float]]:
+        """(worker, shard, seconds allowed) of every worker that takes too long."""
+        late = []
+        for worker, leases in self._held.items():
+            if leases and leases[0].began is not None:
+                allowed = self.allowed_s(leases[0].bases)
+                if now - leases[0].began > allowed:
+                    late.append((worker, leases[0].key, allowed))
+        return late
+
+    def allowed_s(self, bases: int) -> float:
+        """Seconds a worker may take for a shard of so many bases."""
+        if self.deadline_s:
+            return self.deadline_s
+        return max(LEAST_DEADLINE_S, DEADLINE_FACTOR * self._slowest * bases) if self._slowest else FIRST_DEADLINE_S

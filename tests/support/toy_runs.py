@@ -1,0 +1,106 @@
+"""Runs of the whole command with the toy stage in place of the model, in this process or in one of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from annotator.cli import main
+from tests.support.runs import write_fasta
+from tests.support.toy_stage import ToyStage
+
+ROOT = Path(__file__).parents[2]
+SHARD_BP = 448
+"""One window of the detector's plan: a genome of a few kilobases has many shards."""
+
+STAGE = "annotator.pipeline.annotate.AnnotateStage"
+
+
+def toy_genome(path: Path, seed: int = 1) -> Path:
+    """Contigs of several shards, one of none, and small ones that share one."""
+    rng = np.random.default_rng(seed)
+    lengths = {"chr1": 4000, "chr2": 1500, "empty": 0, "t1": 60, "t2": 90, "t3": 40, "chr3": 900}
+    records = {name: "".join(rng.choice(list("ACGT"), length)) for name, length in lengths.items()}
+    for name, text in records.items():
+        for at in range(20, len(text) - 10, 150):
+            text = text[:at] + "CAGGT" + text[at + 5 :]
+        records[name] = text
+    return write_fasta(path, records)
+
+
+def arguments(fasta: Path | str, out: Path, model: Path, *more: object) -> list[str]:
+    """Of `annotator annotate` over a toy genome."""
+    fixed = ["--model", str(model), "--tasks", "splice", "--shard-bp", str(SHARD_BP), "-t", "1", "--device", "cpu"]
+    return ["annotate", str(fasta), "-o", str(out), *fixed, *map(str, more)]
+
+
+def toy_run(patch: pytest.MonkeyPatch, fasta: Path, out: Path, model: Path, *more: object, **toy: Any) -> int:
+    """The command in this process; keywords are those of ToyStage."""
+    with patch.context() as context:
+        context.setattr(STAGE, partial(ToyStage, **toy))
+        return main(arguments(fasta, out, model, "--quiet", *more))
+
+
+def start_toy_run(fasta: Path, out: Path, model: Path, *more: object, before: str = "", **toy: Any) -> subprocess.Popen[str]:
+    """The command in a process of its own; `before` is Python that runs first."""
+    script = (
+        f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'kernels')!r}]\n"
+        "from functools import partial\nimport annotator.pipeline.annotate as module\n"
+        "from tests.support.toy_stage import ToyStage\n"
+        f"module.AnnotateStage = partial(ToyStage, **{toy!r})\n{before}\n"
+        "if __name__ == '__main__':\n    from annotator.cli import main\n    sys.exit(main(sys.argv[1:]))\n"
+    )
+    env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments(fasta, out, model, *more)], env=env, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None, timeout_s: float = 60) -> None:
+    """Until a condition holds; an error where the process ends before, or time runs out."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"ended with {process.returncode}: {process.communicate()}")
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def journalled(out: Path) -> int:
+    """Finished shards of a run that is not."""
+    path = out / ".annotator" / "journal.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """A process's children and theirs."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def assert_gone(processes: list[psutil.Process], timeout_s: float = 10) -> None:
+    """All of them, soon."""
+    _, alive = psutil.wait_procs(processes, timeout=timeout_s)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def kill(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """SIGKILL; what it had started."""
+    children = descendants(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=30)
+    return children

@@ -1,0 +1,112 @@
+"""A stage without a model: quick to start anywhere, its calls follow from the bases, and it fails when told to."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from annotator.calls.batch import KINDS, Calls
+from annotator.errors import EnvironmentFault, InputError, ModelFault, ResourceFault
+from annotator.genome.shard_input import ShardInput
+from annotator.output.parts import part_bytes
+from annotator.output.table import calls_table
+from annotator.pipeline.order import ShardResult, WorkerReport, WorkOrder
+
+WORD = re.compile(b"(?=CAGGT)")
+FAULTS = ("kill", "exit 0", "exit 1", "segfault", "raise", "memory", "device", "input", "model", "resource", "hang", "slow")
+
+
+class ToyStage:
+    """Calls a donor at every CAGGT of the plus strand.
+
+    `faults` maps a place ("chr1:0", contig and start of a span) to (what happens there, how many times in all).
+    """
+
+    def __init__(
+        self, order: WorkOrder, scanner: object = None, *, folder: str = "", faults: dict[str, tuple[str, int]] | None = None,
+        setup_fault: str = "", pace_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.order, self.folder, self.faults = order, folder, faults or {}
+        self.setup_fault, self.pace_s = setup_fault, pace_s
+        self.announced = 0
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return _remade, (self.order, self.folder, self.faults, self.setup_fault, self.pace_s)
+
+    def setup(self) -> None:
+        if self.folder:
+            (Path(self.folder) / f"worker-{os.getpid()}").touch()
+        if self.setup_fault:
+            self._fail(self.setup_fault)
+
+    def announce(self, work: ShardInput) -> None:
+        self.announced += 1
+
+    def report(self) -> WorkerReport:
+        return WorkerReport({"toy": 0.0}, {}, 1, {"host": 1})
+
+    def process(self, work: ShardInput) -> ShardResult:
+        for span in work.spans:
+            place = f"{work.names[span.contig]}:{span.start}"
+            what, times = self.faults.get(place, ("", 0))
+            if what and self._count(place) <= times:
+                self._fail(what)
+        time.sleep(self.pace_s)
+        found = []
+        for span in work.spans:
+            text = bytes(work.bases.read(span.contig, span.start, min(int(work.lengths[span.contig]), span.end + 4)))
+            at = np.array([m.start() for m in WORD.finditer(text)], np.int64)
+            position = at[at < span.end - span.start] + span.start + 2
+            found.append(_donors(position[position + 3 <= work.lengths[span.contig]], span.contig))
+        table = calls_table(Calls.concatenate(found), work.names, self.order.labels, "toy", "")
+        data, info = part_bytes(table)
+        return ShardResult(data, info.rows, info.sha256, {"bases": work.owned_bp})
+
+    def _count(self, place: str) -> int:
+        path = Path(self.folder) / place.replace("/", "_")
+        with path.open("a") as file:
+            file.write("x")
+        return path.stat().st_size
+
+    def _fail(self, what: str) -> None:
+        if what == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif what == "exit 0":
+            sys.exit(0)
+        elif what == "exit 1":
+            os._exit(1)
+        elif what == "segfault":
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what a fault handler may say of it
+            ctypes.string_at(0)
+        elif what == "hang":
+            time.sleep(600)
+        elif what == "slow":
+            time.sleep(1.5)
+        else:
+            raise {
+                "raise": ValueError("bad window"), "memory": MemoryError("no room"),
+                "device": EnvironmentFault("the GPU fell off"),
+                "input": InputError("g.fa: changed during the run"), "model": ModelFault("NaN in window chr1:0-1000"),
+                "resource": ResourceFault("out of memory on cuda"),
+            }[what]  # fmt: skip
+
+
+def _remade(order: WorkOrder, folder: str, faults: dict[str, tuple[str, int]], setup_fault: str, pace_s: float) -> ToyStage:
+    return ToyStage(order, folder=folder, faults=faults, setup_fault=setup_fault, pace_s=pace_s)
+
+
+def _donors(position: np.ndarray, contig: int) -> Calls:
+    n = len(position)
+    return Calls(
+        contig=np.full(n, contig, np.int64), start=position + 1, end=position + 3,
+        kind=np.full(n, KINDS.index("donor"), np.uint8), strand=np.ones(n, np.int8),
+        probability=np.full(n, 0.5, np.float32), score=np.full(n, 500, np.uint16), position=position,
+        motif=np.full(n, -1, np.int32), p_value=np.full(n, np.nan), bits=np.full(n, np.nan, np.float32),
+    )  # fmt: skip
