@@ -13,10 +13,13 @@ import re
 import secrets
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from annotator.errors import EnvironmentFault
+from annotator.pipeline.executors import guard
 
 logger = logging.getLogger(__name__)
 
@@ -47,24 +50,39 @@ def private_environment() -> None:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # or it would bind to all interfaces, whatever address is asked for
 
 
-def private_folder() -> Path:
-    """Where a private start keeps sockets and logs; those of dead processes are swept.
+class PrivateFolder:
+    """Where a private start keeps sockets and logs; gone when the start is, even where the driver is killed.
 
-    Raises:
-        EnvironmentFault: The path is too long for a socket, or cannot be written.
+    Attributes:
+        path: The folder.
     """
-    parent = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
-    longest = parent / f"annotator-ray-{os.getpid()}-12345678"
-    if len(str(longest) + _SOCKET_IN_SESSION) > _LONGEST_SOCKET:
-        raise EnvironmentFault(f"{parent}: too long a path for Ray's sockets; set RAY_TMPDIR to a shorter folder")
-    try:
-        for old in parent.glob("annotator-ray-*"):
-            owner = _FOLDER.match(old.name)
-            if owner and not Path(f"/proc/{owner[1]}").exists() and Path("/proc/self").exists():
-                shutil.rmtree(old, ignore_errors=True)
-        return Path(tempfile.mkdtemp(prefix=f"annotator-ray-{os.getpid()}-", dir=parent))
-    except OSError as error:
-        raise EnvironmentFault(f"{parent}: {error.strerror}; set RAY_TMPDIR to a folder that can be written") from None
+
+    def __init__(self) -> None:
+        """Make it, sweep those of dead processes, and set the guard.
+
+        Raises:
+            EnvironmentFault: The path is too long for a socket, or cannot be written.
+        """
+        parent = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+        longest = parent / f"annotator-ray-{os.getpid()}-12345678"
+        if len(str(longest) + _SOCKET_IN_SESSION) > _LONGEST_SOCKET:
+            raise EnvironmentFault(f"{parent}: too long a path for Ray's sockets; set RAY_TMPDIR to a shorter folder")
+        try:
+            for old in parent.glob("annotator-ray-*"):
+                owner = _FOLDER.match(old.name)
+                if owner and not Path(f"/proc/{owner[1]}").exists() and Path("/proc/self").exists():
+                    shutil.rmtree(old, ignore_errors=True)
+            self.path = Path(tempfile.mkdtemp(prefix=f"annotator-ray-{os.getpid()}-", dir=parent))
+        except OSError as error:
+            raise EnvironmentFault(f"{parent}: {error.strerror}; set RAY_TMPDIR to a folder that can be written") from None
+        self._guard = subprocess.Popen(
+            [sys.executable, "-S", guard.__file__, str(self.path)], stdin=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def close(self) -> None:
+        """Ray has been shut down: remove the folder and dismiss the guard."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._guard.communicate("closed")
 
 
 def look_at(address: str) -> None:

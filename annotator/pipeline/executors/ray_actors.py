@@ -10,16 +10,14 @@ import importlib
 import logging
 import os
 import re
-import shutil
 import signal
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from annotator.errors import AnnotatorError, EnvironmentFault, ResourceFault, UsageError
-from annotator.pipeline.executors.cluster import joining_environment, look_at, private_environment, private_folder
+from annotator.pipeline.executors.cluster import PrivateFolder, joining_environment, look_at, private_environment
 from annotator.pipeline.executors.events import Event, Failed, Finished, Lost, Ready
 from annotator.pipeline.executors.faults import make_portable, worth_replacing
 from annotator.pipeline.machine import Machine, this_process, usable_cpus
@@ -97,7 +95,7 @@ class RayExecutor:
         self._execution = execution
         self._threads = options.threads or 1
         self._private = execution.ray == RAY_LOCAL or (execution.ray == RAY_AUTO and not os.environ.get("RAY_ADDRESS"))
-        self._folder: Path | None = None
+        self._folder: PrivateFolder | None = None
         if self._private:
             private_environment()
         else:
@@ -135,11 +133,11 @@ class RayExecutor:
         handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
         try:
             if self._private:
-                self._folder = private_folder()
+                self._folder = PrivateFolder()
                 cpus = max(1, execution.workers) * self._threads if execution.workers else usable_cpus()
                 ray.init(
                     address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
-                    log_to_driver=False, logging_level="ERROR", _temp_dir=str(self._folder),
+                    log_to_driver=False, logging_level="ERROR", _temp_dir=str(self._folder.path),
                 )  # fmt: skip
             else:
                 address = os.environ["RAY_ADDRESS"] if execution.ray == RAY_AUTO else execution.ray
@@ -183,7 +181,7 @@ class RayExecutor:
         if self._ray.is_initialized():
             self._ray.shutdown()
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.close()
 
     # -- workers
 

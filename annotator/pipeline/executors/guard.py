@@ -1,0 +1,52 @@
+"""Ends what a private Ray start leaves behind when its driver is killed: some of Ray's helpers would live on for a minute.
+
+Run as a program of its own by `cluster.PrivateFolder`, with the folder of the start as its argument and a pipe from the driver
+as its standard input. What belongs to the start has files of that folder open: all of Ray's processes write their logs there.
+Imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+PATIENCE_S = 15.0
+
+
+def members(folder: str) -> set[int]:
+    """Processes of this user, but for this one, that have a file of the folder open."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.readlink(path).startswith(folder + "/"):
+                found.add(int(path.parts[2]))
+        except OSError:
+            continue  # it is gone
+    return found - {os.getpid()}
+
+
+def main() -> int:
+    """Wait for the driver's end; nothing is left to do where it says so itself."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    folder = sys.argv[1]
+    if sys.stdin.read() == "closed":
+        return 0
+    deadline = time.monotonic() + PATIENCE_S
+    while (left := members(folder)) and time.monotonic() < deadline:
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.2)
+    shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
