@@ -5,12 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
-import os
-import signal
 import sys
+import traceback
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
@@ -20,6 +18,7 @@ from annotator.cli_common import AllowDownload, Device, Threads, one_of, thread_
 from annotator.cli_progress import setup_logging
 from annotator.errors import AnnotatorError, EnvironmentFault, ResourceFault
 from annotator.models.options import FAMILIES
+from annotator.stopping import Terminated, signals_unwind
 
 logger = logging.getLogger("annotator")
 
@@ -37,20 +36,6 @@ app.add_typer(models_app, name="models")
 
 
 _GOES_ON = "annotate, train, pretrain and finetune go on when the same command is given again"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Schedulers send SIGUSR1 some time before the end: it means the same as SIGTERM."""
-
-
-class Terminated(BaseException):
-    """A signal arrived; unwinds the stack so that nothing is left half-written.
-
-    No KeyboardInterrupt: Typer would end the program at that without a word.
-    """
-
-    def __init__(self, signum: int) -> None:
-        """Which signal."""
-        super().__init__(signum)
-        self.exit_code = 130 if signum == signal.SIGINT else 143
 
 
 def _version(asked: bool) -> None:
@@ -153,17 +138,6 @@ def models_convert(
     typer.echo(convert(chosen, out, one_of("--family", family, (*FAMILIES, "dilated_cnn")) if family else None))
 
 
-def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    """The first signal unwinds the stack; a second one ends the process at once, and its workers see that and end too."""
-    for each in _SIGNALS:
-        signal.signal(each, _stop_at_once)
-    raise Terminated(signum)
-
-
-def _stop_at_once(signum: int, frame: FrameType | None) -> NoReturn:
-    os._exit(Terminated(signum).exit_code)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run a command.
 
@@ -173,7 +147,14 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 ok, 1 bug, 2 usage, 3 bad input, 4 partial, 5 environment, 6 resources, 130 and 143 on signals.
     """
-    previous: dict[int, Any] = {each: signal.signal(each, _stop) for each in _SIGNALS}
+    try:
+        with signals_unwind():
+            return _run(argv)
+    except Terminated as stop:
+        return _fail(f"{'interrupted' if stop.exit_code == 130 else 'terminated'}; {_GOES_ON}", stop.exit_code)
+
+
+def _run(argv: list[str] | None) -> int:
     try:
         code = typer.main.get_command(app).main(args=argv, prog_name="annotator", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -186,27 +167,31 @@ def main(argv: list[str] | None = None) -> int:
         return int(getattr(error, "exit_code", 2))
     except AnnotatorError as error:
         return _fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # the reader is gone: leave without a second error at shutdown
-        return 141
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, BrokenPipeError):
+            raise
+        # so typer leaves where any pipe broke; only of standard output the reader may simply be gone
+        return 141 if _is_printing(stop.__context__) else _fail("a process of this run is gone (broken pipe)", 1)
     except MemoryError:
         return _fail("out of memory", ResourceFault.exit_code)
     except ModuleNotFoundError as error:
         return _fail(f"Python package {error.name} is missing: install genome-annotator again", EnvironmentFault.exit_code)
     except (KeyboardInterrupt, Abort):
         return _fail(f"interrupted; {_GOES_ON}", 130)
-    except Terminated as stop:
-        return _fail(f"{'interrupted' if stop.exit_code == 130 else 'terminated'}; {_GOES_ON}", stop.exit_code)
     except OSError as error:
+        if _is_printing(error):
+            return _fail(f"cannot write standard output: {error.strerror or error}", 1)
         return _fail(f"{error.filename or 'operating system'}: {error.strerror or error}", ResourceFault.exit_code)
     except Exception as error:
         if isinstance(error, RuntimeError) and "allocate memory" in str(error):  # torch has no error class for the CPU's
             return _fail(f"out of memory: {error}", ResourceFault.exit_code)
         logger.debug("traceback", exc_info=True)
         return _fail(f"internal error: {type(error).__name__}: {error} (run with -v for the traceback)", 1)
-    finally:
-        for each, handler in previous.items():
-            signal.signal(each, handler)
+
+
+def _is_printing(error: OSError) -> bool:
+    """Whether the error came from writing to standard output."""
+    return any(frame.name == "echo" for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _fail(message: str, code: int) -> int:

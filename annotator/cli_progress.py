@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any
 
+import typer
+
 logger = logging.getLogger("annotator")
 
 LINE_EVERY_S = 15.0
@@ -180,7 +182,7 @@ class JsonProgress(LineProgress):
             "remaining_s": None if left is None else round(left, 1), "elapsed_s": round(time.monotonic() - self.began, 1),
             "workers": self.ready, **more,
         }  # fmt: skip
-        print(json.dumps(line), flush=True)
+        typer.echo(json.dumps(line))
 
 
 def make_progress(kind: str = "auto", *, quiet: bool) -> LineProgress:

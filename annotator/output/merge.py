@@ -6,6 +6,7 @@ The final bytes depend on the rows alone, not on how the genome was cut into par
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -25,6 +26,8 @@ from annotator.output.schema import (
     bed_files,
     parquet_metadata,
 )
+
+logger = logging.getLogger(__name__)
 
 BLOCK_ROWS: Final = 1 << 17
 
@@ -89,6 +92,8 @@ def merge_parts(
     refuse_unwritable_names(contig_names)
     files = bed_files(kinds)
     names = final_names(kinds, longest_contig_bp)
+    if ".tbi" not in index_suffixes(longest_contig_bp):
+        logger.info("BED files get a .csi index only: a contig has %s bp, and TBI ends at 2^29", f"{longest_contig_bp:,}")
     rows_in_order = _without(_ordered(parts, expected), leave_out)
     blocks = _checked(_blocks(rows_in_order, block_rows), contig_names, kinds)
     with (

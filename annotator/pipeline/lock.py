@@ -35,9 +35,12 @@ class FolderLock:
             if self._is_still(path):
                 break
             self._file.close()  # its last holder removed it just now: lock the file that is there
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            os.write(self._file.fileno(), str(os.getpid()).encode())  # not through a buffer, which closing would flush again
+        except OSError:
+            self._file.close()
+            raise
 
     def _is_still(self, path: Path) -> bool:
         try:

@@ -104,7 +104,8 @@ def motif_scanner(order: WorkOrder) -> MotifScanner | None:
     scanner = MotifScanner(list(order.motifs), p_value=order.tfbs_pvalue)
     if scanner.halo_bp > order.plan.halo_bp:
         raise InputError(
-            f"motifs of {scanner.halo_bp + 1} bp need a halo_bp of {scanner.halo_bp}; that of model {order.model} is {order.plan.halo_bp}"
+            f"motifs of {scanner.halo_bp + 1} bp need a halo_bp of {scanner.halo_bp}; "
+            f"that of model {order.model} is {order.plan.halo_bp}"
         )
     hits = expected_hits(scanner.matrices, order.plan.shard_bp)
     if hits > MOST_HITS_A_SHARD:

@@ -86,7 +86,7 @@ class Workspace:
             return None  # what failed then is tried again
         for name, entry in run["files"].items():
             path = self.out_dir / name
-            if not path.exists() or path.stat().st_size != entry["bytes"]:
+            if not os.path.isfile(path) or path.stat().st_size != entry["bytes"]:  # False for any name, where Path may raise
                 return None
         return run
 
@@ -96,7 +96,7 @@ class Workspace:
             run = json.loads(path.read_text(encoding="utf-8"))
             if all(isinstance(entry["bytes"], int) for entry in run["files"].values()) and isinstance(run["plan"], dict):
                 return dict(run)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass
         raise UsageError(f"{path}: is not a run.json of this program; choose another folder")
 
@@ -116,9 +116,12 @@ class Workspace:
     def _read_plan(self) -> dict[str, Any]:
         path = self.state / "plan.json"
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
-            raise UsageError(f"{path}: damaged; use --overwrite or another folder") from None
+            plan = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            plan = None
+        if not isinstance(plan, dict):
+            raise UsageError(f"{path}: damaged; use --overwrite or another folder")
+        return plan
 
     def refuse_foreign_files(self, names: list[str]) -> None:
         """Raise UsageError where a final file's name is taken by a file that no run of ours wrote."""
@@ -134,8 +137,8 @@ class Workspace:
         path = self.out_dir / RUN_JSON
         if path.exists():
             for name in self._read_run()["files"]:
-                if Path(name).name == name:  # never outside the folder, whatever the file says
-                    (self.out_dir / name).unlink(missing_ok=True)
+                if Path(name).name == name and os.path.isfile(self.out_dir / name):  # never outside, whatever the file says
+                    (self.out_dir / name).unlink()
             path.unlink()
         for old in ("plan.json", "journal.jsonl"):
             (self.state / old).unlink(missing_ok=True)
@@ -153,7 +156,7 @@ class Workspace:
         done = {}
         for entry in self._journal(plan_hash(plan)):
             part = self.part(entry.shard)
-            if part.exists() and sha256_file(part) == entry.sha256:
+            if os.path.isfile(part) and sha256_file(part) == entry.sha256:
                 done[entry.shard] = entry
         return done
 
@@ -188,7 +191,7 @@ class Workspace:
             try:
                 row = json.loads(line)
                 entry = FinishedShard(int(row["shard"]), int(row["rows"]), str(row["sha256"]), dict(row["counts"]))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 continue  # a line cut short by a kill: its shard is simply computed again
             if row.get("plan") == wanted:
                 entries.append(entry)

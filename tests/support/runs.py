@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,12 @@ import polars as pl
 from annotator.cli import main
 
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
+
+
+def python_path() -> dict[str, str]:
+    """The environment in which another interpreter sees this checkout."""
+    root = Path(__file__).parents[2]
+    return os.environ | {"PYTHONPATH": f"{root}{os.pathsep}{root / 'kernels'}"}
 
 
 def revcomp(sequence: str) -> str:

@@ -39,10 +39,10 @@ def toy_genome(path: Path, seed: int = 1) -> Path:
     return write_fasta(path, records)
 
 
-def arguments(fasta: Path | str, out: Path, model: Path, *more: object) -> list[str]:
-    """Of `annotator annotate` over a toy genome."""
+def arguments(fasta: Path | None, out: Path, model: Path, *more: object) -> list[str]:
+    """Of `annotator annotate` over a toy genome, or over what `more` says."""
     fixed = ["--model", str(model), "--tasks", "splice", "--shard-bp", str(SHARD_BP), "-t", "1", "--device", "cpu"]
-    return ["annotate", str(fasta), "-o", str(out), *fixed, *map(str, more)]
+    return ["annotate", *([str(fasta)] if fasta else []), "-o", str(out), *fixed, *map(str, more)]
 
 
 def toy_run(patch: pytest.MonkeyPatch, fasta: Path, out: Path, model: Path, *more: object, **toy: Any) -> int:
@@ -52,7 +52,9 @@ def toy_run(patch: pytest.MonkeyPatch, fasta: Path, out: Path, model: Path, *mor
         return main(arguments(fasta, out, model, "--quiet", *more))
 
 
-def start_toy_run(fasta: Path, out: Path, model: Path, *more: object, before: str = "", **toy: Any) -> subprocess.Popen[str]:
+def start_toy_run(
+    fasta: Path | None, out: Path, model: Path, *more: object, before: str = "", **toy: Any
+) -> subprocess.Popen[str]:
     """The command in a process of its own; `before` is Python that runs first."""
     script = (
         f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'kernels')!r}]\n"

@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    "errors", "genome", "tokens", "models", "scan", "calls", "output", "pipeline", "evaluation", "training", "doctor", "config",
-    "cli",
+    "errors", "stopping", "genome", "tokens", "models", "scan", "calls", "output", "pipeline", "evaluation", "training", "doctor",
+    "config", "cli",
 ]  # fmt: skip
 FILES_OF_A_LAYER = dict.fromkeys(("cli_annotate", "cli_common", "cli_learning", "cli_progress"), "cli")
 """Further modules beside the one a layer is named after."""

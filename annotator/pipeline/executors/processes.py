@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -24,6 +25,7 @@ from annotator.pipeline.executors.faults import make_portable, worth_replacing
 from annotator.pipeline.machine import Machine, this_process
 from annotator.pipeline.schedule import Key
 from annotator.pipeline.stage import Stage
+from annotator.stopping import held_back
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class ProcessExecutor:
             workers: How many; 0 for as many as the machine's GPUs hold, or one without a GPU.
             gpus_per_worker: Share of a GPU that a worker takes.
         """
-        self._workers, self._gpus_per_worker = workers, gpus_per_worker
+        self.workers, self._gpus_per_worker = workers, gpus_per_worker
         self._stage: Stage[Any, Any] | None = None
         self._machine = Machine("cpu")
         self._places: dict[int, _Worker | None] = {}
@@ -57,16 +59,19 @@ class ProcessExecutor:
 
     def machine(self, device: str) -> Machine:
         """The device as a process of its own sees it; torch stays out of this one."""
-        self._machine = Machine("cpu") if device == "cpu" else _ask(this_process, device)
-        if not self._workers:
-            share = max(1, int(1 / self._gpus_per_worker))
-            self._workers = self._machine.devices * share if self._machine.kind == "cuda" else 1
-        return self._machine
+        self._machine = found = Machine("cpu") if device == "cpu" else _ask(this_process, device)
+        if not self.workers:
+            self.workers = found.devices * self._workers_per_gpu if found.kind == "cuda" else 1
+        return replace(found, device=found.kind)  # whichever GPU it is, a worker sees no other
+
+    @property
+    def _workers_per_gpu(self) -> int:
+        return max(1, int(1 / self._gpus_per_worker))
 
     def start(self, stage: Stage[Any, Any]) -> None:
         """Workers are started when work is there."""
         self._stage = stage
-        self._places = dict.fromkeys(range(self._workers))
+        self._places = dict.fromkeys(range(self.workers))
 
     def want(self, pieces: int) -> None:
         """Start the workers that are missing."""
@@ -80,17 +85,17 @@ class ProcessExecutor:
         assert self._stage is not None
         self._count += 1
         name = f"process {place + 1}.{self._count}"
-        return _Worker(name, place, self._stage, self._environment(place), self._news)
+        with held_back():  # a process that nobody knows of could not be ended
+            return _Worker(name, place, self._stage, self.environment(place), self._news)
 
-    def _environment(self, place: int) -> dict[str, str]:
-        """Of a worker: one GPU in sight, and no more threads than it was promised."""
+    def environment(self, place: int) -> dict[str, str]:
+        """Of the worker at a place: one GPU in sight."""
         if self._machine.kind != "cuda":
             return {}
-        share = max(1, int(1 / self._gpus_per_worker))
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = visible.split(",") if visible else [str(i) for i in range(self._machine.devices)]
         chosen = self._machine.device.partition(":")[2]
-        return {"CUDA_VISIBLE_DEVICES": names[int(chosen)] if chosen else names[place // share % len(names)]}
+        return {"CUDA_VISIBLE_DEVICES": names[int(chosen)] if chosen else names[place // self._workers_per_gpu % len(names)]}
 
     def submit(self, worker: str, key: Key, work: Any) -> None:
         """Put work into a worker's pipe."""

@@ -24,6 +24,7 @@ from annotator.pipeline.machine import Machine, this_process, usable_cpus
 from annotator.pipeline.options import RAY_AUTO, RAY_LOCAL, AnnotateOptions, ExecutionOptions
 from annotator.pipeline.schedule import Key
 from annotator.pipeline.stage import Stage
+from annotator.stopping import held_back
 
 logger = logging.getLogger(__name__)
 
@@ -175,18 +176,23 @@ class RayExecutor:
 
     def close(self) -> None:
         """Kill the actors and leave the cluster; a private one ends."""
-        actors, self._actors = self._actors, {}
-        for actor in actors.values():
-            self._kill(actor)
-        if self._ray.is_initialized():
-            self._ray.shutdown()
-        if self._folder is not None:
-            self._folder.close()
+        with held_back():
+            actors, self._actors = self._actors, {}
+            for actor in actors.values():
+                self._kill(actor)
+            if self._ray.is_initialized():
+                self._ray.shutdown()
+            if self._folder is not None:
+                self._folder.close()
 
     # -- workers
 
     def want(self, pieces: int) -> None:
         """Make the actors that are missing; a named number of them may wait for nodes that are still to come."""
+        with held_back():
+            self._want(pieces)
+
+    def _want(self, pieces: int) -> None:
         self._wanted = pieces
         now = time.monotonic()
         if now - self._looked > LOOK_EVERY_S:
@@ -221,12 +227,16 @@ class RayExecutor:
 
     def submit(self, worker: str, key: Key, work: Any) -> None:
         """Call an actor."""
-        actor = self._actors.get(worker)
-        if actor is not None:
-            actor.calls[actor.handle.process.remote(work)] = key
+        if (actor := self._actors.get(worker)) is not None:
+            with held_back():
+                actor.calls[actor.handle.process.remote(work)] = key
 
     def wait(self, timeout_s: float) -> list[Event]:
         """What the actors have answered."""
+        with held_back():  # an exception that a signal raises inside Ray comes out as another one, or breaks it
+            return self._wait(timeout_s)
+
+    def _wait(self, timeout_s: float) -> list[Event]:
         owners = {ref: actor for actor in self._actors.values() for ref in actor.calls}
         if not owners:
             time.sleep(timeout_s)
