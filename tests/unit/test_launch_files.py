@@ -28,12 +28,6 @@ SHELL = ("slurm.sh", "slurm-one-node.sh")
 
 # --- options: the single place that knows which ones `annotator annotate` has
 
-# PLANNED: options that the launch files were written for before the command had them. Delete this set, and its one use below,
-# once `annotator annotate --help` lists them all; until the command has --ray, --sheet and --progress it is added.
-PLANNED = {
-    *("--sheet", "--ray", "--workers", "--gpus-per-worker", "--stage"),
-    *("--shard-timeout", "--node-timeout", "--max-runtime", "--progress"),
-}
 CHOICES = {"--device": {"auto", "cpu", "cuda"}, "--stage": {"shared", "object-store"}, "--clade": {"vertebrate", "plant"}}
 
 
@@ -43,8 +37,7 @@ def known_options(command: str = "annotate") -> set[str]:
     from annotator.cli import app
 
     parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
-    real = {name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("-")}
-    return real if {"--ray", "--sheet", "--progress"} <= real else real | PLANNED
+    return {name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("-")}
 
 
 def check_command(text: str) -> list[str]:

@@ -1,0 +1,84 @@
+"""The page docs/fault_matrix.md, made from the names of the tests: `python -m tests.support.fault_matrix` writes it anew."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+PAGE = TESTS.parent / "docs" / "fault_matrix.md"
+
+ROWS = {
+    "A01": "empty file", "A02": "only blank lines or comments", "A03": "duplicate names", "A04": "records without sequence",
+    "A05": "records without a name", "A06": "CRLF", "A07": "CR alone", "A08": "no final newline",
+    "A09": "blank and uneven lines", "A10": "spaces, tabs, digits in sequence", "A11": "control and non-ASCII bytes",
+    "A12": "byte order mark, junk before the first header", "A13": "lower case", "A14": "IUPAC codes", "A15": "U, gaps",
+    "A16": "protein", "A17": "FASTQ", "A18": "runs of N", "A19": "awkward contig lengths", "A20": "sites at contig ends",
+    "A21": "a million contigs", "A22": "contigs beyond 2^29 and 2^31", "A23": "contigs beyond 2^32",
+    "A24": "names that try things",
+    "A25": "one very long line", "B01": "plain gzip", "B02": "BGZF", "B03": "truncated", "B04": "no BGZF end marker",
+    "B05": "flipped bits, bad CRC, trailing garbage", "B06": "several gzip members", "B07": "extensions that lie, other formats",
+    "B08": "standard input, FIFO", "B09": "stale or foreign indices", "B10": "folders and permissions",
+    "B11": "eight processes at once", "B12": "input that changes during the run", "C01": "BED validity",
+    "C02": "BED and Parquet hold the same calls", "C03": "no calls at all", "C04": "full disk at every writer",
+    "C05": "standard output full or closed", "C06": "results folder of this run, another run, somebody else",
+    "C07": "two runs in one folder",
+    "C08": "flush or rename fails", "C09": "same bytes whatever the executor, workers, shards", "C10": "damaged part on resume",
+    "C11": "torn, doubled, foreign journal lines", "D01": "local worker killed; poison shard", "D02": "Ray actor killed",
+    "D03": "node lost", "D04": "all worker nodes lost", "D05": "node added", "D06": "driver killed, then rerun",
+    "D07": "SIGINT, SIGTERM, SIGUSR1, twice", "D08": "SIGTERM while merging", "D09": "worker hangs",
+    "D10": "worker cannot be placed", "D11": "Ray absent, too old, unreachable; token missing or wrong",
+    "D12": "HOME, /dev/shm, RAY_TMPDIR", "D13": "worker raises, exits, crashes", "D14": "many runs in a row; clock jumps",
+    "E01": "out of device memory", "E02": "no GPU", "E03": "no Triton, kernels that do not compile", "E04": "NaN from the model",
+    "E05": "device fault", "E06": "bad model files", "E07": "no network", "F01": "names in HTML", "F02": "names as paths",
+    "F03": "hostile motif files", "F04": "doors that Ray opens", "F05": "forbidden calls in the source", "F06": "fuzzing",
+}  # fmt: skip
+
+NOTES = {
+    "A02": "Of blank lines the message tells the number; there is no line to name.",
+    "A21": "The whole million is scanned with ANNOTATOR_MILLION=1 only; CI scans 50,000, and plans and writes for a million.",
+    "A23": "No bigBed or bigWig in this version; plan, Parquet, BED and CSI are tested.",
+    "C02": "No GFF3 or bigBed in this version.", "C03": "No bigBed in this version.",
+    "C04": "With RLIMIT_FSIZE and faults at each writer; no file system was really filled.",
+    "E01": "With hooks; memory of a real GPU has not been filled.", "E05": "With hooks, and a fault that a worker reports.",
+    "F01": "This version writes no HTML: there is nothing to test.",
+}  # fmt: skip
+
+_TEST = re.compile(r"^ *def (test_((?:[A-F]\d\d_)+)\w+)\(", re.MULTILINE)
+
+
+def named_tests() -> dict[str, dict[str, list[str]]]:
+    """Row -> file -> names of the tests that carry the row's id."""
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for path in sorted(TESTS.rglob("test_*.py")):
+        for name, rows in _TEST.findall(path.read_text()):
+            for row in rows.split("_"):
+                if row:
+                    found[row][path.relative_to(TESTS).as_posix()].append(name)
+    return found
+
+
+def page() -> str:
+    """The page's text."""
+    found = named_tests()
+    lines = [
+        "# The fault matrix and its tests",
+        "",
+        "What may go wrong (A: content of a FASTA file, B: its compression and the file, C: outputs, D: processes and Ray,",
+        "E: model and GPU, F: security), and the tests that hold what happens then. A test is named after its rows; those of Ray",
+        "are marked `ray`, those over ten seconds `slow`; all run by default. Made by `python -m tests.support.fault_matrix`.",
+        "",
+        "| row | what | tests |",
+        "|---|---|---|",
+    ]
+    for row, what in ROWS.items():
+        cells = [f"`{file}`: {', '.join(f'`{name}`' for name in names)}" for file, names in sorted(found[row].items())]
+        if row in NOTES:
+            cells.append(NOTES[row])
+        lines.append(f"| {row} | {what} | {'<br>'.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
