@@ -62,19 +62,12 @@ def publish_part(data: bytes, path: Path) -> None:
         temporary.write_bytes(data)
 
 
-def write_part(table: pl.DataFrame, path: Path) -> PartInfo:
-    """Both of these, one after the other."""
-    data, info = part_bytes(table)
-    publish_part(data, path)
-    return info
-
-
 def read_part(path: Path, expected: PartInfo | None = None) -> pl.DataFrame:
     """Read one part, and check it against the journal.
 
     Args:
-        path: A file of `write_part`.
-        expected: What `write_part` returned for it. Without it a flipped bit inside a page goes unseen, because Polars
+        path: A file of `publish_part`.
+        expected: What `part_bytes` returned for it. Without it a flipped bit inside a page goes unseen, because Polars
             writes no page checksums.
 
     Returns:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from annotator.errors import AnnotatorError, InputError, ModelFault, Postponed, UsageError
+from annotator.errors import AnnotatorError, InputError, ModelFault, Postponed, ResourceFault, UsageError
 from annotator.pipeline.assembly import Assembly
 from annotator.pipeline.background import Background
 from annotator.pipeline.executors.choose import choose_executor
@@ -107,14 +108,15 @@ class Run:
 
     def work(self) -> list[Outcome]:
         """Open, hand out, record, merge, until nothing is left."""
-        self.schedule = Schedule(deadline_s=self.execution.shard_timeout_s)
+        self.schedule = Schedule(deadline_s=self.execution.shard_timeout_s, least_bases=self.request.order.batch_bp)
         self.began = time.monotonic()
         self.progress.start()
         complete = False
         self.background = Background()
+        self._coming = deque(range(len(self.assemblies)))
         try:
-            coming = iter(range(len(self.assemblies)))
-            while self._feed(coming) or self._open or self.background.busy:
+            while self._coming or self._open or self.background.busy:
+                self._feed()
                 self._give_out()
                 for event in self._news():
                     self._heed(event)
@@ -123,24 +125,20 @@ class Run:
                 self._collect()
             complete = True
         finally:
-            self.progress.stop(finished=complete)
-            self.background.stop()
-            for assembly in self.assemblies:
-                assembly.close()
+            try:
+                self.background.stop()
+                for assembly in self.assemblies:
+                    assembly.close()
+            finally:
+                self.progress.stop(finished=complete)
         return [Outcome(a.sample, a.result, self.errors.get(i)) for i, a in enumerate(self.assemblies)]
 
-    def _feed(self, coming: Iterator[int]) -> bool:
-        """Open the next assembly where workers will soon want one; False when there is none left."""
-        if self.background.busy:
-            return True
-        hungry = self.schedule.waiting < max(LEAST_WAITING, 2 * self.schedule.workers)
-        if not hungry:
-            return True
-        index = next(coming, None)
-        if index is None:
-            return False
-        self._in_background(index, "open", self.assemblies[index].open)
-        return True
+    def _feed(self) -> None:
+        """Open the next assembly where workers will soon want one."""
+        plenty = self.schedule.waiting >= max(LEAST_WAITING, 2 * self.schedule.workers)
+        if self._coming and not plenty and not self.background.busy and not self._time_is_up():
+            index = self._coming.popleft()
+            self._in_background(index, "open", self.assemblies[index].open)
 
     def _in_background(self, index: int, what: str, task: Any) -> None:
         """Beside the workers where some are at work; here and now, where a signal can end it at once, if not."""
@@ -159,6 +157,7 @@ class Run:
 
     def _opened(self, index: int, assembly: Assembly) -> None:
         if assembly.result is not None:  # an earlier run has done it all
+            self._successes += 1
             self._finished(index)
             return
         self._open[index] = assembly
@@ -183,6 +182,7 @@ class Run:
                 try:
                     self.executor.submit(worker, (index, shard), self.assemblies[index].input(shard, staged=staged))
                 except AnnotatorError as error:  # its bases could not be staged
+                    self.schedule.finished(worker, (index, shard), time.monotonic())  # it never got there
                     self._fail(index, error)
 
     def _news(self) -> list[Event]:
@@ -201,17 +201,19 @@ class Run:
                 if self.schedule.finished(worker, key, now):
                     self._record(key, result, worker, report)
             case Failed(worker, (index, _) as key, error, sick):
-                if isinstance(error, AnnotatorError) and (isinstance(error, _FATAL) or not self.executor.replaces_workers):
-                    self.schedule.finished(worker, key, now)
-                    self._fail(index, error)
+                if isinstance(error, InputError) and self.executor.replaces_workers and self._can_be_read(key):
+                    sick = True  # what is wrong is on the worker's side
+                elif isinstance(error, AnnotatorError) and (isinstance(error, _FATAL) or not self.executor.replaces_workers):
+                    if self.schedule.finished(worker, key, now):
+                        self._fail(index, error)
+                    return
                 elif isinstance(error, MemoryError) and not self.executor.replaces_workers:
                     raise error
-                else:
-                    # without another worker the same work fails the same way
-                    verdict = self.schedule.failed(worker, key, str(error), now, again=self.executor.replaces_workers)
-                    self._judge([verdict] if verdict else [], error)
-                    if sick:
-                        self.executor.kill(worker, str(error), blame=False)
+                # without another worker the same work fails the same way
+                verdict = self.schedule.failed(worker, key, _said(error), now, again=self.executor.replaces_workers)
+                self._judge([verdict] if verdict else [], error)
+                if sick:
+                    self.executor.kill(worker, _said(error), blame=False)
             case Lost(worker, reason, blame):
                 logger.warning("%s: %s", worker, reason)
                 self._judge(self.schedule.lost(worker, reason, blame=blame))
@@ -238,10 +240,10 @@ class Run:
             if (assembly := self._open.get(index)) is None:
                 continue
             assembly.give_up(shard, verdict.reason)
-            given_up = sum(len(a.failed) for a in self.assemblies)
-            left = any(len(a.todo) for a in self._open.values())
-            if not self._successes and not any(a.done for a in self.assemblies) and (given_up >= HOPELESS or not left):
-                raise error if error is not None and not self.executor.replaces_workers else NothingWorks(verdict.reason)
+            if not self._successes and not assembly.done and (len(assembly.failed) >= HOPELESS or not assembly.todo):
+                alone = len(self.assemblies) == 1 and error is not None and not self.executor.replaces_workers
+                self._fail(index, error if alone and error else NothingWorks(verdict.reason))
+                continue
             self.progress.drop(assembly.shards[shard].bases)
             self._finish_if_complete(index)
 
@@ -258,7 +260,11 @@ class Run:
     def _fail(self, index: int, error: BaseException) -> None:
         """One assembly ends; the rest go on, unless it is the only one or the fault is not its own."""
         assembly = self.assemblies[index]
-        if len(self.assemblies) == 1 or not isinstance(error, AnnotatorError):
+        if len(self.assemblies) == 1:
+            raise error
+        if isinstance(error, OSError):
+            error = ResourceFault(f"{error.filename or assembly.sample.out_dir}: {error.strerror or error}")
+        if not isinstance(error, AnnotatorError):
             raise error
         logger.error("%s: %s", assembly.sample.fasta, error)
         self.errors[index] = error
@@ -267,6 +273,18 @@ class Run:
             self.progress.drop(sum(shard.bases for shard in assembly.todo))
         assembly.forget()
         self.progress.finished(assembly.sample.name, error.exit_code)
+
+    def _can_be_read(self, key: Key) -> bool:
+        """Whether the driver still reads the first base of a shard as it did when the FASTA was checked."""
+        index, shard = key
+        if index not in self._open:
+            return True
+        work = self._open[index].input(shard)
+        try:
+            work.bases.read(work.spans[0].contig, work.spans[0].start, work.spans[0].start + 1)
+        except InputError:
+            return False
+        return True
 
     def _replace_the_overdue(self) -> None:
         for worker, (index, shard), allowed in self.schedule.overdue(time.monotonic()):
@@ -279,10 +297,14 @@ class Run:
 
     def _stop_in_time(self) -> None:
         """With --max-runtime: nothing new after that time, and what is in flight gets a little longer."""
-        if not self._time_is_up() or not (self.schedule.waiting or self.schedule.in_flight):
+        if not self._time_is_up() or not (self._coming or self.schedule.waiting or self.schedule.in_flight):
             return
         if not self.schedule.in_flight or time.monotonic() - self.began > self.execution.max_runtime_s + GRACE_S:
             raise Postponed("time is up (--max-runtime); what is finished is kept, the same command goes on")
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class NothingWorks(AnnotatorError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,8 +50,9 @@ class Assembly:
     done: dict[int, FinishedShard] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
     result: dict[str, Any] | None = None
-    _began: float = field(default_factory=time.time)
+    _opened: float = 0.0
     _reports: dict[str, WorkerReport] = field(default_factory=dict)
+    _stage_s: Counter[str] = field(default_factory=Counter)
     _write_s: float = 0.0
     _begun: bool = False
 
@@ -63,6 +65,7 @@ class Assembly:
         Raises:
             AnnotatorError: With the exit code of the fault; the folder is as it was.
         """
+        self._opened = time.time()
         sample, options, request = self.sample, self.options, self.request
         self.workspace = workspace = Workspace(sample.out_dir)
         try:
@@ -72,6 +75,7 @@ class Assembly:
             self.plan = make_plan(request, options, genome, self.regions)
             self.longest_bp = int(genome.contigs.lengths.max(initial=0))
             workspace.refuse_foreign_files([*final_names(request.reported_kinds, self.longest_bp), RUN_JSON])
+            self._replaces = options.overwrite and not workspace.is_unfinished(self.plan)
             if not options.overwrite:
                 workspace.refuse_other_plan(self.plan)
                 if (finished := workspace.finished_run()) is not None:
@@ -80,7 +84,7 @@ class Assembly:
                     self.result = finished
                     return
             self.shards = list(plan_shards(genome.contigs.lengths, request.order.plan, self.regions))
-            if not options.overwrite:
+            if not self._replaces:
                 self.done = workspace.finished_shards(self.plan)
         except BaseException:
             workspace.abandon()
@@ -89,7 +93,7 @@ class Assembly:
     def _begin(self) -> None:
         """Before the first thing is written: until then the folder is as it was, whatever goes wrong."""
         if not self._begun:
-            if self.options.overwrite:
+            if self._replaces:
                 self.workspace.clear()
             self.workspace.begin(self.plan)
             self._begun = True
@@ -116,6 +120,12 @@ class Assembly:
     def record(self, shard: int, result: ShardResult, worker: str, report: WorkerReport) -> None:
         """Publish a finished shard's part, then write it into the journal.
 
+        Args:
+            shard: Its index.
+            result: What a worker made of it.
+            worker: Which.
+            report: What it tells of itself; its seconds are those for this shard.
+
         Raises:
             ResourceFault: It cannot be written.
         """
@@ -125,6 +135,7 @@ class Assembly:
         entry = FinishedShard(shard, result.rows, result.sha256, dict(result.counts))
         self.workspace.record(self.plan, entry)
         self.done[shard] = entry
+        self._stage_s.update(report.stage_s)
         self._reports[worker] = report
         self._write_s += time.perf_counter() - began
 
@@ -154,7 +165,9 @@ class Assembly:
             threads=usable_cpus(), leave_out={names[contig] for contig in failed}, tick=tick,
         )  # fmt: skip
         circumstances = Circumstances(
-            seconds=time.time() - self._began, merge_s=time.perf_counter() - began, write_s=self._write_s, reports=self._reports
+            seconds=time.time() - self._opened,
+            stage_s=self._stage_s + Counter(write=self._write_s, merge=time.perf_counter() - began),  # type: ignore[call-overload]
+            reports=self._reports,
         )
         run = run_json(self.request, self.plan, self.genome, out_dir, files, self.shards, self.done, self.failed, circumstances)
         write_json(out_dir / RUN_JSON, run)
@@ -169,7 +182,10 @@ class Assembly:
             self.genome.close()
 
     def forget(self) -> None:
-        """Drop what a finished assembly holds in memory but its result."""
+        """Drop what a finished assembly holds in memory but what is told of it in the end."""
         self.close()
         self.shards, self.done = [], {}
-        self.__dict__.pop("genome", None)
+        for large in ("genome", "regions", "plan"):
+            self.__dict__.pop(large, None)
+        if self.result is not None:
+            self.result = {name: self.result[name] for name in ("files", "failed_contigs", "exit_status") if name in self.result}

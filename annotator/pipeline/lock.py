@@ -27,11 +27,14 @@ class FolderLock:
             self._file = path.open("a+")
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 self._file.seek(0)
                 holder = self._file.read().strip() or "unknown"
                 self._file.close()
                 raise UsageError(f"{folder}: locked by pid {holder}, another run is writing there") from None
+            except OSError:  # some network file systems know no locks
+                self._file.close()
+                raise
             if self._is_still(path):
                 break
             self._file.close()  # its last holder removed it just now: lock the file that is there
@@ -47,6 +50,11 @@ class FolderLock:
             return os.path.samestat(os.fstat(self._file.fileno()), path.stat())
         except FileNotFoundError:
             return False
+
+    @property
+    def released(self) -> bool:
+        """Whether it was let go."""
+        return self._file.closed
 
     def release(self) -> None:
         """Let the lock go; harmless a second time."""

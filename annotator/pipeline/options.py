@@ -79,7 +79,7 @@ class AnnotateOptions:
 
 @dataclass(frozen=True)
 class ExecutionOptions:
-    """Where and how shards are worked on; nothing here changes a byte of the result.
+    """Where and how shards are worked on; nothing here changes a byte of the result, given the threads of a worker.
 
     Attributes:
         ray: "off", "auto" (RAY_ADDRESS, or else a private start), "local" (a private start), or the address of a cluster.

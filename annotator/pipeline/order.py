@@ -80,7 +80,7 @@ class WorkerReport:
     """What a worker tells of itself, for run.json.
 
     Attributes:
-        stage_s: Seconds by stage, all shards so far.
+        stage_s: Seconds by stage, for what was done since the last report.
         backends: Which kernels ran how.
         batch_bp: Bases of a batch as they are now; less than ordered where memory ran out.
         peak_memory_bytes: By device, the host among them.

@@ -17,7 +17,7 @@ from annotator.genome.plan import PlanOptions
 from annotator.genome.source import Genome
 from annotator.models.manifest import MANIFEST_NAME, CladeSettings, Manifest
 from annotator.models.motifs import CLADE_TAXA, JASPAR_RELEASE, Motif, jaspar_motifs, read_motifs
-from annotator.models.registry import read_model
+from annotator.models.registry import BUNDLED, read_model
 from annotator.output.schema import SCHEMA_VERSION
 from annotator.pipeline.machine import Machine
 from annotator.pipeline.options import BATCH_BP, EVERY_KIND, SHARD_BP, TASK_OF_KIND, TASKS, AnnotateOptions
@@ -88,7 +88,7 @@ def resolve(options: AnnotateOptions, machine: Machine) -> Request:
             logger.warning("--threshold %s: this run calls %s only", kind, ", ".join(kinds) or "motifs")
     motifs, source = _motifs(options) if "tfbs" in tasks else ((), "")
     order = WorkOrder(
-        model=options.model,
+        model=options.model if folder.parent == BUNDLED else str(folder.resolve()),
         clade=options.clade,
         thresholds={kind: settings.thresholds[kind] for kind in kinds} | _chosen(options.thresholds, kinds),
         motifs=motifs,

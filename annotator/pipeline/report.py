@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import sys
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,24 +36,13 @@ class Circumstances:
 
     Attributes:
         seconds: From start to end.
-        merge_s: Of these, for the final files.
-        write_s: And for parts and journal.
+        stage_s: Seconds by stage, all workers together.
         reports: The last word of every worker.
     """
 
     seconds: float
-    merge_s: float
-    write_s: float
+    stage_s: Mapping[str, float]
     reports: dict[str, WorkerReport]
-
-    @property
-    def stage_s(self) -> dict[str, float]:
-        """Seconds by stage, all workers together."""
-        total: Counter[str] = Counter()
-        for report in self.reports.values():
-            total.update(report.stage_s)
-        total.update({"write": self.write_s, "merge": self.merge_s})
-        return {stage: round(spent, 2) for stage, spent in total.items()}
 
     @property
     def peak_memory_bytes(self) -> dict[str, int]:
@@ -150,7 +139,7 @@ def run_json(
         "versions": {name: installed_version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         "wall_s": round(circumstances.seconds, 1),
         "peak_memory_bytes": circumstances.peak_memory_bytes,
-        "stage_s": circumstances.stage_s,
+        "stage_s": {stage: round(spent, 2) for stage, spent in circumstances.stage_s.items()},
         "exit_status": 4 if failed else 0,
     }  # fmt: skip
 

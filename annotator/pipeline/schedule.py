@@ -17,6 +17,8 @@ Key = tuple[int, int]
 FIRST_DEADLINE_S = 3600.0
 LEAST_DEADLINE_S = 120.0
 DEADLINE_FACTOR = 20.0
+MOST_LOSSES = 20
+"""A shard with which so many workers were lost is given up even where nodes seem to be to blame: it may be what ends them."""
 
 
 @dataclass
@@ -27,14 +29,14 @@ class Lease:
         key: Which.
         bases: It owns.
         attempts: Workers that failed on it.
-        reason: Why the last of them did.
+        losses: Workers that were lost with it, whoever was to blame.
         began: When a worker began to work on it, seconds; None while it waits behind another.
     """
 
     key: Key
     bases: int
     attempts: int = 0
-    reason: str = ""
+    losses: int = 0
     began: float | None = None
 
 
@@ -54,11 +56,13 @@ class Schedule:
         depth: Shards a worker may hold.
         most_attempts: A shard that failed so often is given up.
         deadline_s: Seconds a worker may take for a shard; 0 for 20 times the slowest rate seen, at least two minutes.
+        least_bases: A shard of fewer takes as long as one of so many: a batch, which is filled up.
     """
 
     depth: int = 2
     most_attempts: int = 4
     deadline_s: float = 0.0
+    least_bases: int = 1
     _waiting: list[tuple[int, Key, Lease]] = field(default_factory=list)
     _suspects: list[Lease] = field(default_factory=list)
     _held: dict[str, list[Lease]] = field(default_factory=dict)
@@ -117,8 +121,9 @@ class Schedule:
         if not leases and self._suspects:
             self._alone.add(worker)
             return self._suspects.pop(0)
-        # A second one only while there is plenty: at the end it would wait behind the first while another worker is idle.
-        if not self._waiting or (leases and len(self._waiting) <= len(self._held)):
+        # A second one only while there is plenty, since at the end it would wait behind the first while another worker is idle;
+        # and not while a suspect waits for a worker that holds nothing.
+        if not self._waiting or (leases and (self._suspects or len(self._waiting) <= len(self._held))):
             return None
         return heapq.heappop(self._waiting)[2]
 
@@ -128,7 +133,7 @@ class Schedule:
         if lease is None or lease.attempts < 0:
             return False
         if lease.began is not None:
-            self._slowest = max(self._slowest, (now - lease.began) / max(1, lease.bases))
+            self._slowest = max(self._slowest, (now - lease.began) / max(self.least_bases, lease.bases))
         return True
 
     def failed(self, worker: str, key: Key, reason: str, now: float, *, again: bool = True) -> GivenUp | None:
@@ -158,8 +163,8 @@ class Schedule:
     def _try_again(self, lease: Lease, reason: str, *, blame: bool) -> GivenUp | None:
         if lease.attempts < 0:
             return None
-        lease.attempts, lease.reason, lease.began = lease.attempts + blame, reason, None
-        if lease.attempts >= self.most_attempts:
+        lease.attempts, lease.losses, lease.began = lease.attempts + blame, lease.losses + 1, None
+        if lease.attempts >= self.most_attempts or lease.losses >= MOST_LOSSES:
             return GivenUp(lease.key, reason)
         if lease.attempts:
             self._suspects.append(lease)
@@ -181,4 +186,5 @@ class Schedule:
         """Seconds a worker may take for a shard of so many bases."""
         if self.deadline_s:
             return self.deadline_s
-        return max(LEAST_DEADLINE_S, DEADLINE_FACTOR * self._slowest * bases) if self._slowest else FIRST_DEADLINE_S
+        slowest_s = self._slowest * max(self.least_bases, bases)
+        return max(LEAST_DEADLINE_S, DEADLINE_FACTOR * slowest_s) if self._slowest else FIRST_DEADLINE_S

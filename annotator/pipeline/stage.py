@@ -30,7 +30,7 @@ class Stage(Protocol[Work, Result]):
         """Do one piece of work."""
 
     def report(self) -> WorkerReport:
-        """What to tell of this worker."""
+        """What to tell of this worker; its seconds count anew from here."""
 
 
 class AnnotateStage:
@@ -88,7 +88,9 @@ class AnnotateStage:
         from annotator_kernels.dispatch import chosen_backends
 
         worker = self._loaded
-        return WorkerReport(dict(worker.clock.seconds), chosen_backends(), worker.batch_bp, peak_memory(worker.device))
+        seconds = dict(worker.clock.seconds)
+        worker.clock.seconds.clear()
+        return WorkerReport(seconds, chosen_backends(), worker.batch_bp, peak_memory(worker.device))
 
     @property
     def _loaded(self) -> ShardWorker:

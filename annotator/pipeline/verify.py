@@ -28,12 +28,10 @@ def verify(folder: Path) -> tuple[int, list[str]]:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder")
-    if (folder / RUN_JSON).exists():
-        return _verify_run(folder)
-    if not (folder / SUMMARY).exists():
+    if not (folder / RUN_JSON).exists() and not (folder / SUMMARY).exists():
         raise UsageError(f"{folder}: neither {RUN_JSON} nor {SUMMARY}: no finished run of annotator annotate")
-    checked, faults = 0, []
-    for name, status in _samples(folder / SUMMARY):
+    checked, faults = _verify_run(folder) if (folder / RUN_JSON).exists() else (0, [])
+    for name, status in _samples(folder / SUMMARY) if (folder / SUMMARY).exists() else ():
         if not (folder / name / RUN_JSON).exists():
             faults.append(f"{folder / name}: not finished (status {status})")
             continue

@@ -59,13 +59,15 @@ class Workspace:
             sweep_temporaries(folder)
 
     def abandon(self) -> None:
-        """Leave as little behind as there was: for a run that failed before its first shard."""
-        self._lock.release()
+        """Leave as little behind as there was: for a run that failed before its first shard. Harmless a second time."""
+        if self._lock.released:
+            return
         if not (self.state / "plan.json").exists():
             shutil.rmtree(self.state, ignore_errors=True)
             for path in self._created:
                 if path.is_dir() and not any(path.iterdir()):
                     path.rmdir()
+        self._lock.release()
 
     def close(self) -> None:
         """Release the lock, keeping what is needed to resume."""
@@ -73,8 +75,7 @@ class Workspace:
 
     def finish(self, *, keep_state: bool = False) -> None:
         """Release the lock of a finished run, and remove its state unless something of it is to be tried again."""
-        if not keep_state:
-            shutil.rmtree(self.state, ignore_errors=True)
+        shutil.rmtree(self.spool if keep_state else self.state, ignore_errors=True)
         self._lock.release()
 
     def finished_run(self) -> dict[str, Any] | None:
@@ -109,8 +110,10 @@ class Workspace:
             for name in sorted(set(old) | set(plan)):
                 if old.get(name) != plan.get(name):
                     before, now = _short(old.get(name)), _short(plan.get(name))
+                    same = f"give -t {before} as before, " if name == "threads" else ""
                     raise UsageError(
-                        f"{self.out_dir}: holds another run, with {name} {before}, not {now}; use --overwrite or another folder"
+                        f"{self.out_dir}: holds another run, with {name} {before}, not {now}; "
+                        f"{same}use --overwrite or another folder"
                     )
 
     def _read_plan(self) -> dict[str, Any]:
@@ -144,6 +147,15 @@ class Workspace:
             (self.state / old).unlink(missing_ok=True)
         for part in self.parts.iterdir():
             part.unlink()
+
+    def is_unfinished(self, plan: dict[str, Any]) -> bool:
+        """Whether a run with this very plan was cut short here before its final files."""
+        if (self.out_dir / RUN_JSON).exists() or not (self.state / "plan.json").exists():
+            return False
+        try:
+            return plan_hash(self._read_plan()) == plan_hash(plan)
+        except UsageError:  # damaged
+            return False
 
     def begin(self, plan: dict[str, Any]) -> None:
         """Record the plan: from here on there is something to resume."""

@@ -80,14 +80,6 @@ class BlockFeed:
                 block.on_device.record_stream(current)  # its memory is not given out again before that work is done
         return block
 
-    def close(self) -> None:
-        """Forget what was announced."""
-        for coming in self._coming.values():
-            coming.cancel()
-        self._coming.clear()
-        if self._reader is not None:
-            self._reader.shutdown()
-
     def _load(self, shard: ShardInput) -> Block:
         """Read one block and start its way to the device."""
         with self.clock.stage("read"):

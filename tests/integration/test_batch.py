@@ -88,11 +88,11 @@ def test_an_assembly_that_fails_on_the_way_is_withdrawn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     odd = write_fasta(tmp_path / "odd.fa", {"only_here": "ACGT" * 400})
-    out, faults = tmp_path / "out", {"only_here:448": ("input", 1)}
+    out, faults = tmp_path / "out", {"only_here:448": ("model", 1)}
     given = [genomes[0], odd, genomes[1]]
     assert batch(monkeypatch, given, out, model, "--workers", workers, folder=str(tmp_path), faults=faults) == 4
     assert results(out / "a") == alone["a"] and results(out / "b") == alone["b"]
-    assert summary(out)["odd"]["exit_status"] == 3 and not (out / "odd" / "run.json").exists()
+    assert summary(out)["odd"]["exit_status"] == 1 and not (out / "odd" / "run.json").exists()
     assert batch(monkeypatch, given, out, model, folder=str(tmp_path), faults=faults) == 0
     assert summary(out)["odd"]["exit_status"] == 0 and results(out / "a") == alone["a"]
 
@@ -195,3 +195,40 @@ def test_time_that_is_up_ends_a_run_to_be_resumed(
     assert journalled(out) >= 2 and not (out / "run.json").exists()
     assert toy_run(monkeypatch, genomes[0], out, model, "--max-runtime", "1h") == 0
     assert results(out) == alone["a"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_assembly_in_which_nothing_works_does_not_sink_the_rest(
+    workers: int, model: Path, genomes: list[Path], alone: dict[str, dict[str, bytes]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    odd = write_fasta(tmp_path / "odd.fa", {"only_here": "ACGT" * 400})
+    out, faults = tmp_path / "out", {f"only_here:{start}": ("raise", 99) for start in (0, 448, 896, 1344)}
+    more = ("--workers", workers)
+    assert batch(monkeypatch, [odd, genomes[0]], out, model, *more, folder=str(tmp_path), faults=faults) == 4
+    told = summary(out)
+    assert told["a"]["exit_status"] == 0 and told["odd"]["exit_status"] in (1, 4)  # 4 where another had succeeded before
+    assert results(out / "a") == alone["a"]
+
+
+def test_a_failed_sample_that_somebody_else_runs_meanwhile_is_left_alone(
+    model: Path, genomes: list[Path], tmp_path: Path
+) -> None:
+    from annotator.errors import InputError
+    from annotator.pipeline.assembly import Assembly
+    from annotator.pipeline.machine import Machine
+    from annotator.pipeline.options import AnnotateOptions, Sample
+    from annotator.pipeline.prepare import resolve
+    from annotator.pipeline.workspace import Workspace
+
+    (tmp_path / "bad.fa").write_text(">x\nAC GT\n")
+    options = AnnotateOptions(model=str(model), tasks=("splice",), device="cpu")
+    failed = Assembly(Sample(str(tmp_path / "bad.fa"), tmp_path / "out"), resolve(options, Machine("cpu")), options)
+    with pytest.raises(InputError):
+        failed.open()
+    other = Workspace(tmp_path / "out")
+    failed.close()
+    failed.close()
+    assert (tmp_path / "out" / ".annotator" / "lock").exists()
+    other.abandon()
+    assert not (tmp_path / "out").exists()

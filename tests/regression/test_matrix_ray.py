@@ -146,7 +146,7 @@ def test_D04_all_worker_nodes_are_lost(
     cluster: Any, add_node: Any, fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     out, nodes = tmp_path / "out", [add_node(), add_node()]
-    process = start(cluster, fasta, out, model, "--node-timeout", 4, folder=str(tmp_path), pace_s=0.4)
+    process = start(cluster, fasta, out, model, "--node-timeout", 12, folder=str(tmp_path), pace_s=0.4)
     wait_until(lambda: journalled(out) >= 3, process)
     for node in nodes:
         cluster.remove_node(node, allow_graceful=False)
@@ -210,6 +210,51 @@ def test_bases_travel_where_workers_do_not_see_the_file(
     code, _, error = finish(process)
     assert code == 0, error
     assert results(tmp_path / "out") == undisturbed
+
+
+def test_bases_that_cannot_be_staged_end_their_assembly_and_no_other(
+    cluster: Any, add_node: Any, fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    add_node()
+    other = toy_genome(tmp_path / "other.fa", seed=7)
+    changes = (
+        "import annotator.pipeline.assembly as assembly\ngenuine = assembly.Assembly.open\n"
+        "def opened(self, tick=None):\n"
+        "    genuine(self, tick)\n"
+        "    if self.sample.name == 'other':\n"
+        "        open(self.sample.fasta, 'a').write('A')\n"
+        "assembly.Assembly.open = opened\n"
+    )
+    more = (str(fasta), "--stage", "object-store")
+    process = start(cluster, other, tmp_path / "out", model, *more, before=changes, folder=str(tmp_path))
+    code, _, error = finish(process)
+    assert code == 4 and "changed during the run" in error
+    assert results(tmp_path / "out" / "g") == undisturbed
+
+
+def test_D13_a_node_on_which_nothing_can_be_set_up_does_not_end_the_run(
+    cluster: Any, add_node: Any, fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    add_node()
+    process = start(cluster, fasta, tmp_path / "out", model, folder=str(tmp_path), pace_s=1.0, setups=1)
+    wait_until(lambda: journalled(tmp_path / "out") >= 1, process)
+    add_node()
+    code, _, error = finish(process)
+    assert code == 0 and "one worker less: the GPU fell off" in error, error
+    assert results(tmp_path / "out") == undisturbed
+
+
+def test_the_head_of_a_cluster_is_lost(fasta: Path, model: Path, tmp_path: Path) -> None:
+    soon = "import annotator.pipeline.executors.ray_actors as actors; actors.HEAD_LOST_S = 5.0"
+    out = tmp_path / "out"
+    process = start_toy_run(fasta, out, model, "--ray", "local", "--workers", "1", folder=str(tmp_path), pace_s=3.0, before=soon)
+    wait_until(lambda: journalled(out) >= 1, process)
+    (head,) = [each for each in descendants(process.pid) if each.name() == "gcs_server"]
+    children = descendants(process.pid)
+    head.kill()
+    code, _, error = finish(process, 60)
+    assert code == 6 and "head of the cluster is lost" in error and journalled(out) >= 1
+    assert_gone(children, 20)
 
 
 def no_ray(before: str, fasta: Path, out: Path, model: Path, *more: object, **environment: str) -> tuple[int, str]:

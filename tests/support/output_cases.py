@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from annotator.calls.batch import KINDS, Calls
 from annotator.output.merge import merge_parts
-from annotator.output.parts import PartInfo, write_part
+from annotator.output.parts import PartInfo, part_bytes, publish_part
 from annotator.output.table import calls_table
 
 CONTIGS = {"chr2": 6000, "HLA:A*01|x": 2500, "empty_of_calls": 400, "chr10": 4000}
@@ -112,6 +112,13 @@ def owners(calls: Calls, cuts: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
     for contig, base in cuts:
         owner += (calls.contig > contig) | ((calls.contig == contig) & (calls.position >= base))
     return owner
+
+
+def write_part(table: pl.DataFrame, path: Path) -> PartInfo:
+    """A part as a run leaves it."""
+    data, info = part_bytes(table)
+    publish_part(data, path)
+    return info
 
 
 def write_parts(calls: Calls, cuts: Sequence[tuple[int, int]], folder: Path) -> tuple[list[Path], list[PartInfo]]:

@@ -20,31 +20,33 @@ from annotator.output.table import calls_table
 from annotator.pipeline.order import ShardResult, WorkerReport, WorkOrder
 
 WORD = re.compile(b"(?=CAGGT)")
-FAULTS = ("kill", "exit 0", "exit 1", "segfault", "raise", "memory", "device", "input", "model", "resource", "hang", "slow")
 
 
 class ToyStage:
     """Calls a donor at every CAGGT of the plus strand.
 
+    Of its workers only the first `setups` can be set up, where that is given.
     `faults` maps a place ("chr1:0", contig and start of a span) to (what happens there, how many times in all).
     """
 
     def __init__(
         self, order: WorkOrder, scanner: object = None, *, folder: str = "", faults: dict[str, tuple[str, int]] | None = None,
-        setup_fault: str = "", pace_s: float = 0.0,
+        setup_fault: str = "", pace_s: float = 0.0, setups: int = 0,
     ) -> None:  # fmt: skip
         self.order, self.folder, self.faults = order, folder, faults or {}
-        self.setup_fault, self.pace_s = setup_fault, pace_s
+        self.setup_fault, self.pace_s, self.setups = setup_fault, pace_s, setups
         self.announced = 0
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return _remade, (self.order, self.folder, self.faults, self.setup_fault, self.pace_s)
+        return _remade, (self.order, self.folder, self.faults, self.setup_fault, self.pace_s, self.setups)
 
     def setup(self) -> None:
         if self.folder:
             (Path(self.folder) / f"worker-{os.getpid()}").touch()
         if self.setup_fault:
             self._fail(self.setup_fault)
+        if self.setups and len(list(Path(self.folder).glob("worker-*"))) > self.setups:
+            self._fail("device")
 
     def announce(self, work: ShardInput) -> None:
         self.announced += 1
@@ -90,6 +92,8 @@ class ToyStage:
         elif what == "slow":
             time.sleep(1.5)
         else:
+            if what == "numpy memory":
+                np.empty(1 << 50)
             raise {
                 "raise": ValueError("bad window"), "memory": MemoryError("no room"),
                 "device": EnvironmentFault("the GPU fell off"),
@@ -98,8 +102,10 @@ class ToyStage:
             }[what]  # fmt: skip
 
 
-def _remade(order: WorkOrder, folder: str, faults: dict[str, tuple[str, int]], setup_fault: str, pace_s: float) -> ToyStage:
-    return ToyStage(order, folder=folder, faults=faults, setup_fault=setup_fault, pace_s=pace_s)
+def _remade(
+    order: WorkOrder, folder: str, faults: dict[str, tuple[str, int]], setup_fault: str, pace_s: float, setups: int
+) -> ToyStage:
+    return ToyStage(order, folder=folder, faults=faults, setup_fault=setup_fault, pace_s=pace_s, setups=setups)
 
 
 def _donors(position: np.ndarray, contig: int) -> Calls:

@@ -20,7 +20,6 @@ from annotator.errors import InputError, ResourceFault
 from annotator.output.bgzf import BgzfWriter
 from annotator.output.merge import final_names
 from annotator.output.options import BedOptions
-from annotator.output.parts import write_part
 from annotator.output.publish import sha256_file
 from annotator.output.schema import SCHEMA_VERSION, SORT_KEY_IN_CONTIG, TABLE_SCHEMA
 
@@ -213,7 +212,7 @@ def test_A24_names_of_the_results_folder(calls: Calls, tmp_path: Path, folder: s
 @pytest.mark.parametrize("names", [["../../x", "a/b", "CON", "<script>"], ["=cmd()", "c" * 300, "chr1:1-2", "chr1"]])
 def test_A24_contig_names_stay_in_their_column(calls: Calls, tmp_path: Path, names: list[str]) -> None:
     part = tmp_path / "part"
-    write_part(cases.table_of(calls, names), part)
+    cases.write_part(cases.table_of(calls, names), part)
     cases.merge([part], tmp_path / "out", contig_names=names)
     lengths = dict(zip(names, cases.CONTIGS.values(), strict=True))
     for path in (tmp_path / "out").glob("*.bed.gz"):

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from annotator.errors import InputError
-from annotator.output.parts import PartInfo, read_first_row, read_part, write_part
+from annotator.output.parts import PartInfo, read_first_row, read_part
 from annotator.output.publish import sha256_file
 from annotator.output.schema import TABLE_SCHEMA
 
@@ -22,7 +22,7 @@ _SPEC.loader.exec_module(cases)
 def part(tmp_path: Path) -> tuple[Path, PartInfo, pl.DataFrame]:
     table = cases.table_of(cases.planted_calls()[0])
     path = tmp_path / "part.parquet"
-    return path, write_part(table, path), table
+    return path, cases.write_part(table, path), table
 
 
 def test_what_is_written_is_read(part: tuple[Path, PartInfo, pl.DataFrame]) -> None:
@@ -31,11 +31,11 @@ def test_what_is_written_is_read(part: tuple[Path, PartInfo, pl.DataFrame]) -> N
     assert read_part(path, info).equals(table)
     assert read_first_row(path) == (table["chrom"][0], table["start"][0])
     assert pl.read_parquet_metadata(path)["coordinate_system"] == "0-based-half-open"
-    assert write_part(table, path) == info  # the same bytes again
+    assert cases.write_part(table, path) == info  # the same bytes again
 
 
 def test_a_part_without_rows(tmp_path: Path) -> None:
-    info = write_part(TABLE_SCHEMA.to_frame(), tmp_path / "p")
+    info = cases.write_part(TABLE_SCHEMA.to_frame(), tmp_path / "p")
     assert info.rows == 0
     assert read_part(tmp_path / "p", info).schema == TABLE_SCHEMA
     assert read_first_row(tmp_path / "p") is None
@@ -66,4 +66,4 @@ def test_C10_a_torn_or_missing_part_is_noticed_without_a_journal(part: tuple[Pat
     with pytest.raises(InputError, match="another version"):
         read_part(path)
     with pytest.raises(ValueError, match="must have the schema"):
-        write_part(table.drop("bits"), path)
+        cases.write_part(table.drop("bits"), path)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from annotator.pipeline.schedule import FIRST_DEADLINE_S, LEAST_DEADLINE_S, GivenUp, Schedule
+from annotator.pipeline.schedule import FIRST_DEADLINE_S, LEAST_DEADLINE_S, MOST_LOSSES, GivenUp, Schedule
 
 
 def schedule_of(bases: list[int], workers: int = 1, **options: float) -> Schedule:
@@ -73,13 +73,24 @@ def test_a_shard_that_kills_its_workers_is_given_up_and_its_neighbour_is_not() -
     assert deaths == 4 and verdicts == [GivenUp((0, 0), "death 4")] and finished == {1, 2, 3}
 
 
-def test_a_lost_node_is_nobodys_fault() -> None:
+def test_a_lost_node_is_nobodys_fault_until_it_happens_too_often() -> None:
     schedule = schedule_of([9], workers=1)
-    for loss in range(20):
+    for loss in range(MOST_LOSSES):
         worker = f"w{loss}"
         assert given(schedule) == [(worker, 0)]
-        assert schedule.lost(worker, "node gone", blame=False) == []
+        given_up = schedule.lost(worker, "node gone", blame=False)
+        assert given_up == ([GivenUp((0, 0), "node gone")] if loss == MOST_LOSSES - 1 else [])
         schedule.join(f"w{loss + 1}")
+
+
+def test_small_shards_do_not_spoil_the_deadline() -> None:
+    schedule = schedule_of([10, 10_000], workers=1, least_bases=1000)
+    schedule.finished("w0", (0, 0), 0.0)
+    list(schedule.assign(0.0))
+    schedule.finished("w0", (0, 1), 1.0)  # the large one
+    list(schedule.assign(1.0))
+    schedule.finished("w0", (0, 0), 4.0)  # 3 s for 10 bases are 3 s for a batch
+    assert schedule.allowed_s(10_000) == pytest.approx(20 * 3.0 * 10)
 
 
 def test_a_failure_without_a_second_try() -> None:

@@ -23,6 +23,14 @@ def choose_executor(options: AnnotateOptions, execution: ExecutionOptions) -> Ex
         return RayExecutor(options, execution)
     if execution.stage != SHARED:
         raise UsageError(f"--stage {execution.stage}: only with --ray; local processes read the FASTA themselves")
+    by_default = ExecutionOptions()
+    if execution.node_timeout_s != by_default.node_timeout_s:
+        raise UsageError("--node-timeout: only with --ray")
+    if execution.gpus_per_worker > 1:
+        raise UsageError(f"--gpus-per-worker {execution.gpus_per_worker:g}: a local process takes one GPU or a share of it")
     if execution.workers or (options.device in ("auto", "cuda") and gpus_in_sight() > 1):
         return ProcessExecutor(execution.workers, gpus_per_worker=execution.gpus_per_worker)
+    for option, given in (("--shard-timeout", execution.shard_timeout_s), ("--gpus-per-worker", execution.gpus_per_worker - 1)):
+        if given:
+            raise UsageError(f"{option}: only with --workers, --ray or several GPUs; this process cannot replace itself")
     return InlineExecutor()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-import re
 import secrets
 import shutil
 import socket
@@ -18,12 +17,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from annotator.errors import EnvironmentFault
+from annotator.errors import EnvironmentFault, UsageError
 from annotator.pipeline.executors import guard
+from annotator.pipeline.lock import FolderLock
 
 logger = logging.getLogger(__name__)
 
 CONNECT_S = 10.0
+HEAD_S = 2.0
 
 _IMPATIENCE = {
     "RAY_NUM_REDIS_GET_RETRIES": "3", "RAY_gcs_rpc_server_connect_timeout_s": "2", "RAY_py_gcs_connect_timeout_s": "10",
@@ -32,7 +33,6 @@ _IMPATIENCE = {
 
 _LONGEST_SOCKET = 107
 _SOCKET_IN_SESSION = "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
-_FOLDER = re.compile(r"annotator-ray-(\d+)-")
 
 
 def joining_environment() -> None:
@@ -69,20 +69,40 @@ class PrivateFolder:
             raise EnvironmentFault(f"{parent}: too long a path for Ray's sockets; set RAY_TMPDIR to a shorter folder")
         try:
             for old in parent.glob("annotator-ray-*"):
-                owner = _FOLDER.match(old.name)
-                if owner and not Path(f"/proc/{owner[1]}").exists() and Path("/proc/self").exists():
-                    shutil.rmtree(old, ignore_errors=True)
+                _sweep(old)
             self.path = Path(tempfile.mkdtemp(prefix=f"annotator-ray-{os.getpid()}-", dir=parent))
+            self._lock = FolderLock(self.path / guard.LOCK, self.path)
         except OSError as error:
             raise EnvironmentFault(f"{parent}: {error.strerror}; set RAY_TMPDIR to a folder that can be written") from None
         self._guard = subprocess.Popen(
-            [sys.executable, "-S", guard.__file__, str(self.path)], stdin=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, "-S", guard.__file__, str(self.path)], stdin=subprocess.PIPE, start_new_session=True
         )
 
     def close(self) -> None:
-        """Ray has been shut down: remove the folder and dismiss the guard."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        self._guard.communicate("closed")
+        """Let the guard end what is left, and the folder go."""
+        self._lock.release()
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._guard.wait()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the folder of a start whose driver is gone: its lock can be had."""
+    try:
+        FolderLock(folder / guard.LOCK, folder).release()
+    except (UsageError, OSError):
+        return  # in use, another user's, or not there any more
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def answers(address: str) -> bool:
+    """Whether something listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_S):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def look_at(address: str) -> None:

@@ -10,6 +10,11 @@ from annotator.pipeline.order import WorkerReport
 from annotator.pipeline.schedule import Key
 from annotator.pipeline.stage import Stage
 
+SETUP_TRIES = 3
+"""So many workers in a row that cannot be set up are enough."""
+SETUP_TIMEOUT_S = 900.0
+"""A worker that loads its model for so long is taken to hang."""
+
 
 @dataclass(frozen=True)
 class Ready:

@@ -16,8 +16,10 @@ def make_portable(error: BaseException, *, setup: bool = False) -> BaseException
         error: What was raised.
         setup: While a worker was set up: an unknown error then speaks against the environment.
     """
-    if isinstance(error, AnnotatorError | MemoryError):
+    if isinstance(error, AnnotatorError):
         return type(error)(*map(str, error.args))  # without its causes, which may not travel
+    if isinstance(error, MemoryError):
+        return MemoryError(str(error))  # NumPy's own kind cannot be made again from its text
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return EnvironmentFault(f"a worker could not be set up: {text}") if setup else WorkerError(text)
 

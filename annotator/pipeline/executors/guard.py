@@ -8,34 +8,39 @@ Imports nothing but the standard library.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
 import time
 from pathlib import Path
 
+LOCK = "lock"
+"""A file of the folder that drivers hold, and look at; they are not to be ended."""
 PATIENCE_S = 15.0
 
 
 def members(folder: str) -> set[int]:
-    """Processes of this user, but for this one, that have a file of the folder open."""
+    """Ray's processes of this user that have a file of the folder open."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/fd/*"):
+        process = path.parents[1]
         try:
-            if os.readlink(path).startswith(folder + "/"):
-                found.add(int(path.parts[2]))
+            target = os.readlink(path)
+            if target.startswith(folder + "/") and target != f"{folder}/{LOCK}" and process.stat().st_uid == os.getuid():
+                if re.search(rb"ray::|/ray/", (process / "cmdline").read_bytes()):
+                    found.add(int(process.name))
         except OSError:
             continue  # it is gone
     return found - {os.getpid()}
 
 
 def main() -> int:
-    """Wait for the driver's end; nothing is left to do where it says so itself."""
+    """Wait for the driver's end, whichever it is; after a proper one nobody is left."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
     folder = sys.argv[1]
-    if sys.stdin.read() == "closed":
-        return 0
+    sys.stdin.read()
     deadline = time.monotonic() + PATIENCE_S
     while (left := members(folder)) and time.monotonic() < deadline:
         for pid in left:

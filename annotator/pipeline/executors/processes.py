@@ -14,23 +14,23 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 from annotator.errors import AnnotatorError, EnvironmentFault
-from annotator.pipeline.executors.events import Event, Failed, Finished, Lost, Ready
+from annotator.pipeline.executors.events import SETUP_TIMEOUT_S, SETUP_TRIES, Event, Failed, Finished, Lost, Ready
 from annotator.pipeline.executors.faults import make_portable, worth_replacing
-from annotator.pipeline.machine import Machine, this_process
+from annotator.pipeline.machine import Machine, this_process, usable_cpus
 from annotator.pipeline.schedule import Key
 from annotator.pipeline.stage import Stage
 from annotator.stopping import held_back
 
 logger = logging.getLogger(__name__)
 
-SETUP_TRIES = 3
-"""A place whose worker could not be set up so often in a row stays empty."""
+UNHEEDED_S = 30.0
 
 _PROCESSES = multiprocessing.get_context("spawn")
 
@@ -61,6 +61,8 @@ class ProcessExecutor:
         """The device as a process of its own sees it; torch stays out of this one."""
         self._machine = found = Machine("cpu") if device == "cpu" else _ask(this_process, device)
         if not self.workers:
+            if found.kind == "cpu":  # GPUs were in sight, but torch cannot use them
+                found = replace(found, threads=usable_cpus())
             self.workers = found.devices * self._workers_per_gpu if found.kind == "cuda" else 1
         return replace(found, device=found.kind)  # whichever GPU it is, a worker sees no other
 
@@ -76,10 +78,9 @@ class ProcessExecutor:
     def want(self, pieces: int) -> None:
         """Start the workers that are missing."""
         self._wanted = pieces
-        for place in list(self._places):
-            running = sum(worker is not None for worker in self._places.values())
-            if self._places[place] is None and running < pieces:
-                self._places[place] = self._spawn(place)
+        empty = [place for place, worker in self._places.items() if worker is None]
+        for place in empty[: max(0, pieces - (len(self._places) - len(empty)))]:
+            self._places[place] = self._spawn(place)
 
     def _spawn(self, place: int) -> _Worker:
         assert self._stage is not None
@@ -105,6 +106,9 @@ class ProcessExecutor:
 
     def wait(self, timeout_s: float) -> list[Event]:
         """News of all workers."""
+        for worker in self._places.values():
+            if worker is not None and not worker.ready and time.monotonic() - worker.since > SETUP_TIMEOUT_S:
+                self.kill(worker.name, f"it took more than {SETUP_TIMEOUT_S:.0f} s", blame=False)
         events: list[Event] = []
         timeout: float | None = timeout_s
         while True:
@@ -129,19 +133,17 @@ class ProcessExecutor:
             return [Failed(worker.name, key, error, sick=worth_replacing(error))]
         if what == "no setup":
             self._last_fault = content
-            worker.stop()
             self._leave(worker)
             return []
         reason = worker.cause_of_death()
-        was_ready = worker.ready
+        if not worker.ready:
+            self._last_fault = EnvironmentFault(f"a worker ended while it loaded the model: {reason}")
         self._leave(worker)
-        if was_ready:
-            return [Lost(worker.name, reason, worker.blamed)]
-        self._last_fault = EnvironmentFault(f"a worker ended while it loaded the model: {reason}")
-        return []
+        return [Lost(worker.name, reason, worker.blamed)] if worker.ready else []
 
     def _leave(self, worker: _Worker) -> None:
         """Free a place, or close it where nothing can be set up."""
+        worker.stop()
         place = worker.place
         self._places[place] = None
         if not worker.ready:
@@ -160,8 +162,7 @@ class ProcessExecutor:
         """SIGKILL: a worker that hangs heeds nothing else."""
         for running in self._places.values():
             if running is not None and running.name == worker:
-                running.killed_for, running.blamed = reason, blame
-                running.process.kill()
+                running.kill(reason, blame=blame)
 
     def close(self) -> None:
         """Kill all workers; they hold nothing that is not held elsewhere."""
@@ -180,7 +181,7 @@ class _Worker:
         self, name: str, place: int, stage: Stage[Any, Any], environment: dict[str, str], news: queue.Queue[Any]
     ) -> None:
         self.name, self.place, self.ready = name, place, False
-        self.killed_for, self.blamed = "", True
+        self.killed_for, self.blamed, self.since = "", True, time.monotonic()
         self._news = news
         self._pipe, theirs = _PROCESSES.Pipe()
         self.process = _PROCESSES.Process(target=_serve, args=(theirs, stage, environment), name=name, daemon=True)
@@ -198,9 +199,12 @@ class _Worker:
             while True:
                 what, content = self._pipe.recv()
                 self._news.put((self, what, content))
-        except (EOFError, OSError):
+        except Exception as error:
+            if not isinstance(error, EOFError | OSError):  # what it said makes no sense, or there was no memory for it
+                self.kill(f"its answer could not be read: {type(error).__name__}: {error}", blame=True)
             self.process.join(10)
             self._news.put((self, "gone", None))
+        self._pipe.close()
 
     def _write(self) -> None:
         try:
@@ -208,6 +212,14 @@ class _Worker:
                 self._pipe.send(message)
         except (OSError, ValueError):
             pass  # the reader sees the same and tells
+
+    def kill(self, reason: str, *, blame: bool) -> None:
+        """End it; where even SIGKILL is not heeded (a device driver that hangs) it is given up after a while."""
+        if not self.killed_for:
+            self.killed_for, self.blamed, self.killed_at = reason, blame, time.monotonic()
+        elif time.monotonic() - self.killed_at > UNHEEDED_S:
+            self._news.put((self, "gone", None))
+        self.process.kill()
 
     def cause_of_death(self) -> str:
         code = self.process.exitcode
@@ -241,8 +253,8 @@ def _serve(pipe: Connection, stage: Stage[Any, Any], environment: dict[str, str]
                 if loaded.wait():
                     stage.announce(work)
                 inbox.put((key, work))
-        except (EOFError, OSError):
-            os._exit(0)  # the driver is gone
+        except BaseException as error:  # the driver is gone, or this worker is of no more use
+            os._exit(0 if isinstance(error, EOFError | OSError) else 1)
 
     threading.Thread(target=listen, name="listen", daemon=True).start()
     try:

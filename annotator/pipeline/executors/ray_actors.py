@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from annotator.errors import AnnotatorError, EnvironmentFault, ResourceFault, UsageError
-from annotator.pipeline.executors.cluster import PrivateFolder, joining_environment, look_at, private_environment
-from annotator.pipeline.executors.events import Event, Failed, Finished, Lost, Ready
+from annotator.pipeline.executors.cluster import PrivateFolder, answers, joining_environment, look_at, private_environment
+from annotator.pipeline.executors.events import SETUP_TIMEOUT_S, SETUP_TRIES, Event, Failed, Finished, Lost, Ready
 from annotator.pipeline.executors.faults import make_portable, worth_replacing
 from annotator.pipeline.machine import Machine, this_process, usable_cpus
 from annotator.pipeline.options import RAY_AUTO, RAY_LOCAL, AnnotateOptions, ExecutionOptions
 from annotator.pipeline.schedule import Key
 from annotator.pipeline.stage import Stage
-from annotator.stopping import held_back
+from annotator.stopping import Terminated, held_back
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,6 @@ OBJECT_STORE_BYTES = 200 << 20
 LOOK_EVERY_S = 5.0
 """How often the cluster's nodes are looked at; a new one is used after this and the model's loading."""
 
-SETUP_TRIES = 3
-
 
 class RayWorker:
     """The actor."""
@@ -48,15 +46,19 @@ class RayWorker:
         self._stage = stage
         self._one_at_a_time = threading.Lock()
 
-    def setup(self) -> tuple[str, Any]:
-        """Load the model; ("ready", id of the node) or ("failed", error)."""
+    def hello(self) -> tuple[str, Any]:
+        """The actor has a place: ("placed", id of the node)."""
         import ray
 
+        return "placed", ray.get_runtime_context().get_node_id()
+
+    def setup(self) -> tuple[str, Any]:
+        """Load the model; ("ready", None) or ("failed", error)."""
         try:
             self._stage.setup()
         except Exception as error:
             return "failed", make_portable(error, setup=True)
-        return "ready", ray.get_runtime_context().get_node_id()
+        return "ready", None
 
     def process(self, work: Any) -> tuple[str, Any]:
         """Do a piece of work; of two calls at hand one computes while the other's bases are read (on a GPU)."""
@@ -69,15 +71,21 @@ class RayWorker:
             return "finished", (result, self._stage.report())
 
 
+HEAD_LOST_S = 20.0
+MENDED_S = 60.0
+"""A place where workers cannot be set up is tried again after this."""
+
+
 @dataclass
 class _Actor:
     name: str
     handle: Any
     since: float
-    ready: bool = False
     node: str = ""
+    """Empty while it waits for a place."""
+    ready: bool = False
     calls: dict[Any, Key | None] = field(default_factory=dict)
-    """What is awaited: a key per call, None for the setup."""
+    """What is awaited: a key per call, None for what comes before the first."""
     killed_for: str = ""
     blamed: bool = True
 
@@ -106,8 +114,10 @@ class RayExecutor:
         self._stage: Stage[Any, Any] | None = None
         self._actors: dict[str, _Actor] = {}
         self._count = self._failures = self._wanted = 0
-        self._looked = 0.0
+        self._looked = self._no_spawn_before = 0.0
         self._room = 0
+        self._head = ""
+        self._head_lost: float | None = None
         self._alone_since: float | None = None
         self._ever_ready = self._told_of_pending = False
         self._last_fault: AnnotatorError | None = None
@@ -146,22 +156,29 @@ class RayExecutor:
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except AnnotatorError:
             raise
+        except SystemExit:  # Ray's own handler of SIGTERM, in force while it starts
+            raise Terminated(signal.SIGTERM) from None
         except Exception as error:  # whatever Ray finds wrong, it is the environment
             where = "start" if self._private else f"join the cluster at {execution.ray}"
             raise EnvironmentFault(f"Ray cannot {where}: {_first_line(error)}") from None
         finally:
             for each, handler in handlers.items():
                 signal.signal(each, handler)
+        self._head = ray.get_runtime_context().gcs_address
         logger.info("Ray %s %s in %.1f s", ray.__version__, "started" if self._private else "joined", time.monotonic() - began)
 
     def _ask_a_gpu_node(self) -> Machine:
         task = self._ray.remote(num_cpus=0, num_gpus=self._execution.gpus_per_worker, max_retries=0)(_look)
-        answer = task.remote("cuda")
-        try:
-            what, found = self._ray.get(answer, timeout=self._execution.node_timeout_s)
-        except self._ray.exceptions.GetTimeoutError:
+        answer, deadline, answered = task.remote("cuda"), time.monotonic() + self._patience_s, False
+        while not answered and time.monotonic() < deadline:
+            with held_back():
+                answered = bool(self._ray.wait([answer], timeout=0.5)[0])
+        if not answered:
+            self._machine = Machine("cuda")
             self._ray.cancel(answer, force=True)
-            raise self._cannot_be_placed() from None
+            raise self._cannot_be_placed()
+        try:
+            what, found = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:
             raise EnvironmentFault(f"no worker of the cluster could look at its GPU: {_first_line(error)}") from None
         if what == "failed":
@@ -178,10 +195,9 @@ class RayExecutor:
         """Kill the actors and leave the cluster; a private one ends."""
         with held_back():
             actors, self._actors = self._actors, {}
-            for actor in actors.values():
+            for actor in actors.values() if self._head_lost is None else ():
                 self._kill(actor)
-            if self._ray.is_initialized():
-                self._ray.shutdown()
+            self._ray.shutdown()  # also of a start that was broken off
             if self._folder is not None:
                 self._folder.close()
 
@@ -197,10 +213,26 @@ class RayExecutor:
         now = time.monotonic()
         if now - self._looked > LOOK_EVERY_S:
             self._looked = now
-            self._room = self._workers_that_fit()
-        most = self._execution.workers or self._room
-        while len(self._actors) < min(most, pieces):
+            if self._head_answers():
+                self._room = self._workers_that_fit()
+        most = self._execution.workers or max(1, self._room)  # one that waits is what an autoscaler sees
+        while time.monotonic() > self._no_spawn_before and len(self._actors) < min(most, pieces):
             self._spawn()
+
+    def _head_answers(self) -> bool:
+        """Whether the cluster's head is there; without it Ray's calls block, and Ray ends this process after a minute.
+
+        Raises:
+            ResourceFault: It has been away for too long.
+        """
+        if answers(self._head):
+            self._head_lost = None
+            return True
+        now = time.monotonic()
+        self._head_lost = self._head_lost or now
+        if now - self._head_lost > HEAD_LOST_S:
+            raise ResourceFault("the head of the cluster is lost; what is finished is kept, give the same command again")
+        return False
 
     def _needs(self) -> dict[str, float]:
         gpus = self._execution.gpus_per_worker if self._machine.kind == "cuda" else 0
@@ -222,7 +254,7 @@ class RayExecutor:
             **self._needs(), max_restarts=0, max_task_retries=0, max_concurrency=2, scheduling_strategy="SPREAD"
         )
         actor = _Actor(f"actor {self._count}", actor_class.remote(self._stage), time.monotonic())
-        actor.calls[actor.handle.setup.remote()] = None
+        actor.calls[actor.handle.hello.remote()] = None
         self._actors[actor.name] = actor
 
     def submit(self, worker: str, key: Key, work: Any) -> None:
@@ -264,8 +296,12 @@ class RayExecutor:
         return [Finished(actor.name, key, *content)]
 
     def _welcome(self, actor: _Actor, what: str, content: Any) -> list[Event]:
+        if what == "placed":
+            actor.node, actor.since = content, time.monotonic()
+            actor.calls[actor.handle.setup.remote()] = None
+            return []
         if what == "ready":
-            actor.ready, actor.node = True, content
+            actor.ready = True
             self._failures, self._ever_ready = 0, True
             return [Ready(actor.name)]
         self._kill(actor)
@@ -276,7 +312,12 @@ class RayExecutor:
     def _setup_failed(self, fault: AnnotatorError) -> None:
         self._last_fault = fault
         self._failures += 1
-        if not worth_replacing(fault) or self._failures >= SETUP_TRIES:
+        enough = not worth_replacing(fault) or self._failures % SETUP_TRIES == 0
+        if any(actor.ready for actor in self._actors.values()):  # others work: it is this place that is not right
+            if enough:
+                logger.warning("one worker less: %s", fault)
+                self._no_spawn_before = time.monotonic() + MENDED_S
+        elif enough:
             raise fault
 
     def _bury(self, actor: _Actor, error: Any) -> list[Event]:
@@ -295,6 +336,8 @@ class RayExecutor:
 
     def _node_is_gone(self, actor: _Actor, error: Any) -> bool:
         if isinstance(error, self._ray.exceptions.ActorUnavailableError) or "node has died" in str(error):
+            return True
+        if not self._head_answers():
             return True
         return any(node["NodeID"] == actor.node and not node["Alive"] for node in self._ray.nodes())
 
@@ -320,12 +363,17 @@ class RayExecutor:
             ResourceFault: All are lost and none came back.
         """
         now = time.monotonic()
-        if any(actor.ready for actor in self._actors.values()):
+        for actor in [actor for actor in self._actors.values() if actor.node and not actor.ready]:
+            if now - actor.since > SETUP_TIMEOUT_S:
+                self._kill(actor)
+                del self._actors[actor.name]
+                self._setup_failed(EnvironmentFault(f"a worker could not load the model within {SETUP_TIMEOUT_S:.0f} s"))
+        if any(actor.node for actor in self._actors.values()):
             self._alone_since = None
-            pending = [actor for actor in self._actors.values() if not actor.ready and now - actor.since > self._patience_s]
-            if pending and not self._told_of_pending:
+            late = [actor for actor in self._actors.values() if not actor.node and now - actor.since > self._patience_s]
+            if late and not self._told_of_pending:
                 self._told_of_pending = True
-                logger.warning("%d workers still wait for a place: %s", len(pending), self._table())
+                logger.warning("%d workers still wait for a place: %s", len(late), self._table())
             return
         if not self._wanted:
             return
