@@ -29,7 +29,9 @@ TICK_S = 0.5
 GRACE_S = 30.0
 """What is in flight when the time is up may take so long."""
 LEAST_WAITING = 4
-"""Shards that should wait for a worker; with fewer the next assembly is opened. Each open one costs its contig table's memory."""
+"""Shards that should wait for a worker, and one assembly behind the one in work; with less the next assembly is opened. Each open
+one costs its contig table's memory.
+"""
 HOPELESS = 3
 """So many shards given up before the first success: the fault is not in the shards."""
 
@@ -116,8 +118,8 @@ class Run:
         self._coming = deque(range(len(self.assemblies)))
         try:
             while self._coming or self._open or self.background.busy:
-                self._feed()
                 self._give_out()
+                self._feed()
                 for event in self._news():
                     self._heed(event)
                 self._replace_the_overdue()
@@ -135,8 +137,9 @@ class Run:
 
     def _feed(self) -> None:
         """Open the next assembly where workers will soon want one."""
-        plenty = self.schedule.waiting >= max(LEAST_WAITING, 2 * self.schedule.workers)
-        if self._coming and not plenty and not self.background.busy and not self._time_is_up():
+        plenty = self.schedule.waiting >= max(LEAST_WAITING, 2 * self.schedule.workers) and len(self._open) > 1
+        idle = self._open and not self.schedule.in_flight  # the first is to be begun before the second is looked at
+        if self._coming and not (plenty or idle or self.background.busy or self._time_is_up()):
             index = self._coming.popleft()
             self._in_background(index, "open", self.assemblies[index].open)
 
@@ -175,7 +178,7 @@ class Run:
         """Every worker that can take a shard gets one."""
         if not self._started:
             return
-        self.executor.want(self.schedule.waiting + self.schedule.in_flight)
+        self.schedule.expected = self.executor.want(self.schedule.waiting + self.schedule.in_flight)
         staged = self.execution.stage != SHARED
         if not self._time_is_up():
             for worker, (index, shard) in self.schedule.assign(time.monotonic()):

@@ -16,7 +16,7 @@ Key = tuple[int, int]
 
 FIRST_DEADLINE_S = 3600.0
 LEAST_DEADLINE_S = 120.0
-DEADLINE_FACTOR = 20.0
+DEADLINE_FACTOR = 10.0
 MOST_LOSSES = 20
 """A shard with which so many workers were lost is given up even where nodes seem to be to blame: it may be what ends them."""
 
@@ -55,7 +55,8 @@ class Schedule:
     Attributes:
         depth: Shards a worker may hold.
         most_attempts: A shard that failed so often is given up.
-        deadline_s: Seconds a worker may take for a shard; 0 for 20 times the slowest rate seen, at least two minutes.
+        deadline_s: Seconds a worker may take for a shard; 0 for 10 times the slowest rate seen, at least two minutes.
+        expected: Workers that are ready or about to be; told by whoever starts them.
         least_bases: A shard of fewer takes as long as one of so many: a batch, which is filled up.
     """
 
@@ -63,6 +64,7 @@ class Schedule:
     most_attempts: int = 4
     deadline_s: float = 0.0
     least_bases: int = 1
+    expected: int = 0
     _waiting: list[tuple[int, Key, Lease]] = field(default_factory=list)
     _suspects: list[Lease] = field(default_factory=list)
     _held: dict[str, list[Lease]] = field(default_factory=dict)
@@ -123,7 +125,7 @@ class Schedule:
             return self._suspects.pop(0)
         # A second one only while there is plenty, since at the end it would wait behind the first while another worker is idle;
         # and not while a suspect waits for a worker that holds nothing.
-        if not self._waiting or (leases and (self._suspects or len(self._waiting) <= len(self._held))):
+        if not self._waiting or (leases and (self._suspects or len(self._waiting) <= max(self.expected, len(self._held)))):
             return None
         return heapq.heappop(self._waiting)[2]
 

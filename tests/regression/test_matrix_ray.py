@@ -366,6 +366,16 @@ def test_D07_a_signal_ends_a_private_start_cleanly(
     assert results(out) == undisturbed
 
 
+def test_the_guard_spares_a_driver_whose_own_command_line_speaks_of_ray(fasta: Path, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "ray" / "core"
+    folder.mkdir(parents=True)
+    (folder / "g.fa").write_bytes(fasta.read_bytes())
+    process = start_toy_run(folder / "g.fa", folder / "out", model, "--ray", "local", "--workers", "1", folder=str(tmp_path))
+    code, _, error = finish(process)
+    assert code == 0, error
+    assert not list(Path(os.environ.get("RAY_TMPDIR", "/tmp")).glob(f"annotator-ray-{process.pid}-*"))
+
+
 def test_F04_a_private_start_listens_on_loopback_only_and_has_no_dashboard(fasta: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start_toy_run(fasta, out, model, "--ray", "local", "--workers", "1", folder=str(tmp_path), pace_s=0.3)

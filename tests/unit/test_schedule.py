@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from annotator.pipeline.schedule import FIRST_DEADLINE_S, LEAST_DEADLINE_S, MOST_LOSSES, GivenUp, Schedule
+from annotator.pipeline.schedule import DEADLINE_FACTOR, FIRST_DEADLINE_S, LEAST_DEADLINE_S, MOST_LOSSES, GivenUp, Schedule
 
 
 def schedule_of(bases: list[int], workers: int = 1, **options: float) -> Schedule:
@@ -36,6 +36,12 @@ def test_at_the_end_nothing_waits_behind_a_busy_worker() -> None:
     assert schedule.waiting == 1 and schedule.in_flight == 2
     schedule.finished("w1", (0, 1), 1.0)
     assert given(schedule) == [("w1", 2)]
+
+
+def test_workers_that_are_still_starting_are_left_something() -> None:
+    schedule = schedule_of([1, 1, 1, 1], workers=1)
+    schedule.expected = 4
+    assert given(schedule) == [("w0", 0)]
 
 
 def test_what_a_dead_worker_held_is_tried_again_alone() -> None:
@@ -90,7 +96,7 @@ def test_small_shards_do_not_spoil_the_deadline() -> None:
     schedule.finished("w0", (0, 1), 1.0)  # the large one
     list(schedule.assign(1.0))
     schedule.finished("w0", (0, 0), 4.0)  # 3 s for 10 bases are 3 s for a batch
-    assert schedule.allowed_s(10_000) == pytest.approx(20 * 3.0 * 10)
+    assert schedule.allowed_s(10_000) == pytest.approx(DEADLINE_FACTOR * 3.0 * 10)
 
 
 def test_a_failure_without_a_second_try() -> None:
@@ -117,10 +123,10 @@ def test_deadlines_follow_the_rate_seen() -> None:
     schedule = schedule_of([100, 100, 100, 100], workers=1)
     given(schedule, now=0.0)
     assert schedule.overdue(FIRST_DEADLINE_S) == [] and schedule.overdue(FIRST_DEADLINE_S + 1)[0][:2] == ("w0", (0, 0))
-    schedule.finished("w0", (0, 0), 10.0)  # 0.1 s a base; the second began only now
-    given(schedule, now=10.0)
-    assert schedule.overdue(10.0 + 199) == []
-    assert [key for _, key, _ in schedule.overdue(10.0 + 201)] == [(0, 1)]
+    schedule.finished("w0", (0, 0), 100.0)  # 1 s a base; the second began only now
+    given(schedule, now=100.0)
+    assert schedule.overdue(100.0 + DEADLINE_FACTOR * 100 - 1) == []
+    assert [key for _, key, _ in schedule.overdue(100.0 + DEADLINE_FACTOR * 100 + 1)] == [(0, 1)]
     fast = schedule_of([100, 100, 100], workers=1)
     given(fast, now=0.0)
     fast.finished("w0", (0, 0), 0.1)

@@ -78,8 +78,12 @@ class Executor(Protocol):
             AnnotatorError: Nothing can be started.
         """
 
-    def want(self, pieces: int) -> None:
-        """So many pieces of work are left, which may be fewer than workers could be had."""
+    def want(self, pieces: int) -> int:
+        """So many pieces of work are left, which may be fewer than workers could be had.
+
+        Returns:
+            Workers that are ready or about to be.
+        """
 
     def submit(self, worker: str, key: Key, work: Any) -> None:
         """Give a worker a piece of work; returns at once."""

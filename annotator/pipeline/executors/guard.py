@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+RAYS = rb"ray::|/ray/(?:core|_private|dashboard|autoscaler)/"
+"""In the command lines of Ray's own processes."""
 LOCK = "lock"
 """A file of the folder that drivers hold, and look at; they are not to be ended."""
 PATIENCE_S = 15.0
@@ -28,11 +30,11 @@ def members(folder: str) -> set[int]:
         try:
             target = os.readlink(path)
             if target.startswith(folder + "/") and target != f"{folder}/{LOCK}" and process.stat().st_uid == os.getuid():
-                if re.search(rb"ray::|/ray/", (process / "cmdline").read_bytes()):
+                if re.search(RAYS, (process / "cmdline").read_bytes()):
                     found.add(int(process.name))
         except OSError:
             continue  # it is gone
-    return found - {os.getpid()}
+    return found - {os.getpid(), os.getppid()}  # the driver, where it still lives, has logs of Ray open too
 
 
 def main() -> int:

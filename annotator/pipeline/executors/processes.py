@@ -75,12 +75,13 @@ class ProcessExecutor:
         self._stage = stage
         self._places = dict.fromkeys(range(self.workers))
 
-    def want(self, pieces: int) -> None:
+    def want(self, pieces: int) -> int:
         """Start the workers that are missing."""
         self._wanted = pieces
         empty = [place for place, worker in self._places.items() if worker is None]
         for place in empty[: max(0, pieces - (len(self._places) - len(empty)))]:
             self._places[place] = self._spawn(place)
+        return sum(worker is not None for worker in self._places.values())
 
     def _spawn(self, place: int) -> _Worker:
         assert self._stage is not None

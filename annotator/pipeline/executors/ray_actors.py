@@ -203,10 +203,11 @@ class RayExecutor:
 
     # -- workers
 
-    def want(self, pieces: int) -> None:
+    def want(self, pieces: int) -> int:
         """Make the actors that are missing; a named number of them may wait for nodes that are still to come."""
         with held_back():
             self._want(pieces)
+        return sum(bool(actor.node) for actor in self._actors.values())
 
     def _want(self, pieces: int) -> None:
         self._wanted = pieces
