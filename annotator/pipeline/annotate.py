@@ -114,7 +114,7 @@ class Run:
         self.began = time.monotonic()
         self.progress.start()
         complete = False
-        self.background = Background()
+        self.background = Background(self.executor.helpers)
         self._coming = deque(range(len(self.assemblies)))
         try:
             while self._coming or self._open or self.background.busy:
@@ -139,7 +139,7 @@ class Run:
         """Open the next assembly where workers will soon want one."""
         plenty = self.schedule.waiting >= max(LEAST_WAITING, 2 * self.schedule.workers) and len(self._open) > 1
         idle = self._open and not self.schedule.in_flight  # the first is to be begun before the second is looked at
-        if self._coming and not (plenty or idle or self.background.busy or self._time_is_up()):
+        if self._coming and self.background.has_room and not (plenty or idle or self._time_is_up()):
             index = self._coming.popleft()
             self._in_background(index, "open", self.assemblies[index].open)
 

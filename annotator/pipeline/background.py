@@ -1,8 +1,9 @@
-"""One thing beside the main loop: opening the next assembly, or merging a finished one, while workers are at work."""
+"""What goes on beside the main loop: opening the next assemblies, and merging finished ones, while workers are at work."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -20,16 +21,21 @@ class Stopped(BaseException):
 
 
 class Background:
-    """Tasks one after the other in a thread, or in this one."""
+    """Tasks in threads, or in this one; what was given first is begun first."""
 
-    def __init__(self) -> None:
-        """Nothing to do."""
+    def __init__(self, threads: int = 1) -> None:
+        """Nothing to do.
+
+        Args:
+            threads: Tasks at a time.
+        """
+        self._most = threads
         self._tasks: deque[tuple[Label, Task]] = deque()
         self._done: deque[tuple[Label, BaseException | None]] = deque()
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._running = 0
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def run(self, label: Label, task: Task, *, here: bool) -> None:
         """Do a task.
@@ -50,11 +56,15 @@ class Background:
         with self._changed:
             self._tasks.append((label, task))
             self._running += 1
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="background", daemon=True)
-            self._thread.start()
-        with self._changed:
             self._changed.notify_all()
+        if len(self._threads) < min(self._most, self._running):
+            self._threads.append(threading.Thread(target=self._work, name="background", daemon=True))
+            self._threads[-1].start()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another task would be begun at once."""
+        return self._running < self._most
 
     @property
     def busy(self) -> bool:
@@ -69,7 +79,7 @@ class Background:
         return ended
 
     def wait(self, timeout_s: float) -> None:
-        """Wait for a task to end."""
+        """Wait for a task to end; not at all where none is running."""
         with self._changed:
             self._changed.wait_for(lambda: self._done or not self._running, timeout_s)
 
@@ -79,8 +89,9 @@ class Background:
         with self._changed:
             self._tasks.clear()
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(PATIENCE_S)
+        deadline = time.monotonic() + PATIENCE_S
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _tick(self) -> None:
         if self._stop.is_set():

@@ -288,6 +288,11 @@ def test_D11_nobody_answers(address: str, fasta: Path, model: Path, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+def test_D11_rays_client_protocol_is_refused(fasta: Path, model: Path, tmp_path: Path) -> None:
+    code, error = no_ray("", fasta, tmp_path / "out", model, "--ray", "ray://127.0.0.1:10001")
+    assert code == 2 and "HOST:6379" in error and not (tmp_path / "out").exists()
+
+
 def test_D11_something_else_answers(fasta: Path, model: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         began = time.monotonic()

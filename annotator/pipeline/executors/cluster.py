@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from annotator.errors import EnvironmentFault, UsageError
 from annotator.pipeline.executors import guard
@@ -126,3 +128,35 @@ def look_at(address: str) -> None:
         loopback = host == "localhost"
     if not loopback:
         logger.warning("--ray %s: whoever holds this cluster's token can run code on it and on this machine", address)
+
+
+def workers_that_fit(needs: dict[str, float], nodes: list[dict[str, Any]]) -> int:
+    """Workers that the nodes hold, busy or not.
+
+    Args:
+        needs: num_cpus and num_gpus of a worker.
+        nodes: As `ray.nodes()` tells them.
+    """
+    wanted = [(name, need) for name, need in (("CPU", needs["num_cpus"]), ("GPU", needs["num_gpus"])) if need]
+    return sum(min(int(node["Resources"].get(name, 0) / need) for name, need in wanted) for node in nodes if node["Alive"])
+
+
+def resource_table(needs: dict[str, float], nodes: list[dict[str, Any]], free: dict[str, float]) -> str:
+    """What a worker needs, beside what each node has and what is free in all."""
+    has = [
+        f"{node['NodeManagerAddress']} has {node['Resources'].get('CPU', 0):g} CPUs, {node['Resources'].get('GPU', 0):g} GPUs"
+        for node in nodes
+        if node["Alive"]
+    ]
+    return (
+        f"a worker needs {needs['num_cpus']:g} CPUs and {needs['num_gpus']:g} GPUs; "
+        f"{'; '.join(has[:20]) or 'there is no node'}; free: {free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of Ray's says, without colours and the remote traceback."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith(("The actor is dead", "The actor died", "ModuleNotFoundError"))]
+    return (told or lines or [type(error).__name__])[-1 if told else 0][:300]

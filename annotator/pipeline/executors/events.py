@@ -16,6 +16,10 @@ SETUP_TIMEOUT_S = 900.0
 """A worker that loads its model for so long is taken to hang."""
 
 
+MOST_HELPERS = 8
+"""Each may hold a contig table of 150 MB."""
+
+
 @dataclass(frozen=True)
 class Ready:
     """A worker has joined and can take work."""
@@ -60,6 +64,10 @@ class Executor(Protocol):
 
     replaces_workers: bool
     """Whether work that failed may be tried again in a fresh worker."""
+
+    @property
+    def helpers(self) -> int:
+        """Assemblies that the driver may open and merge at a time without taking CPUs from workers; at least 1."""
 
     def machine(self, device: str) -> Machine:
         """What the workers compute on.

@@ -18,6 +18,7 @@ class InlineExecutor:
     """One worker, which works whenever it is waited for."""
 
     replaces_workers = False
+    helpers = 1
 
     def __init__(self) -> None:
         """Nothing is loaded yet."""

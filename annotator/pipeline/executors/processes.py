@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from annotator.errors import AnnotatorError, EnvironmentFault
-from annotator.pipeline.executors.events import SETUP_TIMEOUT_S, SETUP_TRIES, Event, Failed, Finished, Lost, Ready
+from annotator.pipeline.executors.events import MOST_HELPERS, SETUP_TIMEOUT_S, SETUP_TRIES, Event, Failed, Finished, Lost, Ready
 from annotator.pipeline.executors.faults import make_portable, worth_replacing
 from annotator.pipeline.machine import Machine, this_process, usable_cpus
 from annotator.pipeline.schedule import Key
@@ -69,6 +69,12 @@ class ProcessExecutor:
     @property
     def _workers_per_gpu(self) -> int:
         return max(1, int(1 / self._gpus_per_worker))
+
+    @property
+    def helpers(self) -> int:
+        """CPUs that no worker has."""
+        taken = self.workers if self._machine.kind == "cpu" else 0
+        return max(1, min(MOST_HELPERS, usable_cpus() - taken))
 
     def start(self, stage: Stage[Any, Any]) -> None:
         """Workers are started when work is there."""

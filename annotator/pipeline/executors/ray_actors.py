@@ -17,8 +17,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from annotator.errors import AnnotatorError, EnvironmentFault, ResourceFault, UsageError
-from annotator.pipeline.executors.cluster import PrivateFolder, answers, joining_environment, look_at, private_environment
-from annotator.pipeline.executors.events import SETUP_TIMEOUT_S, SETUP_TRIES, Event, Failed, Finished, Lost, Ready
+from annotator.pipeline.executors.cluster import (
+    PrivateFolder,
+    answers,
+    first_line,
+    joining_environment,
+    look_at,
+    private_environment,
+    resource_table,
+    workers_that_fit,
+)
+from annotator.pipeline.executors.events import MOST_HELPERS, SETUP_TIMEOUT_S, SETUP_TRIES, Event, Failed, Finished, Lost, Ready
 from annotator.pipeline.executors.faults import make_portable, worth_replacing
 from annotator.pipeline.machine import Machine, this_process, usable_cpus
 from annotator.pipeline.options import RAY_AUTO, RAY_LOCAL, AnnotateOptions, ExecutionOptions
@@ -100,10 +109,15 @@ class RayExecutor:
 
         Raises:
             EnvironmentFault: It is absent, or too old.
+            UsageError: An address that is none.
         """
         self._execution = execution
         self._threads = options.threads or 1
-        self._private = execution.ray == RAY_LOCAL or (execution.ray == RAY_AUTO and not os.environ.get("RAY_ADDRESS"))
+        named = os.environ.get("RAY_ADDRESS", "") if execution.ray == RAY_AUTO else execution.ray
+        self._private = named in ("", RAY_LOCAL)
+        self._address = named
+        if named.startswith("ray://"):
+            raise UsageError(f"--ray {named}: Ray's client protocol is not supported; give the head's own address, HOST:6379")
         self._folder: PrivateFolder | None = None
         if self._private:
             private_environment()
@@ -138,6 +152,15 @@ class RayExecutor:
             self._machine = self._ask_a_gpu_node()
         return self._machine
 
+    @property
+    def helpers(self) -> int:
+        """CPUs of this machine, less those of a private start's workers."""
+        if self._private and self._machine.kind == "cpu":
+            taken = self._execution.workers * self._threads or usable_cpus()
+        else:
+            taken = 0
+        return max(1, min(MOST_HELPERS, usable_cpus() - taken))
+
     def _connect(self) -> None:
         ray, execution = self._ray, self._execution
         began = time.monotonic()
@@ -151,16 +174,15 @@ class RayExecutor:
                     log_to_driver=False, logging_level="ERROR", _temp_dir=str(self._folder.path),
                 )  # fmt: skip
             else:
-                address = os.environ["RAY_ADDRESS"] if execution.ray == RAY_AUTO else execution.ray
-                look_at(address)
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+                look_at(self._address)
+                ray.init(address=self._address, log_to_driver=False, logging_level="ERROR")
         except AnnotatorError:
             raise
         except SystemExit:  # Ray's own handler of SIGTERM, in force while it starts
             raise Terminated(signal.SIGTERM) from None
         except Exception as error:  # whatever Ray finds wrong, it is the environment
-            where = "start" if self._private else f"join the cluster at {execution.ray}"
-            raise EnvironmentFault(f"Ray cannot {where}: {_first_line(error)}") from None
+            where = "start" if self._private else f"join the cluster at {self._address}"
+            raise EnvironmentFault(f"Ray cannot {where}: {first_line(error)}") from None
         finally:
             for each, handler in handlers.items():
                 signal.signal(each, handler)
@@ -180,7 +202,7 @@ class RayExecutor:
         try:
             what, found = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:
-            raise EnvironmentFault(f"no worker of the cluster could look at its GPU: {_first_line(error)}") from None
+            raise EnvironmentFault(f"no worker of the cluster could look at its GPU: {first_line(error)}") from None
         if what == "failed":
             raise found
         assert isinstance(found, Machine)
@@ -215,7 +237,7 @@ class RayExecutor:
         if now - self._looked > LOOK_EVERY_S:
             self._looked = now
             if self._head_answers():
-                self._room = self._workers_that_fit()
+                self._room = workers_that_fit(self._needs(), self._ray.nodes())
         most = self._execution.workers or max(1, self._room)  # one that waits is what an autoscaler sees
         while time.monotonic() > self._no_spawn_before and len(self._actors) < min(most, pieces):
             self._spawn()
@@ -238,16 +260,6 @@ class RayExecutor:
     def _needs(self) -> dict[str, float]:
         gpus = self._execution.gpus_per_worker if self._machine.kind == "cuda" else 0
         return {"num_cpus": self._threads, "num_gpus": gpus}
-
-    def _workers_that_fit(self) -> int:
-        """Actors that the nodes hold, busy or not."""
-        needs, total = self._needs(), 0
-        for node in self._ray.nodes():
-            if node["Alive"]:
-                resources = node["Resources"]
-                wanted = (("CPU", needs["num_cpus"]), ("GPU", needs["num_gpus"]))
-                total += min(int(resources.get(name, 0) / need) for name, need in wanted if need)
-        return total
 
     def _spawn(self) -> None:
         self._count += 1
@@ -324,7 +336,7 @@ class RayExecutor:
     def _bury(self, actor: _Actor, error: Any) -> list[Event]:
         del self._actors[actor.name]
         self._kill(actor)  # one that is merely unreachable must not come back
-        text = _first_line(error)
+        text = first_line(error)
         if not actor.ready:
             if not self._node_is_gone(actor, error):
                 self._setup_failed(EnvironmentFault(f"a worker ended while it loaded the model: {text}"))
@@ -396,18 +408,7 @@ class RayExecutor:
         return EnvironmentFault(f"no worker could be placed within {self._patience_s:.0f} s (--node-timeout): {self._table()}")
 
     def _table(self) -> str:
-        """What a worker needs beside what the cluster has."""
-        needs = self._needs()
-        nodes = [
-            f"{node['NodeManagerAddress']} has {node['Resources'].get('CPU', 0):g} CPUs, {node['Resources'].get('GPU', 0):g} GPUs"
-            for node in self._ray.nodes()
-            if node["Alive"]
-        ]
-        free = self._ray.available_resources()
-        return (
-            f"a worker needs {needs['num_cpus']:g} CPUs and {needs['num_gpus']:g} GPUs; "
-            f"{'; '.join(nodes[:20]) or 'there is no node'}; free: {free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs"
-        )
+        return resource_table(self._needs(), self._ray.nodes(), self._ray.available_resources())
 
 
 def _look(device: str) -> tuple[str, Any]:
@@ -429,10 +430,3 @@ def _import_ray() -> Any:
     if hasattr(worker, "print_to_stdstream"):  # messages of the raylet, on standard output: every loss is told by us already
         setattr(worker, "print_to_stdstream", lambda *_, **__: None)  # noqa: B010
     return ray
-
-
-def _first_line(error: BaseException) -> str:
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("The actor is dead", "The actor died", "ModuleNotFoundError"))]
-    return (told or lines or [type(error).__name__])[-1 if told else 0][:300]
