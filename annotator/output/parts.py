@@ -90,6 +90,18 @@ def read_part(path: Path, expected: PartInfo | None = None) -> pl.DataFrame:
     return table
 
 
+def count_rows(path: Path) -> int:
+    """How many rows a part has, by its footer.
+
+    Raises:
+        InputError: The part is missing or damaged.
+    """
+    try:
+        return int(pl.scan_parquet(path, glob=False, hive_partitioning=False).select(pl.len()).collect().item())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"part {path} is damaged: {' '.join(str(error).split())}") from error
+
+
 def read_first_row(path: Path) -> tuple[str, int] | None:
     """Contig and start of a part's first row without reading the rest; None where it has no rows.
 

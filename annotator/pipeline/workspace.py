@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from annotator.errors import ResourceFault, UsageError
+from annotator.output.parts import count_rows
 from annotator.output.publish import sha256_file, sweep_temporaries, write_json
 from annotator.pipeline.lock import FolderLock
 
@@ -164,11 +165,11 @@ class Workspace:
         self._end_last_line()
 
     def finished_shards(self, plan: dict[str, Any]) -> dict[int, FinishedShard]:
-        """The shards that are done, each part checked against its hash."""
+        """The shards that are done, each part checked against the hash and the rows of its line."""
         done = {}
         for entry in self._journal(plan_hash(plan)):
             part = self.part(entry.shard)
-            if os.path.isfile(part) and sha256_file(part) == entry.sha256:
+            if os.path.isfile(part) and sha256_file(part) == entry.sha256 and count_rows(part) == entry.rows:
                 done[entry.shard] = entry
         return done
 

@@ -23,7 +23,6 @@ from tests.support.runs import python_path, results
 SHARD_BP = 100_000
 EXECUTORS = {
     "2 processes": ("--workers", "2"),
-    "3 processes": ("--workers", "3"),
     "Ray, 1 actor": ("--ray", "local", "--workers", "1"),
     "Ray, 2 actors": ("--ray", "local", "--workers", "2"),
     "Ray, 4 actors, bases through its store": ("--ray", "local", "--workers", "4", "--stage", "object-store"),
