@@ -25,7 +25,7 @@ from annotator.output.bed import index_suffixes
 from annotator.output.bgzf import BLOCK_BYTES, EOF_BLOCK, compress_block
 from annotator.output.merge import final_names
 from tests.support import output_cases
-from tests.support.detector import ACCEPTOR, DONOR, PLAN, write_detector
+from tests.support.detector import ACCEPTOR, DONOR, PLAN
 from tests.support.runs import annotate, bed_lines, plant, random_bases, results, revcomp, sites, table, write_fasta
 
 ROOT = Path(__file__).parents[2]
@@ -35,11 +35,6 @@ LINE_BP = 63
 BLOCK_BP = BLOCK_BYTES // (LINE_BP + 1) * LINE_BP
 """Bases of a BGZF block that holds whole lines only."""
 Site = tuple[str, str, str, int]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_detector(tmp_path_factory.mktemp("model"))
 
 
 def run(model: Path, fasta: object, out: Path, *more: object) -> int:

@@ -15,7 +15,6 @@ import polars as pl
 import psutil
 import pytest
 
-from tests.support.detector import write_detector
 from tests.support.runs import results
 from tests.support.toy_runs import (
     assert_gone,
@@ -23,32 +22,12 @@ from tests.support.toy_runs import (
     journalled,
     kill,
     start_toy_run,
-    toy_genome,
     toy_run,
     wait_until,
 )
 
 RETRIED = ("kill", "exit 0", "exit 1", "segfault", "raise", "memory", "numpy memory", "device", "resource")
 """What a worker may do; none of it counts as done, and once is not the end."""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_detector(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def fasta(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_genome(tmp_path_factory.mktemp("genome") / "g.fa")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(model: Path, fasta: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        assert toy_run(patch, fasta, out, model) == 0
-    assert len(pl.read_parquet(out / "predictions.parquet")) > 30
-    return results(out)
 
 
 def run_json(out: Path) -> dict[str, object]:

@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.detector import write_detector
 from tests.support.runs import results
 from tests.support.toy_runs import (
     ROOT,
@@ -38,24 +37,6 @@ HEALTH = {
     "health_check_initial_delay_ms": 0,
 }  # fmt: skip
 """A node that is gone is missed within two seconds instead of fifteen."""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_detector(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def fasta(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_genome(tmp_path_factory.mktemp("genome") / "g.fa")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(model: Path, fasta: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        assert toy_run(patch, fasta, out, model) == 0
-    return results(out)
 
 
 @pytest.fixture(scope="module")

@@ -28,17 +28,12 @@ from annotator.genome.scanner import FastaScanner
 from annotator.genome.source import open_genome
 from annotator.models.motifs import MAX_MOTIFS, read_motifs
 from annotator.output.bgzf import EOF_BLOCK, compress_block
-from tests.support.detector import ACCEPTOR, DONOR, write_detector
+from tests.support.detector import ACCEPTOR, DONOR
 from tests.support.runs import annotate, plant, random_bases, results, revcomp, sites, write_fasta
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")]), "PYTHONDONTWRITEBYTECODE": "1"}
 FUZZ = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_detector(tmp_path_factory.mktemp("model"))
 
 
 def run(model: Path, fasta: Path, out: Path, *more: object) -> tuple[int, str]:

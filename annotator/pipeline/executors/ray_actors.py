@@ -147,7 +147,7 @@ class RayExecutor:
             raise UsageError(f"--device {device}: choose auto, cpu or cuda")
         if device == "auto":
             device = "cuda" if self._ray.cluster_resources().get("GPU", 0) else "cpu"
-            logger.info("device: %s (chosen automatically: the cluster has %s GPUs)", device, "no" if device == "cpu" else "")
+            logger.info("device: %s (chosen automatically: the cluster has %s)", device, "no GPU" if device == "cpu" else "GPUs")
         if device == "cuda":
             self._machine = self._ask_a_gpu_node()
         return self._machine
