@@ -11,7 +11,7 @@ import torch
 
 from annotator.errors import AnnotatorError, EnvironmentFault
 from annotator.models.device import automatic_device, choose_device
-from annotator.models.registry import bundled_models, read_model
+from annotator.models.directory import bundled_models, read_model
 from annotator_kernels.hardware import copy_bandwidth, describe_device, matrix_rate
 from annotator_kernels.self_check import check_kernels
 from annotator_kernels.versions import installed_version

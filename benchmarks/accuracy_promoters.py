@@ -25,14 +25,14 @@ from annotator.calls.batch import Calls
 from annotator.calls.sites import track_rules
 from annotator.evaluation.baselines import cpg_promoter_calls
 from annotator.evaluation.genome_report import CALLS_FROM
-from annotator.evaluation.labelled import TRIM_SEED, LabelledGenome, trim_contigs
 from annotator.evaluation.metrics import Places, TssMatches, calls_per_mb, match_tss
 from annotator.evaluation.scores import score_shards, sites_as_places
 from annotator.evaluation.site_scores import PROMOTER_WITHIN_BP
 from annotator.genome.plan import PlanOptions
-from annotator.models.inference import load_scan_model
-from annotator.models.registry import read_model
-from annotator.training.export import TRIM_BP
+from annotator.labels.labelled import TRIM_SEED, LabelledGenome, trim_contigs
+from annotator.models.directory import read_model
+from annotator.models.loading import load_scan_model
+from annotator.training.compact.export import TRIM_BP
 
 
 def cpg_calls(genome: LabelledGenome) -> tuple[Places, np.ndarray]:

@@ -21,14 +21,14 @@ from openspliceai_net import contig_probabilities, load_openspliceai
 
 from annotator.evaluation.baselines import splice_pwm_baseline
 from annotator.evaluation.genome_report import RANKED_FROM, REPLICATES, KindScores, measure
-from annotator.evaluation.genomes import load_genome
-from annotator.evaluation.labelled import LabelledGenome
 from annotator.evaluation.metrics import Interval, bootstrap
-from annotator.evaluation.options import Organism
 from annotator.evaluation.site_scores import SiteRanking
-from annotator.models.inference import load_scan_model
+from annotator.labels.genomes import load_genome
+from annotator.labels.labelled import LabelledGenome
+from annotator.labels.options import Organism
+from annotator.models.directory import read_model
+from annotator.models.loading import load_scan_model
 from annotator.models.options import PRECISIONS
-from annotator.models.registry import read_model
 
 CLADES = {"human": "vertebrate", "celegans": "invertebrate", "bnapus": "plant", "athaliana": "plant", "scerevisiae": "fungi"}
 CROSS = ("athaliana", "scerevisiae")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from annotator.models.compact_inference import folded_on, load_compact
-from annotator.models.registry import read_model
+from annotator.models.directory import read_model
+from annotator.models.families.compact.scan import folded_on, load_compact
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator_kernels.dispatch import Backend, chosen_backends, kmer_tokenize
 from benchmarks.cost_model import COMPACT

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from annotator.genome.plan import PlanOptions
-from annotator.models.compact import CompactConfig
+from annotator.models.families.compact.net import CompactConfig
 
 HUMAN_BP = 3.1e9
 STRANDS = 2

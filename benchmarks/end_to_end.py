@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -35,19 +34,20 @@ import torch
 from numpy.typing import NDArray
 
 from annotator.calls.batch import KINDS
+from annotator.example.genome import write_example
 from annotator.genome.bases import StagedBases
 from annotator.genome.plan import PlanOptions, Shard, plan_shards
 from annotator.genome.shard_input import ShardInput
-from annotator.genome.synthetic import write_example
-from annotator.models.compact_inference import folded_on, load_compact
+from annotator.machine import usable_cpus
 from annotator.models.device import choose_precision
+from annotator.models.directory import read_model
+from annotator.models.families.compact.scan import folded_on, load_compact
 from annotator.models.manifest import Manifest
-from annotator.models.motifs import Motif
 from annotator.models.options import PRECISIONS
-from annotator.models.registry import read_model
+from annotator.motifs.read import Motif
 from annotator.pipeline.options import BATCH_BP, SHARD_BP
-from annotator.pipeline.order import WorkOrder
-from annotator.pipeline.worker import ShardWorker
+from annotator.pipeline.worker.order import WorkOrder
+from annotator.pipeline.worker.shard_worker import ShardWorker
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator_kernels.dispatch import chosen_backends
 from benchmarks.rows import RESULTS, append_row, ceilings, circumstances, peak_memory_bytes, watch_memory
@@ -375,7 +375,7 @@ def main() -> int:
     parser.add_argument("--mb", type=float, nargs="+", default=[3, 12, 80], help="lengths of the one-contig genomes")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each command")
     parser.add_argument("--tasks", default="splice", help="of the whole commands")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=usable_cpus())
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="of --no-files")
     parser.add_argument("--no-files", action="store_true", help="the engine alone, on an in-memory genome")

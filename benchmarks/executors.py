@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 
 import torch
 
+from annotator.machine import usable_cpus
 from benchmarks.end_to_end import real_bases, write_fasta
 from benchmarks.rows import RESULTS, append_row, circumstances
 
@@ -61,9 +61,9 @@ def run(name: str, fasta: Path, out: Path, args: argparse.Namespace) -> Turn:
     workers = 1 if name == "process" else args.workers
     threads = args.workers if name == "process" and args.all_threads else 1
     command = [
-        sys.executable, "-c", "import sys; from annotator.cli import main; sys.exit(main(sys.argv[1:]))", "annotate", str(fasta),
-        "-o", str(out), "--clade", "invertebrate", "--tasks", args.tasks, "--device", args.device, "-t", str(threads), "-q",
-        "--progress", "json", *(word.format(n=args.workers) for word in EXECUTORS[name]),
+        sys.executable, "-c", "import sys; from annotator.cli.app import main; sys.exit(main(sys.argv[1:]))", "annotate",
+        str(fasta), "-o", str(out), "--clade", "invertebrate", "--tasks", args.tasks, "--device", args.device,
+        "-t", str(threads), "-q", "--progress", "json", *(word.format(n=args.workers) for word in EXECUTORS[name]),
     ]  # fmt: skip
     began = time.monotonic()
     ready = last = None
@@ -93,7 +93,7 @@ def main() -> int:
     parser.add_argument("--fasta", type=Path, required=True)
     parser.add_argument("--mb", type=float, default=0, help="repeat its bases to one contig of so many Mb; 0 takes it as it is")
     parser.add_argument("--executors", nargs="+", choices=EXECUTORS, default=["processes", "ray"])
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--workers", type=int, default=usable_cpus())
     parser.add_argument("--all-threads", action="store_true", help="of 'process': as many threads as the others have workers")
     parser.add_argument("--repeats", type=int, default=3, help="turns")
     parser.add_argument("--tasks", default="splice")

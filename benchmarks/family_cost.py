@@ -31,15 +31,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from annotator.genome.plan import PlanOptions
-from annotator.models.compact import CompactConfig, CompactNet
-from annotator.models.compact_window import CompactWindow, CompactWindowConfig
 from annotator.models.convert import DILATIONS, RADIUS_BP, WIDTHS
-from annotator.models.dilated_cnn import DilatedConfig, DilatedNet
-from annotator.models.family import Architecture, ModelFamily
-from annotator.models.family_registry import family
+from annotator.models.families.base import Architecture, ModelFamily
+from annotator.models.families.compact.net import CompactConfig, CompactNet
+from annotator.models.families.compact.window import CompactWindow, CompactWindowConfig
+from annotator.models.families.dilated_cnn import DilatedConfig, DilatedNet
+from annotator.models.families.registry import family
 from annotator.models.options import FAMILIES
 from annotator.models.task_heads import BaseHead, HeadOptions
-from annotator.training.finetune_bases import WINDOW_BP
+from annotator.training.finetune.genomes import WINDOW_BP
 
 PAGES = Path(__file__).parents[1] / "docs" / "families"
 BEGIN, END = "<!-- family_cost.py {}: begin -->", "<!-- family_cost.py {}: end -->"

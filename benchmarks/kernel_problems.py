@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from annotator.models.compact import SLOPE, CompactConfig
-from annotator.models.motif_scores import score_matrix
+from annotator.models.families.compact.net import SLOPE, CompactConfig
+from annotator.motifs.scores import score_matrix
 from annotator.pipeline.options import BATCH_BP
 from annotator.tokens.vocabulary import dnabert_vocabulary
 from annotator_kernels import dispatch

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from annotator.machine import usable_cpus
 from annotator.tokens.vocabulary import DNABERT_SPECIAL, KmerVocabulary, dnabert_vocabulary
 from annotator_kernels.dispatch import chosen_backends, kmer_tokenize
 
@@ -196,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(results[-1]))
     line = {
         "benchmark": "kmer_tokens", "commit": commit(), "k": K, "kmer_stride": 1, "dtype": "int32", "results": results,
-        "backends": chosen_backends(), "cores": len(os.sched_getaffinity(0)), "load_average": os.getloadavg()[0],
+        "backends": chosen_backends(), "cores": usable_cpus(), "load_average": os.getloadavg()[0],
         "processor": platform.machine(), "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
                      "transformers": transformers.__version__},

@@ -1,6 +1,6 @@
 """Compute the statistics that `annotator example` draws its genes from, out of the human TRAIN split and nothing else.
 
-Usage: python benchmarks/make_example_statistics.py [--data ../shared/data] [--out annotator/genome/synthetic_human.json]
+Usage: python benchmarks/make_example_statistics.py [--data ../shared/data] [--out annotator/example/synthetic_human.json]
 
 Coordinates: 0-based; site offsets count from the exon boundary: donor -3..-1 exon, 1..6 intron; acceptor -40..-1 intron,
 1..3 exon. The statistics are counts of the data, chosen before any model was run on what is drawn from them, and never adjusted
@@ -20,7 +20,7 @@ import numpy as np
 import pysam
 from numpy.typing import NDArray
 
-from annotator.genome.annotation import Sites, Transcript, read_sites, read_transcripts
+from annotator.labels.sites import Sites, Transcript, read_sites, read_transcripts
 
 Codes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -242,7 +242,7 @@ def main() -> None:
     here = Path(__file__).resolve().parent.parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("ANNOTATOR_DATA", here / "../shared/data")))
-    parser.add_argument("--out", type=Path, default=here / "annotator/genome/synthetic_human.json")
+    parser.add_argument("--out", type=Path, default=here / "annotator/example/synthetic_human.json")
     options = parser.parse_args()
     stem = options.data / "human" / "human.train"
     with pysam.FastxFile(f"{stem}.fa.gz") as file:

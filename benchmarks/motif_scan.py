@@ -25,9 +25,9 @@ import numpy as np
 from lightmotif import lib as lightmotif
 from numpy.typing import NDArray
 
-from annotator.models.motif_scores import STEPS_PER_BIT, ScoredMatrix
-from annotator.models.motifs import Motif, jaspar_motifs
-from annotator.scan.motif_scan import MotifHits, MotifScanner
+from annotator.motifs.read import Motif, jaspar_motifs
+from annotator.motifs.scan import MotifHits, MotifScanner
+from annotator.motifs.scores import STEPS_PER_BIT, ScoredMatrix
 
 STRANDS = (1, -1)
 

@@ -11,7 +11,6 @@ rates are bases times strands a second.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -23,9 +22,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from annotator.machine import usable_cpus
 from annotator.models.convert import convert
-from annotator.models.dilated_cnn import DilatedCnn, load
-from annotator.models.registry import read_model
+from annotator.models.directory import read_model
+from annotator.models.families.dilated_cnn import DilatedCnn, load
 from benchmarks.end_to_end import real_bases, write_fasta
 from benchmarks.openspliceai_net import contig_probabilities, load_openspliceai
 from benchmarks.rows import RESULTS, append_row, circumstances
@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--peer", default="openspliceai", help="the peer's command")
     parser.add_argument("--mb", type=float, default=0.5, help="length of the one-contig genome")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each command; the median counts")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=usable_cpus())
     parser.add_argument("--out", type=Path, default=RESULTS, help="a row is appended here")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

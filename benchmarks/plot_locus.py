@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import polars as pl
 
-from annotator.genome.annotation import read_sites, read_transcripts
+from annotator.labels.sites import read_sites, read_transcripts
 
 COLOURS = {"donor": "#0072B2", "acceptor": "#E69F00", "promoter": "#CC79A7"}  # blue, orange, purple: safe for the colour-blind
 

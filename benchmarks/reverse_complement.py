@@ -16,7 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
-from annotator.cli import main as annotator
+from annotator.cli.app import main as annotator
 
 COMPLEMENT = bytes.maketrans(b"ACGTacgt", b"TGCAtgca")
 

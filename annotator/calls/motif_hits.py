@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from annotator.calls.batch import KINDS, Calls
 from annotator.genome.plan import Span, Windows
-from annotator.scan.motif_scan import MotifHits
+from annotator.motifs.scan import MotifHits
 
 
 def motif_calls(hits: MotifHits, widths: NDArray[np.int64], windows: Windows, spans: tuple[Span, ...]) -> Calls:

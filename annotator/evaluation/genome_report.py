@@ -16,10 +16,7 @@ import torch
 from annotator.calls.batch import Calls
 from annotator.calls.sites import track_rules
 from annotator.errors import ModelFault, UsageError
-from annotator.evaluation.genomes import load_genome
-from annotator.evaluation.labelled import TRIM_SEED, LabelledGenome, trim_contigs
 from annotator.evaluation.metrics import Interval, Reliability, bootstrap
-from annotator.evaluation.options import Organism
 from annotator.evaluation.scores import score_shards
 from annotator.evaluation.site_scores import (
     PROMOTER_MATCH_BP,
@@ -32,10 +29,13 @@ from annotator.evaluation.site_scores import (
     precision_recall_curve,
 )
 from annotator.genome.plan import PlanOptions
+from annotator.labels.genomes import load_genome
+from annotator.labels.labelled import TRIM_SEED, LabelledGenome, trim_contigs
+from annotator.labels.options import Organism
 from annotator.models.device import choose_device, choose_precision
-from annotator.models.inference import load_scan_model
+from annotator.models.directory import read_model
+from annotator.models.loading import load_scan_model
 from annotator.models.manifest import TRACK_KIND, Calibration, Manifest
-from annotator.models.registry import read_model
 from annotator.scan.windows import NotFinite, ScanModel
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from annotator.errors import EnvironmentFault, UsageError
 from annotator.evaluation.genome_report import BELIEVED_FROM, GenomeReport, KindScores
 from annotator.evaluation.report_text import Report
 from annotator.evaluation.task_report import TaskReport
-from annotator.output.publish import atomic_file
+from annotator.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ import numpy as np
 from annotator.evaluation.genome_report import BELIEVED_FROM, GenomeReport, KindScores
 from annotator.evaluation.metrics import Interval
 from annotator.evaluation.task_report import TaskReport
-from annotator.output.publish import atomic_file
+from annotator.files import atomic_file
 
 _DECIMALS = 6
 Report = GenomeReport | TaskReport

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from annotator.calls.batch import Calls
 from annotator.calls.sites import TrackRule, call_sites
-from annotator.evaluation.labelled import LabelledGenome
 from annotator.evaluation.metrics import Places
 from annotator.genome.plan import PlanOptions, Span, Windows, plan_shards, plan_windows
+from annotator.labels.labelled import LabelledGenome
 from annotator.models.options import NOT_SCORED
 from annotator.scan.windows import ScanModel, ScoredBatch, WindowScorer, read_block
 

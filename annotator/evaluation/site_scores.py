@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.calls.batch import KINDS, Calls
-from annotator.evaluation.labelled import STRANDS, LabelledGenome
 from annotator.evaluation.metrics import Examples, Places, Reliability, calls_per_mb, match_tss, reliability
 from annotator.evaluation.scores import sites_as_places
 from annotator.evaluation.truth import ExampleCollector
+from annotator.labels.labelled import STRANDS, LabelledGenome
 
 BLOCK_BP = 1_000_000
 MANY_CONTIGS = 10

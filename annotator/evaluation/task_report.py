@@ -14,11 +14,11 @@ from torch import Tensor
 
 from annotator.errors import AnnotatorError, InputError, ModelFault, UsageError
 from annotator.evaluation.classification import ClassScores, class_scores
-from annotator.evaluation.window_tables import FIRST_LINE, WindowTable, read_window_table
+from annotator.labels.window_tables import FIRST_LINE, WindowTable, read_window_table
 from annotator.models.device import choose_device
-from annotator.models.inference import load_window_classifier
+from annotator.models.directory import read_model
+from annotator.models.loading import load_window_classifier
 from annotator.models.manifest import MANIFEST_NAME
-from annotator.models.registry import read_model
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,6 @@ Coordinates: `compressed` is a 0-based byte of the file, `decoded` a 0-based byt
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections import OrderedDict
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from annotator.errors import InputError
 from annotator.genome.compression import GZIP_MAGIC, bgzf_block_bytes, bgzf_payload, iter_gzip, trailing_garbage
 from annotator.genome.files import FileStamp, GuardedFile
+from annotator.machine import usable_cpus
 
 _LARGEST_BLOCK = 65_536
 _TRAILER_BYTES = 8
@@ -77,7 +77,7 @@ class BgzfDecoder:
             InputError: Damaged, truncated, followed by something else, or without its end-of-file block.
         """
         held, offset = b"", 0
-        threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
+        threads = min(_MAX_THREADS, usable_cpus())
         with ThreadPoolExecutor(threads) as pool:
             for piece in pieces:
                 data = held + piece

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from annotator.errors import EnvironmentFault, InputError, ResourceFault
-from annotator.models import family_registry
-from annotator.models.family import Architecture, LanguageModel, ModelFamily, Published
+from annotator.files import write_text
+from annotator.models.families import registry as family_registry
+from annotator.models.families.base import Architecture, LanguageModel, ModelFamily, Published
 from annotator.models.manifest import LARGEST_SIZE, read_model_json
 from annotator.models.options import FAMILIES
 from annotator.models.weights import (
@@ -27,7 +28,6 @@ from annotator.models.weights import (
     plain_tensors,
     read_weights,
     write_safetensors,
-    write_text,
 )
 from annotator.tokens.batch import RowTokenizer
 

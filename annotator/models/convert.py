@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from annotator.errors import InputError, ResourceFault, UsageError
+from annotator.files import file_sha256, write_text
 from annotator.models.checkpoints import CONFIG_NAME, TOKENIZER_NAME, VOCABULARY_NAME, read_checkpoint
-from annotator.models.dilated_cnn import CLASS_OF_TRACK, SKIP_EVERY, DilatedConfig, DilatedNet, load
+from annotator.models.families.dilated_cnn import CLASS_OF_TRACK, SKIP_EVERY, DilatedConfig, DilatedNet, load
 from annotator.models.manifest import CODE_KEYS, MANIFEST_NAME, Calibration, CladeSettings, Manifest, read_manifest
 from annotator.models.options import CLADES
-from annotator.models.registry import file_sha256
 from annotator.models.weights import (
     INDEX_NAME,
     PICKLES,
@@ -33,7 +33,6 @@ from annotator.models.weights import (
     build_with_weights,
     read_weights,
     write_safetensors,
-    write_text,
 )
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from annotator.models.compact import CompactConfig
+from annotator.models.families.compact.net import CompactConfig
 from annotator.models.manifest import Manifest
 
 

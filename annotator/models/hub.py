@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from annotator.errors import EnvironmentFault, InputError, UsageError
-from annotator.models.registry import file_sha256
+from annotator.files import file_sha256
 
 logger = logging.getLogger(__name__)
 

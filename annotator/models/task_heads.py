@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from annotator.models.family import Backbone
+from annotator.models.families.base import Backbone
 from annotator.tokens.batch import TokenBatch
 
 LONGEST_TOKEN_BP = 64

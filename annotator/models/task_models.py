@@ -7,9 +7,9 @@ from pathlib import Path
 from annotator.errors import InputError
 from annotator.genome.plan import PlanOptions
 from annotator.models.checkpoints import refuse_absurd
-from annotator.models.family_registry import family
+from annotator.models.directory import refuse_other_file
+from annotator.models.families.registry import family
 from annotator.models.manifest import MANIFEST_NAME, Manifest
-from annotator.models.registry import refuse_other_file
 from annotator.models.task_heads import BaseHead, HeadOptions, TaskModel
 from annotator.models.weights import build_with_weights, read_safetensors
 from annotator.tokens.batch import RowTokenizer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from annotator.errors import EnvironmentFault, InputError, ResourceFault
+from annotator.files import atomic_file
 from annotator.models.manifest import read_model_json
 
 logger = logging.getLogger(__name__)
@@ -159,28 +159,11 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         ResourceFault: It cannot be written.
     """
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
+    with atomic_file(path) as temporary:
         temporary.touch()
         usual = temporary.stat().st_mode  # the library makes a file that its owner alone can read
-        save_file(dict(tensors), temporary, metadata={"format": "pt"})
+        try:
+            save_file(dict(tensors), temporary, metadata={"format": "pt"})
+        except SafetensorError as error:  # which is no OSError, also where the disk is full
+            raise ResourceFault(f"{path}: cannot be written ({error})") from None
         temporary.chmod(usual)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
-        raise ResourceFault(f"{path}: cannot be written ({error})") from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file, whole or not at all.
-
-    Raises:
-        ResourceFault: It cannot be written.
-    """
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ResourceFault(f"{path}: cannot be written ({error})") from None

@@ -15,10 +15,10 @@ from typing import Final
 
 import polars as pl
 
-from annotator.output.bed import BedWriter, index_suffixes, refuse_unwritable_names, write_index
+from annotator.files import atomic_files, file_sha256, temporary_folder, write_faults
+from annotator.output.formats.bed import BedWriter, index_suffixes, refuse_unwritable_names, write_index
 from annotator.output.options import DEFAULT_BED, BedOptions
 from annotator.output.parts import PartInfo, read_first_row, read_part
-from annotator.output.publish import atomic_files, sha256_file, temporary_folder, write_faults
 from annotator.output.schema import (
     PREDICTIONS_FILE,
     SORT_KEY_IN_CONTIG,
@@ -118,7 +118,7 @@ def merge_parts(
         ]
         for index in written:
             index.result()
-        return {name: PartInfo(rows.get(name, 0), sha256_file(at[name])) for name in names}
+        return {name: PartInfo(rows.get(name, 0), file_sha256(at[name])) for name in names}
 
 
 def _write_blocks(

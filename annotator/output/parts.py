@@ -11,7 +11,7 @@ from typing import IO
 import polars as pl
 
 from annotator.errors import InputError
-from annotator.output.publish import atomic_file
+from annotator.files import atomic_file
 from annotator.output.schema import PART_METADATA, TABLE_SCHEMA
 
 

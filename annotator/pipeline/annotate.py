@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from annotator.errors import AnnotatorError, InputError, ModelFault, Postponed, ResourceFault, UsageError
-from annotator.pipeline.assembly import Assembly
-from annotator.pipeline.background import Background
+from annotator.pipeline.driver.assembly import Assembly
+from annotator.pipeline.driver.background import Background
+from annotator.pipeline.driver.progress import Progress
+from annotator.pipeline.driver.schedule import GivenUp, Key, Schedule
 from annotator.pipeline.executors.choose import choose_executor
 from annotator.pipeline.executors.events import Event, Executor, Failed, Finished, Lost, Ready
 from annotator.pipeline.options import SHARED, AnnotateOptions, ExecutionOptions, Sample
-from annotator.pipeline.prepare import Request, resolve
-from annotator.pipeline.progress import Progress
-from annotator.pipeline.report import announce_genome, announce_run
-from annotator.pipeline.schedule import GivenUp, Key, Schedule
-from annotator.pipeline.stage import AnnotateStage
+from annotator.pipeline.request import Request, resolve
+from annotator.pipeline.run_record import announce_genome, announce_run
+from annotator.pipeline.worker.stage import AnnotateStage
 
 logger = logging.getLogger(__name__)
 

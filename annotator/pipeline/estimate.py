@@ -17,12 +17,13 @@ from annotator.genome.plan import PlanOptions, Shard, Span, plan_shards
 from annotator.genome.regions import read_regions
 from annotator.genome.shard_input import ShardInput, cut_loose, stage_bases
 from annotator.genome.source import Genome, open_genome
-from annotator.output.bed import refuse_unwritable_names
-from annotator.pipeline.machine import this_process, usable_cpus
-from annotator.pipeline.measures import peak_memory
+from annotator.machine import usable_cpus
+from annotator.output.formats.bed import refuse_unwritable_names
+from annotator.pipeline.executors.machine import this_process
 from annotator.pipeline.options import AnnotateOptions, Sample
-from annotator.pipeline.prepare import Request, resolve
-from annotator.pipeline.report import TFBS_ROW_BYTES, in_bytes
+from annotator.pipeline.request import Request, resolve
+from annotator.pipeline.run_record import TFBS_ROW_BYTES, in_bytes
+from annotator.pipeline.worker.measures import peak_memory
 
 WARM_UP_S = 3.0
 """Pieces are worked on until this much time has passed, or all are done."""
@@ -91,7 +92,7 @@ def _pieces(genome: Genome, shards: list[Shard], plan: PlanOptions, count: int) 
 
 def _warm_up(request: Request, pieces: list[ShardInput]) -> dict[str, Any]:
     """Load the model and work on the pieces for a few seconds."""
-    from annotator.pipeline.worker import ShardWorker
+    from annotator.pipeline.worker.shard_worker import ShardWorker
 
     began = time.perf_counter()
     worker = ShardWorker(request.order, request.scanner)

@@ -1,4 +1,4 @@
-"""Several assemblies in one run: their names, their results folders, and a summary of what became of them."""
+"""Several assemblies in one run: their names and their results folders."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from annotator.errors import InputError, ResourceFault, UsageError
+from annotator.errors import InputError, UsageError
 from annotator.genome.files import STDIN_PATHS
-from annotator.output.publish import sweep_temporaries, write_json
-from annotator.pipeline.lock import FolderLock
 from annotator.pipeline.options import Sample
-from annotator.pipeline.workspace import STATE
+from annotator.results.batch import SUMMARY
 
-SUMMARY = "batch.json"
 SHEET_COLUMNS = ["sample", "fasta"]
 LONGEST_NAME = 200
 
@@ -99,42 +95,3 @@ def _no_folder(name: str) -> str | None:
     if _NO_FOLDER.search(name) or len(name.encode()) > LONGEST_NAME or name == SUMMARY:
         return f"{name[:40]!r} cannot be the name of a sample (1 to {LONGEST_NAME} bytes, no '/', blank or leading '.' or '-')"
     return None
-
-
-class BatchFolder:
-    """The folder above the samples' own, held by this run."""
-
-    def __init__(self, out_dir: Path) -> None:
-        """Make and lock it.
-
-        Raises:
-            UsageError: It is no folder, or another run holds it.
-            ResourceFault: It cannot be written.
-        """
-        if out_dir.exists() and not out_dir.is_dir():
-            raise UsageError(f"{out_dir}: is not a folder")
-        self.out_dir, self._state = out_dir, out_dir / STATE
-        try:
-            self._state.mkdir(parents=True, exist_ok=True)
-            self._lock = FolderLock(self._state / "lock", out_dir)
-        except OSError as error:
-            raise ResourceFault(f"cannot write {out_dir}: {error.strerror}") from None
-        sweep_temporaries(out_dir)
-
-    def summarise(self, entries: list[dict[str, Any]]) -> None:
-        """Write batch.json: one entry per sample.
-
-        Raises:
-            ResourceFault: It cannot be written.
-        """
-        write_json(self.out_dir / SUMMARY, {"batch_json_version": 1, "samples": entries})
-
-    def close(self) -> None:
-        """Let the folder go; nothing of ours stays but results."""
-        try:
-            (self._state / "lock").unlink()
-            self._state.rmdir()
-            self.out_dir.rmdir()
-        except OSError:
-            pass  # a run over one assembly has its state there, or there are results
-        self._lock.release()

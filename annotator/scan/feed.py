@@ -12,7 +12,7 @@ from torch import Tensor
 
 from annotator.genome.plan import PlanOptions, Windows, plan_windows
 from annotator.genome.shard_input import ShardInput
-from annotator.scan.stages import StageClock
+from annotator.scan.clock import StageClock
 from annotator.scan.windows import read_block
 
 

@@ -21,7 +21,7 @@ from annotator.genome.plan import UNKNOWN_BASE, Span, Windows
 from annotator.genome.shard_input import stretches
 from annotator.models.faults import is_out_of_memory
 from annotator.models.options import NOT_SCORED
-from annotator.scan.stages import StageClock
+from annotator.scan.clock import StageClock
 
 logger = logging.getLogger(__name__)
 

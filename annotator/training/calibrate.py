@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.calls.sites import TrackRule
-from annotator.evaluation.labelled import LabelledGenome
 from annotator.evaluation.scores import genome_calls
 from annotator.evaluation.site_scores import PROMOTER_MATCH_BP, judge_promoters, judge_splice
+from annotator.labels.labelled import LabelledGenome
 from annotator.models.manifest import TRACK_KIND, Calibration
 
 CANDIDATE_LOGIT = -7.0

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.evaluation.labelled import STRANDS, TRACKS, LabelledGenome
-from annotator.training.options import WindowOptions
+from annotator.labels.labelled import STRANDS, TRACKS, LabelledGenome
+from annotator.training.compact.options import WindowOptions
 
 
 @dataclass(frozen=True)

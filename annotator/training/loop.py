@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from annotator.errors import ModelFault
-from annotator.evaluation.labelled import LabelledGenome
-from annotator.models.compact import CompactNet
+from annotator.labels.labelled import LabelledGenome
+from annotator.models.families.compact.net import CompactNet
 from annotator.tokens.kmer import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
+from annotator.training.compact.options import TrainOptions, WindowOptions
 from annotator.training.dataset import Batch, draw_batch
-from annotator.training.options import TrainOptions, WindowOptions
-from annotator.training.run_state import (
+from annotator.training.run_folder import (
     append_metrics,
     forget_metrics_after,
     load_optimizer,

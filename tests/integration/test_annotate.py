@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from annotator.cli import main
-from annotator.pipeline import prepare
+from annotator.cli.app import main
+from annotator.pipeline import request as prepare
 from tests.support.detector import ACCEPTOR, DONOR, TSS, write_detector
 from tests.support.runs import annotate, bed_lines, plant, random_bases, results, revcomp, sites, table, write_fasta
 
@@ -173,7 +173,7 @@ def test_B01_B02_B08_compressed_and_piped_input(model: Path, motifs: Path, tmp_p
     pysam.tabix_compress(str(fasta), str(tmp_path / "bgzf.fa.gz"))
     for name in ("g.fa", "plain.fa.gz", "bgzf.fa.gz"):
         assert run(model, motifs, tmp_path / name, tmp_path / f"out-{name}") == 0
-    command = [sys.executable, "-c", "import sys; from annotator.cli import main; sys.exit(main(sys.argv[1:]))"]
+    command = [sys.executable, "-c", "import sys; from annotator.cli.app import main; sys.exit(main(sys.argv[1:]))"]
     arguments = ["annotate", "-", "-o", str(tmp_path / "out-pipe"), "--model", str(model), "--motifs", str(motifs)]
     more = ["--tfbs-pvalue", "1e-4", "--quiet", "--threads", "1"]
     with fasta.open("rb") as pipe:
@@ -230,7 +230,7 @@ def test_C06_results_folder_of_this_run_another_run_or_somebody_else(
 def test_a_run_cut_short_is_resumed_to_the_same_bytes(
     model: Path, motifs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from annotator.pipeline import assembly
+    from annotator.pipeline.driver import assembly
 
     text, _ = planted(9000, seed=11)
     fasta = write_fasta(tmp_path / "g.fa", {"a": text, "b": text[2000:]})
@@ -259,8 +259,8 @@ def test_sigterm_ends_with_143_and_resumes(model: Path, motifs: Path, tmp_path: 
     text, _ = planted(400_000, seed=12)
     fasta = write_fasta(tmp_path / "g.fa", {"a": text})
     script = (
-        "import sys; from annotator.pipeline import prepare as p; p.SHARD_BP['cpu'] = 3000\n"
-        "from annotator.cli import main; sys.exit(main(sys.argv[1:]))"
+        "import sys; from annotator.pipeline import request as p; p.SHARD_BP['cpu'] = 3000\n"
+        "from annotator.cli.app import main; sys.exit(main(sys.argv[1:]))"
     )
     arguments = ["annotate", str(fasta), "-o", str(tmp_path / "out"), "--model", str(model), "--motifs", str(motifs), "-t", "1"]
     process = subprocess.Popen([sys.executable, "-c", script, *arguments], env=python_env(), stderr=subprocess.PIPE, text=True)

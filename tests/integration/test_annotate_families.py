@@ -14,24 +14,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from annotator.cli import main
+from annotator.cli.app import main
 from annotator.errors import InputError
 from annotator.genome.options import GenomeOptions
 from annotator.genome.source import open_genome
 from annotator.models import task_models, token_inference
-from annotator.models.family import Backbone
-from annotator.models.inference import load_scan_model
+from annotator.models.families.base import Backbone
+from annotator.models.loading import load_scan_model
 from annotator.models.manifest import read_manifest
 from annotator.models.task_heads import HeadOptions, TaskModel
 from annotator.models.token_inference import TokenScanner
-from annotator.pipeline import worker
-from annotator.pipeline.machine import Machine
+from annotator.pipeline.executors.machine import Machine
 from annotator.pipeline.options import AnnotateOptions
-from annotator.pipeline.prepare import make_plan, resolve
+from annotator.pipeline.request import make_plan, resolve
+from annotator.pipeline.worker.shard_worker import shard_worker as worker
 from annotator.tokens.batch import RowTokenizer
 from annotator.tokens.bpe import BpeTokenizer
+from annotator.tokens.kmer_chunks import KmerChunks
 from annotator.tokens.kmer_rows import KmerRows
-from annotator.tokens.six_mers import KmerChunks
 from tests.support.family_models import CASES, write_family_model
 from tests.support.runs import plant, random_bases, revcomp, write_fasta
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from annotator.cli import main
+from annotator.cli.app import main
 from tests.support.detector import write_detector
 from tests.support.runs import results, write_fasta
 from tests.support.toy_runs import STAGE, journalled, start_toy_run, toy_genome, toy_run, wait_until
@@ -160,7 +160,7 @@ def test_bad_lists_of_assemblies(given: list[str], said: str, tmp_path: Path, ca
 def test_C07_a_second_batch_in_the_same_folder_is_refused(
     model: Path, genomes: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from annotator.pipeline.samples import BatchFolder
+    from annotator.results.batch import BatchFolder
 
     holder = BatchFolder(tmp_path / "out")
     assert batch(monkeypatch, genomes, tmp_path / "out", model) == 2
@@ -215,11 +215,11 @@ def test_a_failed_sample_that_somebody_else_runs_meanwhile_is_left_alone(
     model: Path, genomes: list[Path], tmp_path: Path
 ) -> None:
     from annotator.errors import InputError
-    from annotator.pipeline.assembly import Assembly
-    from annotator.pipeline.machine import Machine
+    from annotator.pipeline.driver.assembly import Assembly
+    from annotator.pipeline.executors.machine import Machine
     from annotator.pipeline.options import AnnotateOptions, Sample
-    from annotator.pipeline.prepare import resolve
-    from annotator.pipeline.workspace import Workspace
+    from annotator.pipeline.request import resolve
+    from annotator.results.workspace import Workspace
 
     (tmp_path / "bad.fa").write_text(">x\nAC GT\n")
     options = AnnotateOptions(model=str(model), tasks=("splice",), device="cpu")

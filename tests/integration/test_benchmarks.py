@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from annotator.genome.plan import PlanOptions
-from annotator.models.compact import CompactConfig
+from annotator.models.families.compact.net import CompactConfig
 from annotator.pipeline.options import BATCH_BP
-from annotator.pipeline.order import WorkOrder
+from annotator.pipeline.worker.order import WorkOrder
 from annotator_kernels import dispatch
 from benchmarks import compact_forward, cost_model, end_to_end, family_cost, guarded, gue, kernel_problems, kernels
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import chaos
+from simulations import chaos
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from annotator.models import compact_inference
-from annotator.models.compact_inference import FoldedNet
+from annotator.models.families.compact import scan as compact_inference
+from annotator.models.families.compact.scan import FoldedNet
 from annotator.scan.windows import WindowScorer
 from tests.support.detector import write_detector
 from tests.support.runs import annotate, plant, random_bases, results, sites, table, write_fasta
@@ -131,7 +131,7 @@ def test_E04_a_value_that_is_no_number_ends_the_run_and_names_the_window(
         return logits
 
     monkeypatch.setattr(FoldedNet, "logits", poisoned)
-    monkeypatch.setattr("annotator.pipeline.prepare.BATCH_BP", {"cpu": 1024})
+    monkeypatch.setattr("annotator.pipeline.request.BATCH_BP", {"cpu": 1024})
     assert run(model, fasta, tmp_path / "out") == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     # cores of 448 bp: the third window of chr1 owns [896, 1344) and sees 288 bp more on either side
@@ -152,7 +152,7 @@ def test_E05_a_failed_device_keeps_the_finished_shards(
     model: Path, fasta: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], name: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("annotator.pipeline.prepare.SHARD_BP", {"cpu": 2000})
+    monkeypatch.setattr("annotator.pipeline.request.SHARD_BP", {"cpu": 2000})
     assert run(model, fasta, tmp_path / "whole") == 0
     genuine = FoldedNet.logits
     batches = iter(range(1000))
@@ -181,7 +181,7 @@ def test_E05_a_device_that_fails_while_the_model_is_loaded(
     def busy(*_: object) -> FoldedNet:
         raise torch.AcceleratorError("CUDA error: CUDA-capable device(s) is/are busy or unavailable")
 
-    monkeypatch.setattr("annotator.pipeline.worker.load_scan_model", busy)
+    monkeypatch.setattr("annotator.pipeline.worker.shard_worker.load_scan_model", busy)
     assert run(model, fasta, tmp_path / "out") == 5
     assert "busy or unavailable" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

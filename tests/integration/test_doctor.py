@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from annotator import doctor
-from annotator.cli import main
-from annotator.models import registry
-from annotator.models.registry import bundled_models
+from annotator.cli.app import main
+from annotator.models import directory as registry
+from annotator.models.directory import bundled_models
 from annotator_kernels import dispatch
 
 KERNELS = ["kmer_tokenize", "kmer_embed", "residual_conv", "call_sites", "pwm_scan"]

@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from annotator.cli import main
+from annotator.cli.app import main
 from annotator.errors import EnvironmentFault, UsageError
 from annotator.models import device as device_module
 from annotator.models.device import choose_device
@@ -153,7 +153,7 @@ class Blocked:
         if name.partition(".")[0] == "triton":
             raise ImportError(name + " is blocked")
 sys.meta_path.insert(0, Blocked())
-from annotator.cli import main
+from annotator.cli.app import main
 code = main(sys.argv[1:])
 assert "triton" not in sys.modules
 sys.exit(code)

@@ -16,14 +16,14 @@ from annotator.calls.sites import track_rules
 from annotator.errors import ModelFault, ResourceFault, UsageError
 from annotator.evaluation import genome_report
 from annotator.evaluation.genome_report import GenomeReport, evaluate_genome
-from annotator.evaluation.genomes import load_genome
-from annotator.evaluation.options import Organism
 from annotator.evaluation.report_plot import check_plot, write_plot
 from annotator.evaluation.report_text import to_json, to_text, write_json
 from annotator.evaluation.scores import genome_calls, genome_logits, score_shards
 from annotator.genome.plan import PlanOptions
-from annotator.models.inference import load_scan_model
-from annotator.models.registry import read_model
+from annotator.labels.genomes import load_genome
+from annotator.labels.options import Organism
+from annotator.models.directory import read_model
+from annotator.models.loading import load_scan_model
 from tests.support.detector import ACCEPTOR, DONOR, TSS, write_detector
 from tests.support.evaluation import check_files
 from tests.support.runs import plant, random_bases, revcomp, write_fasta

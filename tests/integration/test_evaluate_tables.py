@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from annotator.cli import main
+from annotator.cli.app import main
 from annotator.errors import InputError, ModelFault, UsageError
 from annotator.evaluation import task_report
 from annotator.evaluation.genome_report import evaluate_genome
-from annotator.evaluation.options import Organism
 from annotator.evaluation.report_plot import write_plot
 from annotator.evaluation.report_text import to_text
 from annotator.evaluation.task_report import evaluate_table, evaluate_tables
-from annotator.models.inference import load_window_classifier
-from annotator.models.registry import read_model
+from annotator.labels.options import Organism
+from annotator.models.directory import read_model
+from annotator.models.loading import load_window_classifier
 from tests.support.evaluation import check_files, guanines, write_table, write_window_model
 from tests.support.runs import random_bases, write_fasta
 

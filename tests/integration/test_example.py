@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from annotator.cli import main
+from annotator.cli.app import main
 from benchmarks.validate_bed import read_fasta, validate_bed
 from tests.support.runs import annotate, bed_lines, sites
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from annotator.cli import main
+from annotator.cli.app import main
 from annotator.errors import UsageError
-from annotator.genome.synthetic import write_example
+from annotator.example.genome import write_example
 from annotator.pipeline.executors.choose import choose_executor
 from annotator.pipeline.executors.inline import InlineExecutor
+from annotator.pipeline.executors.machine import Machine
 from annotator.pipeline.executors.processes import ProcessExecutor
-from annotator.pipeline.machine import Machine
 from annotator.pipeline.options import AnnotateOptions, ExecutionOptions
 from tests.support.runs import python_path, results
 
@@ -51,7 +51,7 @@ def in_process(fasta: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_C09_the_bytes_do_not_depend_on_the_executor(name: str, fasta: Path, in_process: Path, tmp_path: Path) -> None:
     """The bundled model, with all its kinds of call."""
     script = (
-        "import sys; from annotator.cli import main; code = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(code)"
+        "import sys; from annotator.cli.app import main; code = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(code)"
     )
     command = [sys.executable, "-c", script, *arguments(fasta, tmp_path / "out", *EXECUTORS[name])]
     done = subprocess.run(command, env=python_path(), capture_output=True, text=True, timeout=300, check=False)
@@ -73,7 +73,7 @@ def test_C09_shard_sizes_give_the_same_files(fasta: Path, in_process: Path, tmp_
 def test_a_run_begun_in_one_executor_goes_on_in_another(
     fasta: Path, in_process: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from annotator.pipeline import assembly
+    from annotator.pipeline.driver import assembly
 
     real, worked = assembly.publish_part, []
 

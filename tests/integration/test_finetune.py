@@ -15,21 +15,21 @@ from safetensors.torch import load_file
 
 from annotator.errors import AnnotatorError, UsageError
 from annotator.evaluation.classification import class_scores
-from annotator.evaluation.window_tables import read_window_table
-from annotator.models.inference import load_window_classifier
-from annotator.models.registry import read_model
-from annotator.training.finetune import run_finetuning
-from annotator.training.finetune_folder import GUE_TASKS, run_finetuning_folder, table_data
-from annotator.training.finetune_learner import Share
-from annotator.training.finetune_loop import Finetuner
-from annotator.training.finetune_options import (
+from annotator.labels.window_tables import read_window_table
+from annotator.models.directory import read_model
+from annotator.models.loading import load_window_classifier
+from annotator.training.finetune.gue import GUE_TASKS, run_finetuning_folder, table_data
+from annotator.training.finetune.loop import Finetuner
+from annotator.training.finetune.options import (
     FinetuneOptions,
     FinetuneSettings,
     LoraOptions,
     TableData,
     default_options,
 )
-from annotator.training.finetune_windows import WindowLearner, read_tables
+from annotator.training.finetune.run import run_finetuning
+from annotator.training.finetune.tables import WindowLearner, read_tables
+from annotator.training.task import Share
 from tests.support.finetune import ARCHITECTURES, WORD, checkpoint, genomes, scratch, tables, write_table
 from tests.support.runs import annotate, plant, random_bases, table, write_fasta
 
@@ -136,7 +136,7 @@ def test_the_written_model_is_the_one_that_was_measured(name: str, tmp_path: Pat
 @pytest.mark.parametrize("window", [True, False], ids=["windows", "bases"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_weight_that_can_learn_has_a_part_in_the_loss(name: str, window: bool, tmp_path: Path) -> None:
-    from annotator.training.finetune import _prepare
+    from annotator.training.finetune.run import _prepare
 
     settings = scratch(name, tables(tmp_path) if window else genomes(tmp_path), tmp_path)
     base, learner = _prepare(settings, CPU, tmp_path)
@@ -204,7 +204,7 @@ def test_what_is_longer_than_the_context_is_averaged_not_cut(tmp_path: Path) -> 
 
 
 def _prepared(settings: FinetuneSettings, out: Path) -> tuple[Any, Any]:
-    from annotator.training.finetune import _prepare
+    from annotator.training.finetune.run import _prepare
 
     return _prepare(settings, CPU, out)
 

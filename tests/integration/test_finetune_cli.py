@@ -17,15 +17,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from annotator.cli import main
-from annotator.models.family_registry import family
+from annotator.cli.app import main
+from annotator.models.families.registry import family
 from annotator.models.lora import merge_lora
 from annotator.models.task_heads import TaskModel
-from annotator.training import finetune as module
-from annotator.training.finetune_learner import Share
-from annotator.training.finetune_loop import Finetuner
-from annotator.training.finetune_options import LoraOptions, TableData
-from annotator.training.finetune_windows import WindowLearner
+from annotator.training.finetune.loop import Finetuner
+from annotator.training.finetune.options import LoraOptions, TableData
+from annotator.training.finetune.run import run as module
+from annotator.training.finetune.tables import WindowLearner
+from annotator.training.task import Share
 from tests.support.finetune import ARCHITECTURES, checkpoint, genomes, scratch, tables, write_table
 from tests.support.runs import annotate, random_bases, write_fasta
 
@@ -124,7 +124,7 @@ def test_two_processes_from_the_command_line(tmp_path: Path, capsys: pytest.Capt
 def test_a_terminated_run_ends_all_its_processes(tmp_path: Path) -> None:
     write_table(tmp_path / "train.csv", 60, 1)
     options = ["--train", "train.csv", "--base", "dnabert:tiny", "--steps", "100000", "--batch", "8", "--processes", "2"]
-    command = [sys.executable, "-c", "from annotator.cli import main_entry; main_entry()", "finetune", *options]
+    command = [sys.executable, "-c", "from annotator.cli.app import main_entry; main_entry()", "finetune", *options]
     command += ["-o", "run", "--device", "cpu", "--threads", "1"]
     run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True)
     try:
@@ -229,7 +229,7 @@ def test_an_export_that_is_killed_leaves_the_older_model_whole(tmp_path: Path, m
     def dies(*given: object) -> None:
         raise Killed
 
-    monkeypatch.setattr("annotator.training.finetune_export.read_manifest", dies)
+    monkeypatch.setattr("annotator.training.finetune.export.read_manifest", dies)
     with pytest.raises(Killed):
         module.run_finetuning(settings, run, device="cpu", threads=1)
     assert list(run.glob(".tmp-*"))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from annotator.cli import main
-from annotator.genome.synthetic import write_example
+from annotator.cli.app import main
+from annotator.example.genome import write_example
 from tests.support.detector import write_detector
 from tests.support.runs import write_fasta
 from tests.support.toy_runs import toy_genome, toy_run

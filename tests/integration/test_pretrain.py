@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from annotator.errors import InputError, UsageError
 from annotator.models.checkpoints import read_checkpoint
-from annotator.training.pretrain import Pretrainer, run_pretraining
-from annotator.training.pretrain_options import CorpusOptions, MaskOptions, PretrainOptions, PretrainSettings
+from annotator.training.pretrain.options import CorpusOptions, MaskOptions, PretrainOptions, PretrainSettings
+from annotator.training.pretrain.run import Pretrainer, run_pretraining
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
 ARCHITECTURES: dict[str, dict[str, Any]] = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from annotator.cli import main
+from annotator.cli.app import main
 from tests.support.runs import annotate, plant, random_bases, revcomp, table, write_fasta
 
 RECIPE = """

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import BioGptConfig, BioGptForCausalLM, BioGptForSequenceClassification, BioGptForTokenClassification
 
 from annotator.models.checkpoints import read_checkpoint, write_checkpoint
+from annotator.models.families.base import LanguageModel
 from annotator.models.families.biogpt import FAMILY, BioGptBackbone
-from annotator.models.family import LanguageModel
 
 TINY = FAMILY.sizes["tiny"] | {"max_position_embeddings": 40}
 LENGTHS = (3, 20, 1, 11)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from annotator.errors import EnvironmentFault, InputError
 from annotator.genome.plan import PlanOptions, Span, plan_windows
 from annotator.models.convert import convert
-from annotator.models.dilated_cnn import DilatedCnn, DilatedConfig, load
+from annotator.models.directory import read_model
+from annotator.models.families.dilated_cnn import DilatedCnn, DilatedConfig, load
 from annotator.models.manifest import Manifest
-from annotator.models.registry import read_model
 from annotator.scan.windows import WindowScorer, read_block
 from benchmarks.openspliceai_net import OpenSpliceAI, contig_probabilities, load_openspliceai
 

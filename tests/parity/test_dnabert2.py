@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from annotator.errors import InputError
 from annotator.models.checkpoints import read_checkpoint, write_checkpoint
 from annotator.models.families.alibi_bert import AlibiBertConfig, alibi_bias, alibi_slopes
+from annotator.models.families.base import LanguageModel
 from annotator.models.families.dnabert2 import FAMILY
-from annotator.models.family import LanguageModel
 from annotator.tokens.bpe import train_bpe
 
 Array = NDArray[np.float64]

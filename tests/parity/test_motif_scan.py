@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from annotator.errors import InputError, UsageError
-from annotator.models.motif_scores import STEPS_PER_BIT, score_matrix
-from annotator.models.motifs import Motif, jaspar_motifs, read_motifs
-from annotator.scan import motif_kernel, motif_scan, motif_tables
-from annotator.scan.motif_scan import MotifHits, MotifScanner
+from annotator.motifs import kernel as motif_kernel
+from annotator.motifs import scan as motif_scan
+from annotator.motifs import tables as motif_tables
+from annotator.motifs.read import Motif, jaspar_motifs, read_motifs
+from annotator.motifs.scan import MotifHits, MotifScanner
+from annotator.motifs.scores import STEPS_PER_BIT, score_matrix
 from annotator_kernels.dispatch import Backend
 
 COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")

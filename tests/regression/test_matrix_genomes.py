@@ -19,10 +19,10 @@ import pysam
 import pytest
 
 from annotator.calls.batch import KINDS
-from annotator.cli import main
+from annotator.cli.app import main
 from annotator.genome.plan import PlanOptions, plan_shards, plan_windows
-from annotator.output.bed import index_suffixes
-from annotator.output.bgzf import BLOCK_BYTES, EOF_BLOCK, compress_block
+from annotator.output.formats.bed import index_suffixes
+from annotator.output.formats.bgzf import BLOCK_BYTES, EOF_BLOCK, compress_block
 from annotator.output.merge import final_names
 from tests.support import output_cases
 from tests.support.detector import ACCEPTOR, DONOR, PLAN
@@ -91,7 +91,7 @@ def peak():
 """
 """Most bytes a process held, without what it inherited from its parent."""
 
-COMMAND = f"import sys\n{PEAK}\nfrom annotator.cli import main\ncode = main(sys.argv[1:])\nprint(peak())\nsys.exit(code)"
+COMMAND = f"import sys\n{PEAK}\nfrom annotator.cli.app import main\ncode = main(sys.argv[1:])\nprint(peak())\nsys.exit(code)"
 
 
 def peak_of_command(fasta: Path, out: Path, model: Path, *more: object) -> int:

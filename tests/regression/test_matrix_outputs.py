@@ -21,15 +21,15 @@ import polars as pl
 import pysam
 import pytest
 
-from annotator.cli import main
-from annotator.output.bgzf import BgzfWriter
+from annotator.cli.app import main
+from annotator.output.formats.bgzf import BgzfWriter
 from tests.support import output_cases
 from tests.support.detector import ACCEPTOR, DONOR, TSS, write_detector
 from tests.support.runs import annotate, plant, random_bases, results, revcomp, sites, table, write_fasta
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
-COMMAND = [sys.executable, "-c", "import sys; from annotator.cli import main; sys.exit(main(sys.argv[1:]))"]
+COMMAND = [sys.executable, "-c", "import sys; from annotator.cli.app import main; sys.exit(main(sys.argv[1:]))"]
 MOTIF = ">MA1 TEST\nA [ 9 0 0 0 0 0 ]\nC [ 0 9 0 0 0 0 ]\nG [ 0 0 9 0 0 9 ]\nT [ 0 0 0 9 9 0 ]\n"
 STATE = ".annotator"
 ISLANDS = 4

@@ -170,7 +170,8 @@ def test_D07_a_signal_ends_the_run_cleanly(
 def test_D07_a_second_signal_ends_it_at_once(workers: int, model: Path, fasta: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     slow_to_go = (
-        "from annotator.pipeline.background import Background\nimport time\nBackground.stop = lambda self: time.sleep(60)\n"
+        "import time\nfrom annotator.pipeline.driver.background import Background\n"
+        "Background.stop = lambda self: time.sleep(60)\n"
     )
     process = start_toy_run(fasta, out, model, "--workers", workers, folder=str(tmp_path), pace_s=0.2, before=slow_to_go)
     wait_until(lambda: journalled(out) >= 2, process)
@@ -189,7 +190,7 @@ def test_D08_sigterm_while_merging_leaves_no_final_file(
 ) -> None:
     out = tmp_path / "out"
     slow = (
-        "import time, annotator.output.bed as bed\n"
+        "import time, annotator.output.formats.bed as bed\n"
         "genuine = bed.bed_text\n"
         "bed.bed_text = lambda *a: (time.sleep(60), genuine(*a))[1]\n"
     )

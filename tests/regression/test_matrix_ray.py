@@ -199,7 +199,7 @@ def test_bases_that_cannot_be_staged_end_their_assembly_and_no_other(
     add_node()
     other = toy_genome(tmp_path / "other.fa", seed=7)
     changes = (
-        "import annotator.pipeline.assembly as assembly\ngenuine = assembly.Assembly.open\n"
+        "import annotator.pipeline.driver.assembly as assembly\ngenuine = assembly.Assembly.open\n"
         "def opened(self, tick=None):\n"
         "    genuine(self, tick)\n"
         "    if self.sample.name == 'other':\n"

@@ -26,8 +26,8 @@ from annotator.errors import InputError
 from annotator.genome.options import GenomeOptions
 from annotator.genome.scanner import FastaScanner
 from annotator.genome.source import open_genome
-from annotator.models.motifs import MAX_MOTIFS, read_motifs
-from annotator.output.bgzf import EOF_BLOCK, compress_block
+from annotator.motifs.read import MAX_MOTIFS, read_motifs
+from annotator.output.formats.bgzf import EOF_BLOCK, compress_block
 from tests.support.detector import ACCEPTOR, DONOR
 from tests.support.runs import annotate, plant, random_bases, results, revcomp, sites, write_fasta
 
@@ -78,7 +78,7 @@ def watch(event, arguments):
     elif event in ("os.rename", "os.link", "os.symlink"):
         written.extend(place(path, arguments[-1]) for path in arguments[:2])
 sys.addaudithook(watch)
-from annotator.cli import main
+from annotator.cli.app import main
 code = main(sys.argv[1:])
 print("\\n".join(sorted(set(written))))
 sys.exit(code)
@@ -179,7 +179,7 @@ READ_MOTIFS = """
 import resource, sys
 from pathlib import Path
 from annotator.errors import AnnotatorError
-from annotator.models.motifs import read_motifs
+from annotator.motifs.read import read_motifs
 try:
     read_motifs(Path(sys.argv[1]))
 except AnnotatorError as error:

@@ -15,7 +15,7 @@ from annotator.evaluation.genome_report import GenomeReport
 from annotator.evaluation.report_plot import write_plot
 from annotator.evaluation.report_text import write_json
 from annotator.evaluation.task_report import TaskReport
-from annotator.models.family_registry import family
+from annotator.models.families.registry import family
 from annotator.models.manifest import Calibration, CladeSettings, Manifest, WindowTask
 from annotator.models.task_heads import HeadOptions, TaskModel
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from annotator.models.family_registry import family
+from annotator.models.families.registry import family
 from annotator.models.manifest import Calibration, CladeSettings, Feature, Manifest, WindowTask
 from annotator.models.options import CLADES
 from annotator.models.task_heads import HeadOptions, TaskModel

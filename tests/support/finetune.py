@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from annotator.evaluation.options import Organism
+from annotator.labels.options import Organism
 from annotator.models.checkpoints import write_checkpoint
-from annotator.models.family_registry import family
-from annotator.training.finetune_options import (
+from annotator.models.families.registry import family
+from annotator.training.finetune.options import (
     FeatureTrack,
     FinetuneOptions,
     FinetuneSettings,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from annotator.cli import main
+from annotator.cli.app import main
 
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from annotator.models.family import Architecture, LanguageModel, ModelFamily, Published
+from annotator.models.families.base import Architecture, LanguageModel, ModelFamily, Published
 from annotator.models.task_heads import HeadOptions, TaskModel
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from annotator.cli import main
+from annotator.cli.app import main
 from tests.support.runs import write_fasta
 from tests.support.toy_stage import ToyStage
 
@@ -61,7 +61,7 @@ def start_toy_run(
         "from functools import partial\nimport annotator.pipeline.annotate as module\n"
         "from tests.support.toy_stage import ToyStage\n"
         f"module.AnnotateStage = partial(ToyStage, **{toy!r})\n{before}\n"
-        "if __name__ == '__main__':\n    from annotator.cli import main\n    sys.exit(main(sys.argv[1:]))\n"
+        "if __name__ == '__main__':\n    from annotator.cli.app import main\n    sys.exit(main(sys.argv[1:]))\n"
     )
     env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
     return subprocess.Popen(

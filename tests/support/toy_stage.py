@@ -17,7 +17,7 @@ from annotator.errors import EnvironmentFault, InputError, ModelFault, ResourceF
 from annotator.genome.shard_input import ShardInput
 from annotator.output.parts import part_bytes
 from annotator.output.table import calls_table
-from annotator.pipeline.order import ShardResult, WorkerReport, WorkOrder
+from annotator.pipeline.worker.order import ShardResult, WorkerReport, WorkOrder
 
 WORD = re.compile(b"(?=CAGGT)")
 

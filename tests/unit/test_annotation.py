@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from annotator.errors import InputError, UsageError
-from annotator.genome.annotation import KINDS, Sites, read_sites, read_transcripts
+from annotator.labels.sites import KINDS, Sites, read_sites, read_transcripts
 
 CONTIGS = {"chr1": 1000, "chr2": 500}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from annotator.errors import InputError
-from annotator.pipeline.background import Background, Stopped
+from annotator.pipeline.driver.background import Background, Stopped
 
 Tick = Callable[[], None]
 

@@ -14,8 +14,8 @@ import pytest
 
 from annotator.calls.batch import KINDS, Calls
 from annotator.errors import InputError
-from annotator.output.bed import bed_header, bed_text, index_suffixes, refuse_unwritable_names, write_index
-from annotator.output.bgzf import BLOCK_BYTES, EOF_BLOCK, BgzfWriter
+from annotator.output.formats.bed import bed_header, bed_text, index_suffixes, refuse_unwritable_names, write_index
+from annotator.output.formats.bgzf import BLOCK_BYTES, EOF_BLOCK, BgzfWriter
 from annotator.output.options import BedOptions
 from annotator.output.schema import BED_FILES, ITEM_RGB, BedFile
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from annotator.errors import EnvironmentFault, InputError, ResourceFault, UsageError
-from annotator.models import family_registry
 from annotator.models.checkpoints import read_checkpoint, write_checkpoint
-from annotator.models.family import Architecture, Backbone, LanguageModel, ModelFamily, Published
+from annotator.models.families import registry as family_registry
+from annotator.models.families.base import Architecture, Backbone, LanguageModel, ModelFamily, Published
 from annotator.models.options import FAMILIES
 from annotator.models.weights import build_with_weights, plain_tensors, write_safetensors, write_text
 from annotator.tokens.batch import TokenBatch

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from annotator.errors import InputError
-from annotator.models.compact_window import CompactWindow, CompactWindowConfig, load_compact_window
+from annotator.models.families.compact.window import CompactWindow, CompactWindowConfig, load_compact_window
 from annotator.models.manifest import Calibration, CladeSettings, Feature, Manifest, WindowTask, read_manifest
 from annotator.models.weights import plain_tensors, write_safetensors
 from annotator.tokens.batch import reverse_complement_rows

@@ -18,8 +18,8 @@ from torch import Tensor
 from annotator.errors import InputError, UsageError
 from annotator.models.checkpoints import read_checkpoint
 from annotator.models.convert import convert, read_pickled_tensors
+from annotator.models.directory import read_model
 from annotator.models.options import CLADES
-from annotator.models.registry import read_model
 from benchmarks.openspliceai_net import OpenSpliceAI
 
 

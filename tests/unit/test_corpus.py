@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from annotator.errors import InputError, UsageError
-from annotator.training.corpus import Corpus, Tiles, draw_rows, read_corpus, tiled_rows
+from annotator.training.pretrain.corpus import Corpus, Tiles, draw_rows, read_corpus, tiled_rows
 
 COMPLEMENT = bytes.maketrans(b"ACGTN", b"TGCAN")
 

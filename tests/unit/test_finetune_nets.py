@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from annotator.models.compact_window import CompactWindow, CompactWindowConfig
-from annotator.training.finetune_nets import CompactSequences
+from annotator.models.families.compact.window import CompactWindow, CompactWindowConfig
+from annotator.training.finetune.nets import CompactSequences
 
 
 def test_a_sequence_beside_a_longer_one_scores_as_alone() -> None:

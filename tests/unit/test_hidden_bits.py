@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from annotator.models.family import Backbone, LanguageModel
+from annotator.models.families.base import Backbone, LanguageModel
 from annotator.tokens.batch import RowTokenizer
+from annotator.tokens.kmer_chunks import NT_V2_IDS, KmerChunks
 from annotator.tokens.kmer_rows import KmerRows, dnabert_rows
-from annotator.tokens.six_mers import NT_V2_IDS, KmerChunks
-from annotator.training.hidden_bits import EDGE_BP, Probe, hidden_bits, make_probe, markov_bits
-from annotator.training.markov import MarkovModel
-from annotator.training.masking import IGNORED
+from annotator.training.pretrain.hidden_bits import EDGE_BP, Probe, hidden_bits, make_probe, markov_bits
+from annotator.training.pretrain.markov import MarkovModel
+from annotator.training.pretrain.masking import IGNORED
 
 BASES = np.frombuffer(b"ACGT", np.uint8)
 

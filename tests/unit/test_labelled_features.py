@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from annotator.errors import InputError
-from annotator.evaluation.genomes import load_genome
-from annotator.evaluation.labelled import LabelledGenome
-from annotator.evaluation.options import Organism
+from annotator.labels.genomes import load_genome
+from annotator.labels.labelled import LabelledGenome
+from annotator.labels.options import Organism
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ CHOICES = {"--device": {"auto", "cpu", "cuda"}, "--stage": {"shared", "object-st
 def known_options(command: str = "annotate") -> set[str]:
     import typer.main
 
-    from annotator.cli import app
+    from annotator.cli.app import app
 
     parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
     return {name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts) if name.startswith("-")}

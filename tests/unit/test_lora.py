@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from annotator.errors import UsageError
-from annotator.models.family import LanguageModel, ModelFamily
-from annotator.models.family_registry import family
+from annotator.models.families.base import LanguageModel, ModelFamily
+from annotator.models.families.registry import family
 from annotator.models.lora import add_lora, merge_lora
 
 FAMILIES = {

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from annotator.tokens.batch import TokenBatch
+from annotator.tokens.kmer_chunks import NT_V2_IDS, KmerChunks
 from annotator.tokens.kmer_rows import KmerRows, dnabert_rows
-from annotator.tokens.six_mers import NT_V2_IDS, KmerChunks
-from annotator.training.masking import (
+from annotator.training.pretrain.masking import (
     IGNORED,
     Guess,
     hidden_bases,
@@ -19,7 +19,7 @@ from annotator.training.masking import (
     mask_tokens,
     next_tokens,
 )
-from annotator.training.pretrain_options import MaskOptions
+from annotator.training.pretrain.options import MaskOptions
 
 MASK, UNKNOWN = 4, 1
 SPECIAL = 5  # ids below this are special tokens in DNABERT's vocabularies

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from annotator.errors import UsageError
-from annotator.models.motif_scores import (
+from annotator.motifs.scores import (
     STEPS_PER_BIT,
     UNIFORM,
     expected_hits,

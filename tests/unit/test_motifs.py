@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from annotator.errors import EnvironmentFault, InputError, UsageError
-from annotator.models import motifs
-from annotator.models.motifs import CLADE_TAXA, Motif, jaspar_motifs, read_motifs
+from annotator.motifs import read as motifs
+from annotator.motifs.read import CLADE_TAXA, Motif, jaspar_motifs, read_motifs
 
 ARNT = np.array([[4, 16, 0, 0], [19, 0, 1, 0], [0, 20, 0, 0], [0, 0, 20, 0], [0, 0, 0, 20], [0, 0, 20, 0]], np.float64)
 OTHER = np.array([[1, 2, 3, 4.5], [5, 5, 5, 5], [0, 0, 0, 7]], np.float64)

@@ -17,10 +17,10 @@ import pytest
 
 from annotator.calls.batch import KINDS, Calls
 from annotator.errors import InputError, ResourceFault
-from annotator.output.bgzf import BgzfWriter
+from annotator.files import file_sha256
+from annotator.output.formats.bgzf import BgzfWriter
 from annotator.output.merge import final_names
 from annotator.output.options import BedOptions
-from annotator.output.publish import sha256_file
 from annotator.output.schema import SCHEMA_VERSION, SORT_KEY_IN_CONTIG, TABLE_SCHEMA
 
 _SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")
@@ -56,7 +56,7 @@ def test_predictions_are_all_rows_in_order(calls: Calls, tmp_path: Path) -> None
     assert tuple(written) == ALL_FILES
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(ALL_FILES)
     for name, info in written.items():
-        assert info.sha256 == sha256_file(tmp_path / "out" / name)
+        assert info.sha256 == file_sha256(tmp_path / "out" / name)
     metadata = pl.read_parquet_metadata(tmp_path / "out" / "predictions.parquet")
     del metadata["ARROW:schema"]
     assert metadata == {

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from annotator.errors import InputError
+from annotator.files import file_sha256
 from annotator.output.parts import PartInfo, read_first_row, read_part
-from annotator.output.publish import sha256_file
 from annotator.output.schema import TABLE_SCHEMA
 
 _SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")
@@ -27,7 +27,7 @@ def part(tmp_path: Path) -> tuple[Path, PartInfo, pl.DataFrame]:
 
 def test_what_is_written_is_read(part: tuple[Path, PartInfo, pl.DataFrame]) -> None:
     path, info, table = part
-    assert info == PartInfo(table.height, sha256_file(path))
+    assert info == PartInfo(table.height, file_sha256(path))
     assert read_part(path, info).equals(table)
     assert read_first_row(path) == (table["chrom"][0], table["start"][0])
     assert pl.read_parquet_metadata(path)["coordinate_system"] == "0-based-half-open"

@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 
 from annotator.errors import InputError, ResourceFault
-from annotator.output.publish import (
+from annotator.files import (
     atomic_file,
     atomic_files,
-    sha256_file,
+    file_sha256,
     sweep_temporaries,
     temporary_folder,
     write_faults,
@@ -146,4 +146,4 @@ def test_json_bytes_depend_on_the_content_only(tmp_path: Path) -> None:
 
 def test_sha256_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc" * 100_000)
-    assert sha256_file(tmp_path / "x") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+    assert file_sha256(tmp_path / "x") == hashlib.sha256(b"abc" * 100_000).hexdigest()

@@ -92,7 +92,12 @@ def hidden_by(patterns: list[str], path: str) -> list[str]:
 @pytest.mark.parametrize("file", [".gitignore", ".dockerignore"])
 @pytest.mark.parametrize(
     "path",
-    ["annotator/output/bed.py", "annotator/models/bundled/model.safetensors", "annotator/calls/batch.py", "pyproject.toml"],
+    [
+        "annotator/output/formats/bed.py",
+        "annotator/models/bundled/model.safetensors",
+        "annotator/calls/batch.py",
+        "pyproject.toml",
+    ],
 )
 def test_ignore_files_hide_no_source(file: str, path: str) -> None:
     patterns = [line for line in (ROOT / file).read_text().splitlines() if line and not line.startswith("#")]
@@ -103,7 +108,9 @@ def test_results_are_ignored() -> None:
     patterns = (ROOT / ".gitignore").read_text().splitlines()
     assert hidden_by(patterns, "output/predictions.bed.gz") == ["/output/"]
     assert hidden_by(patterns, "annotator/calls/__pycache__/batch.pyc") == ["__pycache__/"]
-    assert hidden_by(["output/"], "annotator/output/bed.py") == ["output/"], "the check itself must see an unanchored pattern"
+    assert hidden_by(["output/"], "annotator/output/formats/bed.py") == ["output/"], (
+        "the check itself must see an unanchored pattern"
+    )
 
 
 # --- container image

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from annotator.genome.plan import PlanOptions
-from annotator.pipeline.schedule import DEADLINE_FACTOR, LEAST_DEADLINE_S, Schedule
-from benchmarks import scale_sim
-from benchmarks.scale_sim import Costs, Disturbances, Setting, SimAssembly, simulate
+from annotator.pipeline.driver.schedule import DEADLINE_FACTOR, LEAST_DEADLINE_S, Schedule
+from simulations import scale_sim
+from simulations.scale_sim import Costs, Disturbances, Setting, SimAssembly, simulate
 
 PLAN = PlanOptions(shard_bp=8_000_000)
 SHARD_BP = round(8_000_000 / PLAN.core_bp) * PLAN.core_bp

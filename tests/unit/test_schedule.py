@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from annotator.pipeline.schedule import DEADLINE_FACTOR, FIRST_DEADLINE_S, LEAST_DEADLINE_S, MOST_LOSSES, GivenUp, Schedule
+from annotator.pipeline.driver.schedule import DEADLINE_FACTOR, FIRST_DEADLINE_S, LEAST_DEADLINE_S, MOST_LOSSES, GivenUp, Schedule
 
 
 def schedule_of(bases: list[int], workers: int = 1, **options: float) -> Schedule:

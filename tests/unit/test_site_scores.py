@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from annotator.calls.batch import KINDS, Calls
 from annotator.evaluation import site_scores
-from annotator.evaluation.labelled import TRACKS, LabelledGenome
 from annotator.evaluation.metrics import Examples, TssMatches, bootstrap
 from annotator.evaluation.site_scores import JudgedCalls, SiteRanking, judge_promoters, judge_splice, precision_recall_curve
+from annotator.labels.labelled import TRACKS, LabelledGenome
 
 Floats = NDArray[np.float64]
 

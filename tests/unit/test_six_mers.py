@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotator.tokens.batch import TokenBatch
-from annotator.tokens.six_mers import NT_V1_IDS, NT_V2_IDS, ChunkIds, KmerChunks
+from annotator.tokens.kmer_chunks import NT_V1_IDS, NT_V2_IDS, ChunkIds, KmerChunks
 
 UNK, PAD, MASK, CLS = 0, 1, 2, 3
 V1, V2 = KmerChunks(NT_V1_IDS, 1000), KmerChunks(NT_V2_IDS, 2048)

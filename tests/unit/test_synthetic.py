@@ -11,8 +11,8 @@ import pysam
 import pytest
 
 from annotator.errors import ResourceFault, UsageError
-from annotator.genome.annotation import Sites, read_sites
-from annotator.genome.synthetic import SHORTEST_BP, ExampleFiles, write_example
+from annotator.example.genome import SHORTEST_BP, ExampleFiles, write_example
+from annotator.labels.sites import Sites, read_sites
 
 COMPLEMENT = str.maketrans("ACGTacgtN", "TGCAtgcaN")
 

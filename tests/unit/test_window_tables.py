@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from annotator.errors import InputError, UsageError
-from annotator.evaluation.window_tables import read_window_table
+from annotator.labels.window_tables import read_window_table
 
 
 def written(folder: Path, text: str | bytes, name: str = "test.csv") -> Path:

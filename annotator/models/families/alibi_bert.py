@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from annotator.models.families.base import Backbone
 from annotator.models.families.fields import check_architecture
 from annotator.models.families.masked_head import initialise
-from annotator.models.family import Backbone
 from annotator.tokens.bpe import PAD_ID
 
 NORM_EPS = 1e-12

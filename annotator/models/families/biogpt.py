@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from annotator.models.families.base import Architecture, Backbone, LanguageModel, ModelFamily, Published
 from annotator.models.families.fields import check_architecture, pick, require
 from annotator.models.families.state_names import sort_tensors
-from annotator.models.family import Architecture, Backbone, LanguageModel, ModelFamily, Published
-from annotator.tokens.six_mers import NT_V2_IDS, KmerChunks
+from annotator.tokens.kmer_chunks import NT_V2_IDS, KmerChunks
 
 BOS_ID = 5
 """<bos> of the layout; every row begins with it."""

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from annotator.models.families.base import Architecture, Backbone, LanguageModel, ModelFamily, Published
 from annotator.models.families.fields import check_architecture, pick, require
 from annotator.models.families.masked_head import MaskedHead
 from annotator.models.families.state_names import sort_tensors
-from annotator.models.family import Architecture, Backbone, LanguageModel, ModelFamily, Published
 from annotator.tokens.kmer_rows import KmerRows, dnabert_rows
 from annotator.tokens.vocabulary import DNABERT_SPECIAL
 

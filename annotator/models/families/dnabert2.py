@@ -19,10 +19,10 @@ from torch import Tensor
 
 from annotator.errors import InputError
 from annotator.models.families.alibi_bert import NORM_EPS, AlibiBert, AlibiBertConfig
+from annotator.models.families.base import Architecture, LanguageModel, ModelFamily, Published
 from annotator.models.families.fields import pick, require
 from annotator.models.families.masked_head import MaskedHead
 from annotator.models.families.state_names import sort_tensors
-from annotator.models.family import Architecture, LanguageModel, ModelFamily, Published
 from annotator.tokens.bpe import TOKENIZER_NAME, BpeTokenizer
 
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from annotator.models.families.base import Architecture, Backbone, LanguageModel, ModelFamily, Published
 from annotator.models.families.fields import check_architecture, pick, require
 from annotator.models.families.masked_head import MaskedHead, initialise
 from annotator.models.families.rotary import RotaryBackbone
 from annotator.models.families.state_names import sort_tensors
-from annotator.models.family import Architecture, Backbone, LanguageModel, ModelFamily, Published
 from annotator.tokens.batch import RowTokenizer
+from annotator.tokens.kmer_chunks import NT_V1_IDS, NT_V2_IDS, ChunkIds, KmerChunks
 from annotator.tokens.kmer_rows import KmerRows
-from annotator.tokens.six_mers import NT_V1_IDS, NT_V2_IDS, ChunkIds, KmerChunks
 from annotator.tokens.vocabulary import KmerVocabulary
 
 _IDS = {1: NT_V1_IDS, 2: NT_V2_IDS}

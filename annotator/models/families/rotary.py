@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from annotator.models.family import Backbone
+from annotator.models.families.base import Backbone
 
 ROTARY_BASE = 10000.0
 

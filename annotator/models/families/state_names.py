@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from annotator.models.family import LanguageModel, Published
+from annotator.models.families.base import LanguageModel, Published
 
 _OLD_NORM_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 """Of files from before 2019, and of every ESM that transformers 5.23 saves."""

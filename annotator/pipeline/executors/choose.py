@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from annotator.errors import UsageError
+from annotator.machine import gpus_in_sight
 from annotator.pipeline.executors.events import Executor
 from annotator.pipeline.executors.inline import InlineExecutor
 from annotator.pipeline.executors.processes import ProcessExecutor
-from annotator.pipeline.machine import gpus_in_sight
 from annotator.pipeline.options import RAY_OFF, SHARED, AnnotateOptions, ExecutionOptions
 
 

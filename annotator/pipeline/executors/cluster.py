@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from annotator.errors import EnvironmentFault, UsageError
+from annotator.files import FolderLock
 from annotator.pipeline.executors import guard
-from annotator.pipeline.lock import FolderLock
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class PrivateFolder:
 
     def close(self) -> None:
         """Let the guard end what is left, and the folder go."""
-        self._lock.release()
+        self._lock.close()
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         self._guard.wait()
@@ -91,7 +91,7 @@ class PrivateFolder:
 def _sweep(folder: Path) -> None:
     """Remove the folder of a start whose driver is gone: its lock can be had."""
     try:
-        FolderLock(folder / guard.LOCK, folder).release()
+        FolderLock(folder / guard.LOCK, folder).close()
     except (UsageError, OSError):
         return  # in use, another user's, or not there any more
     shutil.rmtree(folder, ignore_errors=True)

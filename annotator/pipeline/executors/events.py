@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from annotator.pipeline.machine import Machine
-from annotator.pipeline.order import WorkerReport
-from annotator.pipeline.schedule import Key
-from annotator.pipeline.stage import Stage
+from annotator.pipeline.driver.schedule import Key
+from annotator.pipeline.executors.machine import Machine
+from annotator.pipeline.worker.order import WorkerReport
+from annotator.pipeline.worker.stage import Stage
 
 SETUP_TRIES = 3
 """So many workers in a row that cannot be set up are enough."""

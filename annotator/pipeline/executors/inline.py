@@ -6,10 +6,11 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
+from annotator.machine import usable_cpus
+from annotator.pipeline.driver.schedule import Key
 from annotator.pipeline.executors.events import Event, Failed, Finished, Ready
-from annotator.pipeline.machine import Machine, this_process, usable_cpus
-from annotator.pipeline.schedule import Key
-from annotator.pipeline.stage import Stage
+from annotator.pipeline.executors.machine import Machine, this_process
+from annotator.pipeline.worker.stage import Stage
 
 WORKER = "this process"
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from annotator.errors import AnnotatorError, EnvironmentFault, ResourceFault, UsageError
+from annotator.machine import usable_cpus
+from annotator.pipeline.driver.schedule import Key
 from annotator.pipeline.executors.cluster import (
     PrivateFolder,
     answers,
@@ -29,10 +31,9 @@ from annotator.pipeline.executors.cluster import (
 )
 from annotator.pipeline.executors.events import MOST_HELPERS, SETUP_TIMEOUT_S, SETUP_TRIES, Event, Failed, Finished, Lost, Ready
 from annotator.pipeline.executors.faults import make_portable, worth_replacing
-from annotator.pipeline.machine import Machine, this_process, usable_cpus
+from annotator.pipeline.executors.machine import Machine, this_process
 from annotator.pipeline.options import RAY_AUTO, RAY_LOCAL, AnnotateOptions, ExecutionOptions
-from annotator.pipeline.schedule import Key
-from annotator.pipeline.stage import Stage
+from annotator.pipeline.worker.stage import Stage
 from annotator.stopping import Terminated, held_back
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,157 @@
+"""Files a user writes: training recipes (TOML), checked field by field."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from annotator.errors import InputError, UsageError
+from annotator.genome.plan import PlanOptions
+from annotator.labels.options import Organism
+from annotator.models.options import CLADES, DEFAULT_CLADE
+from annotator.training.compact.options import TrainingSettings, TrainOptions, WindowOptions
+from annotator.training.finetune.options import FeatureTrack, GenomeData, GenomeFiles
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Organism(_Strict):
+    name: str
+    clade: str
+    fasta: str
+    truth: str
+    mask: str | None = None
+    trim_bp: int = Field(0, ge=0)
+    weight: float = Field(1.0, gt=0)
+    max_bp: int = Field(0, ge=0)
+    gene_centred: bool = False
+
+
+class _Architecture(_Strict):
+    fine_channels: int = Field(32, gt=0)
+    fine_width: int = Field(9, gt=0)
+    trunk_channels: int = Field(96, gt=0)
+    trunk_width: int = Field(5, gt=0)
+    dilations: list[int] = Field(min_length=1)
+    step_bp: int = Field(8, gt=0)
+
+
+class _Recipe(_Strict):
+    name: str
+    version: str
+    k: int = Field(6, ge=1, le=8)
+    architecture: _Architecture
+    plan: dict[str, int]
+    radius_bp: dict[str, int]
+    windows: WindowOptions = WindowOptions()
+    train: TrainOptions = TrainOptions()
+    organism: list[_Organism] = []
+    validation: list[_Organism] = []
+    note: str = ""
+
+
+def read_recipe(path: Path, data: Path) -> TrainingSettings:
+    """Read a training recipe.
+
+    Args:
+        path: TOML file.
+        data: Folder its file paths are relative to.
+
+    Returns:
+        The settings, with absolute or data-relative paths.
+
+    Raises:
+        UsageError: The file is not there.
+        InputError: It is not TOML, or a field is missing, unknown or wrong; the message names the field.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not TOML ({error})") from None
+    try:
+        recipe = _Recipe.model_validate(raw)
+        PlanOptions(**recipe.plan)
+        return TrainingSettings(
+            name=recipe.name, version=recipe.version, k=recipe.k,
+            architecture=recipe.architecture.model_dump() | {"vocabulary_size": 4**recipe.k + 5, "clades": len(CLADES)},
+            plan=recipe.plan, radius_bp=recipe.radius_bp,
+            windows=recipe.windows, train=recipe.train,
+            organisms=tuple(_organism(o, data) for o in recipe.organism),
+            validation=tuple(_organism(o, data) for o in recipe.validation),
+            note=recipe.note,
+        )  # fmt: skip
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path}: field {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def organisms_given(
+    prefix: str, fasta: list[Path], truth: list[Path], mask: list[str], clade: list[str], *, need_truth: bool = True
+) -> tuple[Organism, ...]:
+    """Organisms from options of the command line.
+
+    Args:
+        prefix: Of the options, for messages: "" or "val-".
+        fasta: Genomes.
+        truth: Sites of each.
+        mask: Masked sites of each, "-" for none; or nothing.
+        clade: Of each; or nothing.
+        need_truth: Whether `truth` may be nothing too.
+
+    Raises:
+        UsageError: The options do not come once per FASTA, or a clade is unknown.
+    """
+    for option, values, optional in (("truth", truth, not need_truth), ("mask", mask, True), ("clade", clade, True)):
+        if len(values) != len(fasta) and not (optional and not values):
+            raise UsageError(f"--{prefix}{option}: given {len(values)} times for {len(fasta)} --{prefix}fasta")
+    organisms = []
+    for i, path in enumerate(fasta):
+        chosen = clade[i] if clade else DEFAULT_CLADE
+        if chosen not in CLADES:
+            raise UsageError(f"--{prefix}clade {chosen}: choose from {', '.join(CLADES)}")
+        masked = Path(mask[i]) if mask and mask[i] != "-" else None
+        organisms.append(Organism(path.name.split(".")[0], chosen, path, truth[i] if truth else None, masked))
+    return tuple(organisms)
+
+
+def _organism(entry: _Organism, data: Path) -> Organism:
+    if entry.clade not in CLADES:
+        raise ValueError(f"organism {entry.name}: clade {entry.clade!r} is not one of {', '.join(CLADES)}")
+    paths = {"fasta": data / entry.fasta, "truth": data / entry.truth, "mask": data / entry.mask if entry.mask else None}
+    return Organism(**(entry.model_dump() | paths))
+
+
+def genome_data(
+    fasta: list[Path], truth: list[Path], mask: list[str], features: dict[str, str],
+    val_fasta: list[Path], val_truth: list[Path], val_mask: list[str], val_features: dict[str, str],
+    clade: str, tracks: tuple[FeatureTrack, ...], *, window_bp: int = 0, margin_bp: int = 0,
+) -> GenomeData:  # fmt: skip
+    """Labelled genomes for fine-tuning, from options of the command line; arguments as in `organisms_given`.
+
+    Raises:
+        UsageError: The options do not come once per FASTA, or features are named that the other side lacks.
+    """
+    if not val_fasta:
+        raise UsageError("--val-fasta: needed with --fasta; thresholds come from it")
+    if set(features) != set(val_features):
+        raise UsageError("--feature and --val-feature: the same names are needed on both sides")
+    if features and (len(fasta) > 1 or len(val_fasta) > 1):
+        raise UsageError("--feature: with one --fasta and one --val-fasta, which it lies on")
+    sides = []
+    for prefix, files, sites, masked, beds in (
+        ("", fasta, truth, mask, features), ("val-", val_fasta, val_truth, val_mask, val_features),
+    ):  # fmt: skip
+        if not sites and not beds:
+            raise UsageError(f"--{prefix}truth or --{prefix}feature: needed with --{prefix}fasta")
+        organisms = organisms_given(prefix, files, sites, masked, [clade] * len(files), need_truth=not beds)
+        placed = tuple((name, Path(path)) for name, path in beds.items())
+        sides.append(tuple(GenomeFiles(organism, placed if i == 0 else ()) for i, organism in enumerate(organisms)))
+    return GenomeData(train=sides[0], dev=sides[1], features=tracks, window_bp=window_bp, margin_bp=margin_bp)

@@ -1,0 +1,91 @@
+"""Labelled genomes from disk, read by the same reader as everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotator.errors import InputError
+from annotator.genome.contigs import ContigTable
+from annotator.genome.options import GenomeOptions
+from annotator.genome.regions import iter_bed
+from annotator.genome.source import open_genome
+from annotator.labels.labelled import STRANDS, TRACKS, LabelledGenome
+from annotator.labels.options import Organism
+from annotator.labels.sites import read_sites
+from annotator.models.options import CLADES
+
+CLADE_INDEX = {"vertebrate": 1, "invertebrate": 2, "plant": 3, "fungi": 0}
+"""Entry of the clade embedding; 0 is the clade-free one, which fungi use until a fungus is in the training data."""
+
+
+def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[str, Path]] = ()) -> LabelledGenome:
+    """Read an organism's bases and sites into memory.
+
+    Args:
+        organism: Files and how to use them.
+        spool_dir: Where the reader may put decompressed bases.
+        features: (track, BED file) of features beside the sites. A line becomes a site at its central base, on both strands
+            where it has none.
+
+    Returns:
+        The labelled genome.
+
+    Raises:
+        AnnotatorError: A file is missing or bad, or its truth holds no site.
+    """
+    genome = open_genome(organism.fasta, spool_dir, GenomeOptions())
+    names, lengths = genome.contigs.names, genome.contigs.lengths
+    ends = np.cumsum(lengths)
+    bases = np.concatenate([genome.read_bases(i, 0, int(length)) for i, length in enumerate(lengths)])
+    by_name = dict(zip(names, lengths.tolist(), strict=True))
+    starts = ends - lengths
+    tracks = (*TRACKS, *(track for track, _ in features))
+    masked = {(kind, strand): np.empty(0, np.int64) for kind in tracks for strand in STRANDS}
+    sites = dict(masked)
+    if organism.truth:
+        sites |= read_sites(organism.truth, by_name).end_to_end(starts)
+    widths = {}
+    for track, path in features:
+        centres, widths[track] = _centres(path, genome.contigs, starts)
+        sites |= {(track, strand): places for strand, places in centres.items()}
+    if organism.mask:
+        masked |= read_sites(organism.mask, by_name).end_to_end(starts)
+    kinds = frozenset(kind for kind in tracks if len(sites[kind, "+"]) + len(sites[kind, "-"]))
+    if not kinds:
+        raise InputError(f"{organism.truth or organism.fasta}: no donor, acceptor, tss or feature to learn from")
+    if organism.max_bp:
+        bases, ends = _first(bases, ends, organism.max_bp)
+        sites, masked = ({key: value[value < len(bases)] for key, value in table.items()} for table in (sites, masked))
+    return LabelledGenome(
+        organism.name, CLADE_INDEX[organism.clade], bases, ends, tuple(names[: len(ends)]), sites, masked, kinds,
+        organism.trim_bp, organism.weight, widths,
+    )  # fmt: skip
+
+
+def _centres(path: Path, contigs: ContigTable, starts: NDArray[np.int64]) -> tuple[dict[str, NDArray[np.int64]], int]:
+    """Central bases of a BED file's lines by strand, contigs end to end, and the lines' median width."""
+    found: dict[str, set[int]] = {strand: set() for strand in STRANDS}
+    widths = []
+    for line in iter_bed(path, contigs):
+        if line.start == line.end:
+            continue
+        widths.append(line.end - line.start)
+        for strand in STRANDS:
+            if line.strand in (strand, "."):
+                found[strand].add(int(starts[line.contig]) + (line.start + line.end) // 2)
+    if not widths:
+        raise InputError(f"{path}: no line to learn from")
+    return {strand: np.array(sorted(places), np.int64) for strand, places in found.items()}, int(np.median(widths))
+
+
+def _first(bases: NDArray[np.uint8], ends: NDArray[np.int64], limit: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The first `limit` bases, the last contig cut short."""
+    kept = np.minimum(ends[: int(np.searchsorted(ends, limit)) + 1], limit)
+    return bases[: int(kept[-1])], kept
+
+
+assert set(CLADE_INDEX) == set(CLADES)

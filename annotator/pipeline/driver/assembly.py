@@ -1,0 +1,191 @@
+"""One assembly of a run, from its FASTA to its final files: opened, planned, journalled shard by shard, merged."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from annotator.files import write_json
+from annotator.genome.plan import Shard, plan_shards
+from annotator.genome.regions import read_regions
+from annotator.genome.shard_input import ShardInput, cut_loose, stage_bases
+from annotator.genome.source import open_genome
+from annotator.machine import usable_cpus
+from annotator.output.formats.bed import refuse_unwritable_names
+from annotator.output.merge import final_names, merge_parts
+from annotator.output.parts import PartInfo, publish_part
+from annotator.pipeline.options import AnnotateOptions, Sample
+from annotator.pipeline.request import Request, make_plan
+from annotator.pipeline.run_record import Circumstances, run_json
+from annotator.pipeline.worker.order import ShardResult, WorkerReport
+from annotator.results.workspace import RUN_JSON, FinishedShard, Workspace
+
+logger = logging.getLogger(__name__)
+
+Tick = Callable[[], None]
+
+
+@dataclass
+class Assembly:
+    """What a run knows of one assembly. `open`, `finish` and `close` may run in another thread than the rest, one at a time.
+
+    Attributes:
+        sample: Which.
+        request: What is done.
+        options: What was asked for.
+        shards: Of the plan, by index.
+        done: Finished shards by index.
+        failed: Why shards were given up, by index.
+        result: The contents of run.json, once there is one.
+    """
+
+    sample: Sample
+    request: Request
+    options: AnnotateOptions
+    shards: list[Shard] = field(default_factory=list)
+    done: dict[int, FinishedShard] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+    result: dict[str, Any] | None = None
+    _opened: float = 0.0
+    _reports: dict[str, WorkerReport] = field(default_factory=dict)
+    _stage_s: Counter[str] = field(default_factory=Counter)
+    _write_s: float = 0.0
+    _begun: bool = False
+
+    def open(self, tick: Tick | None = None) -> None:
+        """Lock the results folder, check the FASTA, plan, and see what an earlier run has done.
+
+        Args:
+            tick: Called again and again; what it raises ends the opening.
+
+        Raises:
+            AnnotatorError: With the exit code of the fault; the folder is as it was.
+        """
+        self._opened = time.time()
+        sample, options, request = self.sample, self.options, self.request
+        self.workspace = workspace = Workspace(sample.out_dir)
+        try:
+            self.genome = genome = open_genome(sample.fasta, workspace.spool, options.genome, tick)
+            refuse_unwritable_names(genome.contigs.names, genome.path)
+            self.regions = read_regions(options.regions, genome.contigs) if options.regions else None
+            self.plan = make_plan(request, options, genome, self.regions)
+            self.longest_bp = int(genome.contigs.lengths.max(initial=0))
+            workspace.refuse_foreign_files([*final_names(request.reported_kinds, self.longest_bp), RUN_JSON])
+            self._replaces = options.overwrite and not workspace.is_unfinished(self.plan)
+            if not options.overwrite:
+                workspace.refuse_other_plan(self.plan)
+                if (finished := workspace.finished_run()) is not None:
+                    logger.info("%s: already complete, nothing to do", sample.out_dir)
+                    workspace.finish()
+                    self.result = finished
+                    return
+            self.shards = list(plan_shards(genome.contigs.lengths, request.order.plan, self.regions))
+            if not self._replaces:
+                self.done = workspace.finished_shards(self.plan)
+        except BaseException:
+            workspace.abandon()
+            raise
+
+    def _begin(self) -> None:
+        """Before the first thing is written: until then the folder is as it was, whatever goes wrong."""
+        if not self._begun:
+            if self._replaces:
+                self.workspace.clear()
+            self.workspace.begin(self.plan)
+            self._begun = True
+
+    @property
+    def todo(self) -> list[Shard]:
+        """Shards that are neither done nor given up."""
+        return [shard for shard in self.shards if shard.index not in self.done and shard.index not in self.failed]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is done or given up."""
+        return len(self.done) + len(self.failed) == len(self.shards)
+
+    def input(self, shard: int, *, staged: bool = False) -> ShardInput:
+        """What a worker needs to work on a shard; staged, its bases are read here and travel with it.
+
+        Raises:
+            InputError: The FASTA changed under the run.
+        """
+        cut = cut_loose(self.shards[shard], self.genome.contigs.names, self.genome.bases, self.regions)
+        return stage_bases(cut, self.request.order.plan) if staged else cut
+
+    def record(self, shard: int, result: ShardResult, worker: str, report: WorkerReport) -> None:
+        """Publish a finished shard's part, then write it into the journal.
+
+        Args:
+            shard: Its index.
+            result: What a worker made of it.
+            worker: Which.
+            report: What it tells of itself; its seconds are those for this shard.
+
+        Raises:
+            ResourceFault: It cannot be written.
+        """
+        began = time.perf_counter()
+        self._begin()
+        publish_part(result.part, self.workspace.part(shard))
+        entry = FinishedShard(shard, result.rows, result.sha256, dict(result.counts))
+        self.workspace.record(self.plan, entry)
+        self.done[shard] = entry
+        self._stage_s.update(report.stage_s)
+        self._reports[worker] = report
+        self._write_s += time.perf_counter() - began
+
+    def give_up(self, shard: int, reason: str) -> None:
+        """A shard is beyond hope; the contigs it lies on will be missing from the final files."""
+        self.failed[shard] = reason
+        logger.error("%s: gave up on %s: %s", self.genome.path, self.input(shard).place, reason)
+
+    def finish(self, tick: Tick | None = None) -> None:
+        """Merge the parts into the final files and write run.json; keep the state where something failed, to try it again.
+
+        Args:
+            tick: Called again and again; what it raises ends the merge, and no file appears.
+
+        Raises:
+            ResourceFault: A file cannot be written.
+        """
+        self._begin()
+        out_dir, names = self.sample.out_dir, self.genome.contigs.names
+        failed = sorted({span.contig for shard in self.failed for span in self.shards[shard].spans})
+        merged = [shard.index for shard in self.shards if shard.index in self.done]
+        began = time.perf_counter()
+        files = merge_parts(
+            [self.workspace.part(shard) for shard in merged], out_dir, contig_names=names, longest_contig_bp=self.longest_bp,
+            kinds=self.request.reported_kinds, tool_version=self.plan["program"], bed=self.options.bed,
+            expected=[PartInfo(self.done[shard].rows, self.done[shard].sha256) for shard in merged],
+            threads=usable_cpus(), leave_out={names[contig] for contig in failed}, tick=tick,
+        )  # fmt: skip
+        circumstances = Circumstances(
+            seconds=time.time() - self._opened,
+            stage_s=self._stage_s + Counter(write=self._write_s, merge=time.perf_counter() - began),  # type: ignore[call-overload]
+            reports=self._reports,
+        )
+        run = run_json(self.request, self.plan, self.genome, out_dir, files, self.shards, self.done, self.failed, circumstances)
+        write_json(out_dir / RUN_JSON, run)
+        self.workspace.finish(keep_state=bool(self.failed))
+        self.result = run
+
+    def close(self) -> None:
+        """Release what is held, keeping what is needed to resume; harmless where `open` failed or `finish` has been."""
+        if hasattr(self, "workspace"):
+            self.workspace.close() if self._begun or self.result else self.workspace.abandon()
+        if hasattr(self, "genome"):
+            self.genome.close()
+
+    def forget(self) -> None:
+        """Drop what a finished assembly holds in memory but what is told of it in the end."""
+        self.close()
+        self.shards, self.done = [], {}
+        for large in ("genome", "regions", "plan"):
+            self.__dict__.pop(large, None)
+        if self.result is not None:
+            self.result = {name: self.result[name] for name in ("files", "failed_contigs", "exit_status") if name in self.result}

@@ -1,0 +1,45 @@
+"""What workers compute on, told without loading torch in the process that asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A worker's device.
+
+    Attributes:
+        device: torch device: "cpu", "cuda" or "cuda:N".
+        native_precision: What suits it: "float32" or "bfloat16".
+        devices: How many such devices there are to use.
+        threads: CPU threads a worker's model takes where the user does not say.
+    """
+
+    device: str
+    native_precision: str = "float32"
+    devices: int = 1
+    threads: int = 1
+
+    @property
+    def kind(self) -> str:
+        """The device without its number: "cpu" or "cuda"."""
+        return self.device.partition(":")[0]
+
+
+def this_process(device: str) -> Machine:
+    """The device this process would compute on; loads torch.
+
+    Args:
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        AnnotatorError: There is no such device.
+    """
+    import torch
+
+    from annotator.models.device import choose_device, choose_precision
+
+    chosen = choose_device(device)
+    devices = torch.cuda.device_count() if chosen == "cuda" else 1
+    return Machine(chosen, choose_precision("auto", chosen), devices)

@@ -1,0 +1,116 @@
+"""What a worker is told once, and what it tells of every shard; plain values, so that they travel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from annotator.errors import InputError, UsageError
+from annotator.genome.plan import PlanOptions
+from annotator.motifs.read import Motif
+from annotator.motifs.scan import MotifScanner
+from annotator.motifs.scores import expected_hits
+
+MOST_HITS_A_SHARD = 10_000_000
+"""Hits of a shard are held in memory: this many take about 2 GB."""
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """All a worker must know but for the genome; the same for every shard of a run.
+
+    Attributes:
+        model: Bundled model's name or model directory.
+        clade: Clade of the run.
+        thresholds: Probability per wanted kind of the model's; empty for no model.
+        motifs: Motifs to scan for; empty for none.
+        tfbs_pvalue: Their threshold.
+        plan: Shape of windows and shards.
+        batch_bp: Bases of a batch.
+        device: torch device.
+        precision: "float32" or "bfloat16".
+        threads: CPU threads.
+        model_name: What the table calls the model.
+        motif_source: What it calls the motif collection.
+        labels: (matrix id, name) of the motifs, then (None, name) of the model's features; `Calls.motif` indexes them.
+        weights_sha256: Of the model's weights; a worker that finds others refuses.
+        libraries: Versions that decide the result; a worker that has others refuses.
+    """
+
+    model: str
+    clade: str
+    thresholds: dict[str, float]
+    motifs: tuple[Motif, ...]
+    tfbs_pvalue: float
+    plan: PlanOptions
+    batch_bp: int
+    device: str
+    precision: str
+    threads: int
+    model_name: str = ""
+    motif_source: str = ""
+    labels: tuple[tuple[str | None, str], ...] = ()
+    weights_sha256: str = ""
+    libraries: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of model calls that are wanted."""
+        return tuple(self.thresholds)
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """A finished shard.
+
+    Attributes:
+        part: Its calls, the bytes of a Parquet file.
+        rows: How many calls.
+        sha256: Of `part`.
+        counts: What was counted on the way.
+    """
+
+    part: bytes
+    rows: int
+    sha256: str
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """What a worker tells of itself, for run.json.
+
+    Attributes:
+        stage_s: Seconds by stage, for what was done since the last report.
+        backends: Which kernels ran how.
+        batch_bp: Bases of a batch as they are now; less than ordered where memory ran out.
+        peak_memory_bytes: By device, the host among them.
+    """
+
+    stage_s: dict[str, float] = field(default_factory=dict)
+    backends: dict[str, str] = field(default_factory=dict)
+    batch_bp: int = 0
+    peak_memory_bytes: dict[str, int] = field(default_factory=dict)
+
+
+def motif_scanner(order: WorkOrder) -> MotifScanner | None:
+    """The scanner of an order's motifs; None without motifs.
+
+    Raises:
+        InputError: A motif is longer than the windows' halos.
+        UsageError: The threshold lets more hits through than memory holds.
+    """
+    if not order.motifs:
+        return None
+    scanner = MotifScanner(list(order.motifs), p_value=order.tfbs_pvalue)
+    if scanner.halo_bp > order.plan.halo_bp:
+        raise InputError(
+            f"motifs of {scanner.halo_bp + 1} bp need a halo_bp of {scanner.halo_bp}; "
+            f"that of model {order.model} is {order.plan.halo_bp}"
+        )
+    hits = expected_hits(scanner.matrices, order.plan.shard_bp)
+    if hits > MOST_HITS_A_SHARD:
+        raise UsageError(
+            f"--tfbs-pvalue {scanner.p_value:g}: about {hits:,.0f} hits in every {order.plan.shard_bp:,} bp; "
+            f"more than {MOST_HITS_A_SHARD:,} do not fit in memory, choose a smaller one"
+        )
+    return scanner

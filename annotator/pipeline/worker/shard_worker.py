@@ -1,0 +1,127 @@
+"""The work on one shard: bases in, calls out. Knows nothing of how shards reach it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from annotator.calls.batch import Calls
+from annotator.calls.motif_hits import motif_calls
+from annotator.calls.sites import TrackRule, call_sites, track_rules
+from annotator.errors import ModelFault
+from annotator.genome.shard_input import ShardInput
+from annotator.models.directory import read_model
+from annotator.models.faults import device_faults
+from annotator.models.loading import load_scan_model
+from annotator.motifs.scan import MotifScanner
+from annotator.pipeline.worker.order import WorkOrder, motif_scanner
+from annotator.scan.clock import StageClock
+from annotator.scan.feed import Block, BlockFeed
+from annotator.scan.windows import NotFinite, WindowScorer
+
+
+class ShardWorker:
+    """Holds the model on its device and works on shards, one at a time.
+
+    Attributes:
+        clock: Where the time went: read, tokenise, model, calls, motifs.
+        feed: Told of a shard before its turn comes, it reads ahead on a GPU.
+    """
+
+    def __init__(self, order: WorkOrder, scanner: MotifScanner | None = None) -> None:
+        """Load the model and prepare the motif scanner.
+
+        Args:
+            order: What to do.
+            scanner: `motif_scanner(order)`, where the caller has it already.
+
+        Raises:
+            AnnotatorError: The model cannot be loaded, or the motifs do not fit it or would hit too often.
+        """
+        torch.set_num_threads(order.threads)
+        self.order, self.clock = order, StageClock()
+        self.device = torch.device(order.device)
+        self.rules: list[TrackRule | None] = []
+        self.scorer: WindowScorer | None = None
+        with device_faults(self.device, "while the model was loaded"):
+            self.feed = BlockFeed(order.plan, self.device, clock=self.clock)
+            if order.kinds:
+                self._load_model()
+        self.scanner = motif_scanner(order) if scanner is None else scanner
+        self.widths = np.array([motif.width for motif in order.motifs], np.int64)
+
+    def _load_model(self) -> None:
+        order = self.order
+        folder, manifest = read_model(order.model)
+        self.rules = track_rules(manifest, order.clade, order.thresholds, first_label=len(order.motifs))
+        model = load_scan_model(folder, manifest, order.clade, self.device, order.precision)
+        self.scorer = WindowScorer(model, batch_bp=order.batch_bp, device=self.device, clock=self.clock)
+
+    @property
+    def batch_bp(self) -> int:
+        """Bases of a batch as they are now; less than ordered where memory ran out."""
+        return self.scorer.batch_bp if self.scorer else self.order.batch_bp
+
+    def work(self, shard: ShardInput) -> tuple[Calls, Counter[str]]:
+        """Score a shard and call its sites and motifs.
+
+        Args:
+            shard: The shard.
+
+        Returns:
+            The calls it owns, unsorted; and counts.
+
+        Raises:
+            InputError: The FASTA changed under the run.
+            ModelFault: The model gave NaN or infinity.
+            ResourceFault: Out of memory with one window at a time.
+            EnvironmentFault: The GPU failed.
+        """
+        with device_faults(self.device, f"on {shard.place}"):
+            return self._work(self.feed.block(shard))
+
+    def _work(self, block: Block) -> tuple[Calls, Counter[str]]:
+        shard, windows = block.shard, block.windows
+        found: list[Calls] = []
+        counts: Counter[str] = Counter(windows=len(windows), bases=shard.owned_bp)
+        if self.scorer:
+            scored = 0
+            try:
+                for batch in self.scorer.score(block.bases, windows, block.on_device):
+                    scored += len(batch.rows)
+                    with self.clock.stage("calls"):
+                        found.append(call_sites(batch, windows, shard.spans, shard.lengths, block.bases, self.rules, counts))
+            except NotFinite as fault:
+                raise ModelFault(self._describe(fault, block)) from fault
+            counts["windows all N"] += len(windows) - scored
+        if self.scanner:
+            with self.clock.stage("motifs"):
+                found.append(motif_calls(self.scanner.scan(block.on_device), self.widths, windows, shard.spans))
+        calls = Calls.concatenate(found)
+        if shard.regions is not None:
+            calls = calls.take(_inside(calls, shard.regions))
+        return calls, counts
+
+    def _describe(self, fault: NotFinite, block: Block) -> str:
+        shard, windows, window = block.shard, block.windows, fault.window
+        contig = shard.spans[int(windows.span[window])].contig
+        start = max(0, int(windows.start[window]))
+        end = min(int(shard.lengths[contig]), int(windows.start[window] + windows.length[window]))
+        return (
+            f"model {self.order.model}: NaN or infinity in window {shard.names[contig]}:{start}-{end} "
+            f"(0-based), strand {fault.strand}"
+        )
+
+
+def _inside(calls: Calls, regions: dict[int, NDArray[np.int64]]) -> NDArray[np.bool_]:
+    """Whether each call's position lies in a region."""
+    inside = np.zeros(len(calls), bool)
+    for contig, intervals in regions.items():
+        mine = np.flatnonzero(calls.contig == contig)
+        position = calls.position[mine]
+        at = np.searchsorted(intervals[:, 0], position, side="right") - 1
+        inside[mine] = (at >= 0) & (position < intervals[np.maximum(at, 0), 1])
+    return inside

@@ -1,0 +1,147 @@
+"""A trained network made into a model directory: calibrated, thresholded, measured on validation data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from annotator.errors import UsageError
+from annotator.evaluation.metrics import average_precision, topk
+from annotator.evaluation.scores import genome_logits, site_examples
+from annotator.genome.plan import PlanOptions
+from annotator.labels.genomes import CLADE_INDEX
+from annotator.labels.labelled import TRACKS, TRIM_SEED, LabelledGenome, trim_contigs
+from annotator.models.families.compact.net import CompactNet
+from annotator.models.families.compact.scan import folded_on
+from annotator.models.manifest import MANIFEST_NAME, Calibration, CladeSettings, Manifest
+from annotator.tokens.vocabulary import KmerVocabulary
+from annotator.training.calibrate import best_threshold, candidates, fit_calibration
+from annotator.training.compact.options import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+TRIM_BP = 4500
+"""How validation loci are trimmed before promoters are calibrated; benchmarks trim theirs the same way."""
+
+
+def export_model(
+    settings: TrainingSettings,
+    net: CompactNet,
+    validation: list[LabelledGenome],
+    folder: Path,
+    *,
+    device: torch.device,
+    steps: int,
+) -> Path:
+    """Calibrate on validation genomes and write a model directory.
+
+    Args:
+        settings: The recipe.
+        net: Weights to keep.
+        validation: Genomes with truth, none of them trained on.
+        folder: Where to; replaced when complete.
+        device: Where to compute.
+        steps: Optimiser steps the weights have seen.
+
+    Returns:
+        `folder`.
+    """
+    vocabulary, plan = KmerVocabulary(settings.k), PlanOptions(**settings.plan)
+    clades, metrics = {}, {}
+    centred = {organism.name for organism in settings.validation if organism.gene_centred}
+    for clade, index in CLADE_INDEX.items():
+        own = [genome for genome in validation if genome.clade == index]
+        # a clade without validation data borrows the clade-free bias, calibrated on whole chromosomes of the others
+        used = own or [genome for genome in validation if genome.name not in centred]
+        if not used:
+            continue
+        clades[clade], figures = _calibrate(net, used, index, vocabulary, plan, settings, own=bool(own), device=device)
+        if centred.intersection(genome.name for genome in own):
+            note = f"{clades[clade].note}, which are loci cut around genes: precision on whole chromosomes is lower"
+            clades[clade] = replace(clades[clade], note=note)
+        if own:
+            metrics[clade] = figures
+        logger.info("%s: %s", clade, json.dumps(figures))
+
+    if not clades:
+        raise UsageError("no validation genome can set thresholds: all are gene-centred loci of other clades")
+    temporary = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    weights = temporary / "model.safetensors"
+    save_file({name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}, weights)
+    manifest = Manifest(
+        name=settings.name, version=settings.version, family="compact", architecture=net.config.as_dict(),
+        tokenizer={"k": settings.k, "order": "ATCG", "first_kmer_id": 5, "ambiguous_id": 1},
+        plan=settings.plan, tracks=TRACKS, radius_bp=settings.radius_bp, clades=clades,
+        licence="Apache-2.0", weights=weights.name, weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        training={
+            "organisms": [_described(organism) for organism in settings.organisms],
+            "windows": asdict(settings.windows), "schedule": asdict(settings.train), "steps_done": steps,
+            "device": device.type, "torch": torch.__version__, "note": settings.note,
+        },
+        metrics={"split": "validation", **metrics},
+    )  # fmt: skip
+    (temporary / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+    logger.info("wrote %s", folder)
+    return folder
+
+
+def _calibrate(
+    net: CompactNet, genomes: list[LabelledGenome], index: int, vocabulary: KmerVocabulary, plan: PlanOptions,
+    settings: TrainingSettings, *, own: bool, device: torch.device,
+) -> tuple[CladeSettings, dict[str, Any]]:  # fmt: skip
+    """Calibration, thresholds and figures of one clade."""
+    model = folded_on(net, index, vocabulary, device)
+    scored = [(g, genome_logits(model, g, plan, tracks=len(TRACKS), device=device)) for g in genomes]
+    thresholds: dict[str, float] = {}
+    calibration: dict[str, Calibration] = {}
+    figures: dict[str, Any] = {"genomes": [genome.name for genome in genomes]}
+    for kind in ("donor", "acceptor"):
+        pairs = [site_examples(logits, genome, kind, TRACKS) for genome, logits in scored]
+        values, labels = np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
+        calibration[kind] = fit_calibration(values, labels)
+        found = [candidates(logits, genome, settings.radius_bp, kind, TRACKS) for genome, logits in scored]
+        thresholds[kind], figures[kind] = best_threshold(found, calibration[kind])
+        if own:
+            figures[kind] |= _ranking(values, labels)
+    labelled = [genome for genome in genomes if "tss" in genome.kinds]
+    if labelled:
+        trimmed = [trim_contigs(genome, TRIM_BP, TRIM_SEED) for genome in labelled]
+        logits = [genome_logits(model, g, plan, tracks=len(TRACKS), device=device) for g in trimmed]
+        found = [candidates(x, g, settings.radius_bp, "promoter", TRACKS) for x, g in zip(logits, trimmed, strict=True)]
+        calibration["promoter"] = fit_calibration(
+            np.concatenate([c.logit for c in found]), np.concatenate([c.right for c in found])
+        )
+        thresholds["promoter"], figures["promoter"] = best_threshold(found, calibration["promoter"])
+    else:
+        thresholds["promoter"], calibration["promoter"] = 0.5, Calibration()
+    validated = ("donor", "acceptor", "promoter") if labelled and own else ("donor", "acceptor") if own else ()
+    names = ", ".join(genome.name for genome in genomes)
+    note = f"calibrated on validation data of {names}" if own else f"no data of this clade: borrowed from {names}"
+    figures = {
+        key: {k: round(v, 4) for k, v in value.items()} if isinstance(value, dict) else value for key, value in figures.items()
+    }
+    return CladeSettings(index, thresholds, calibration, validated, note), figures
+
+
+def _ranking(values: NDArray[np.float32], labels: NDArray[np.bool_]) -> dict[str, float]:
+    """top-k and AUPRC over all examples."""
+    return {"topk": float(topk(values, labels)), "auprc": float(average_precision(values, labels))}
+
+
+def _described(organism: Any) -> dict[str, Any]:
+    return {key: str(value.name) if isinstance(value, Path) else value for key, value in asdict(organism).items()}

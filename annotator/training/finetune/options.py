@@ -1,0 +1,230 @@
+"""Options of fine-tuning; imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from annotator.labels.options import Organism
+from annotator.models.options import DEFAULT_CLADE, FAMILIES
+
+COMPACT = "compact"
+"""Name of the base that is this program's own small window classifier, trained from scratch."""
+OTHER = "other"
+"""Class of a table that stands for no track; that of label 0 where classes are not named."""
+
+
+@dataclass(frozen=True)
+class FeatureTrack:
+    """A track other than donor, acceptor and tss.
+
+    Attributes:
+        name: Of the track, and of its calls.
+        kind: "tfbs" (sites of the factor of that name) or "feature".
+        width_bp: Bases of a call; 0 for those of the window (tables), or the median of the BED's lines (genomes).
+    """
+
+    name: str
+    kind: Literal["tfbs", "feature"] = "feature"
+    width_bp: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse kinds that do not exist."""
+        if self.kind not in ("tfbs", "feature") or self.width_bp < 0:
+            raise ValueError(f"track {self.name}: kind {self.kind!r} is neither tfbs nor feature, or width {self.width_bp} < 0")
+
+
+@dataclass(frozen=True)
+class TableData:
+    """Labelled windows (GUE, DNABERT) to learn from.
+
+    Attributes:
+        train: Table to learn from.
+        dev: Table that stops the run, calibrates and sets thresholds; None to take `dev_share` of `train`.
+        dev_share: Share of the rows of `train` that becomes the dev table, drawn by the seed.
+        classes: Name of each label: donor, acceptor, tss, one of `features`, or "other". Empty: label 0 is "other" and the
+            rest are features named after the table's folder.
+        anchor_bp: Base of the window, in reading direction, that a class speaks of; needed for donor, acceptor and tss.
+        features: The classes that are features.
+        stride_bp: Bases from one window to the next when the model scans; 0 for 1 where splice sites are called, 8 elsewhere.
+    """
+
+    train: Path
+    dev: Path | None = None
+    dev_share: float = 0.1
+    classes: tuple[str, ...] = ()
+    anchor_bp: dict[str, int] = field(default_factory=dict)
+    features: tuple[FeatureTrack, ...] = ()
+    stride_bp: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be split or slid."""
+        if not 0 < self.dev_share < 1 or self.stride_bp < 0:
+            raise ValueError(f"dev_share {self.dev_share} lies between 0 and 1, stride_bp {self.stride_bp} is not negative")
+
+
+@dataclass(frozen=True)
+class GenomeFiles:
+    """A genome with sites, or with features, or both.
+
+    Attributes:
+        organism: The genome; its `truth` holds donors, acceptors and tss.
+        features: (track, BED file) of its features; a line without a strand lies on both.
+    """
+
+    organism: Organism
+    features: tuple[tuple[str, Path], ...] = ()
+
+
+@dataclass(frozen=True)
+class GenomeData:
+    """Labelled genomes to learn from, base by base.
+
+    Attributes:
+        train: To learn from.
+        dev: To stop the run, to calibrate and to set thresholds on; none of `train`.
+        features: The tracks beside donor, acceptor and tss.
+        window_bp: Bases of a window; 0 for as many as the model takes, at most 2,048.
+        margin_bp: Bases at either side that are context only; 0 for a quarter of the window.
+        site_share: Share of windows put around a random site; the rest lie anywhere.
+        sigma_bp: The target of a tss or a feature is a bell of this width around its base.
+    """
+
+    train: tuple[GenomeFiles, ...]
+    dev: tuple[GenomeFiles, ...]
+    features: tuple[FeatureTrack, ...] = ()
+    window_bp: int = 0
+    margin_bp: int = 0
+    site_share: float = 0.75
+    sigma_bp: float = 10.0
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """Low-rank adapters: what learns instead of the backbone's weights.
+
+    Attributes:
+        rank: Of the update, r.
+        alpha: The update is scaled by alpha / rank.
+        dropout: Of the adapters' input.
+        targets: Linear modules that get one, by the last part of their dotted name; none for the family's own.
+    """
+
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse impossible shapes."""
+        if self.rank < 1 or not self.alpha > 0 or not 0 <= self.dropout < 1:
+            raise ValueError(f"LoRA of rank {self.rank}, alpha {self.alpha}, dropout {self.dropout}: impossible")
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """How long and how fast to learn.
+
+    Attributes:
+        epochs: Passes over a table.
+        steps: Optimiser steps; 0 for what `epochs` gives. Needed for genomes.
+        least_steps: A small table is gone through more often than `epochs` until there are so many steps.
+        batch_rows: Windows a step, over all processes.
+        learning_rate: Peak, after a linear warm-up; from there it falls linearly to zero at the last step.
+        warmup_share: Of the steps.
+        weight_decay: AdamW's, of matrices.
+        clip: Largest norm of the gradient.
+        class_weights: "balanced" counts a class by the inverse of its share of the table; "none" counts rows alike.
+        dropout: Before the last layer of the head.
+        ema: Decay of averaged weights, which are then the ones validated and kept; 0 for none.
+        validate_steps: Steps between validations; 0 for an epoch or, where that is more, a tenth of the run (tables), or for
+            500 (genomes).
+        patience: Validations without a gain after which the run ends; 0 for never.
+        checkpoint_steps: Steps between checkpoints.
+        bf16: Autocast to bfloat16; None for on CUDA only.
+        seed: Of everything random; step s depends on (seed, s) alone, so a resumed run learns the same.
+        processes: Each learns from its share of every batch: one a GPU, or several on a CPU.
+    """
+
+    epochs: float = 4.0
+    steps: int = 0
+    least_steps: int = 0
+    batch_rows: int = 32
+    learning_rate: float = 3e-5
+    warmup_share: float = 0.06
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    class_weights: Literal["none", "balanced"] = "none"
+    dropout: float = 0.1
+    ema: float = 0.0
+    validate_steps: int = 0
+    patience: int = 4
+    checkpoint_steps: int = 200
+    bf16: bool | None = None
+    seed: int = 1
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        for name in ("epochs", "batch_rows", "learning_rate", "clip", "checkpoint_steps", "processes"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} = {getattr(self, name)} must be positive and finite")
+        for name in ("dropout", "ema", "warmup_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)} does not lie from 0 to below 1")
+        if self.class_weights not in ("none", "balanced"):
+            raise ValueError(f"class_weights = {self.class_weights!r} is neither none nor balanced")
+        if min(self.steps, self.least_steps, self.validate_steps, self.patience) < 0 or self.processes > self.batch_rows:
+            raise ValueError("numbers of steps and patience are not negative; processes are no more than batch_rows")
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """A whole fine-tuning run.
+
+    Attributes:
+        name: Of the model.
+        base: "compact" (window classifier from scratch), `FAMILY:SIZE` (from scratch), or a checkpoint directory.
+        data: What to learn.
+        version: Of the weights.
+        family: Of the checkpoint, where its config.json does not tell.
+        architecture: Fields that replace those of the size (or of the compact classifier).
+        options: How long and how fast.
+        lora: Adapters instead of all weights.
+        clade: The data's; thresholds are validated for it alone.
+        licence: Of the weights; those that start from a checkpoint keep its licence.
+        note: Goes into the manifest.
+    """
+
+    name: str
+    base: str
+    data: TableData | GenomeData
+    version: str = "1.0"
+    family: str | None = None
+    architecture: dict[str, Any] = field(default_factory=dict)
+    options: FinetuneOptions = field(default_factory=FinetuneOptions)
+    lora: LoraOptions | None = None
+    clade: str = DEFAULT_CLADE
+    licence: str = "not stated"
+    note: str = ""
+
+
+def default_options(base: str, *, lora: bool) -> FinetuneOptions:
+    """Options that suit a base: a small network from scratch learns fast, adapters faster than whole pre-trained networks."""
+    if base == COMPACT:
+        return FinetuneOptions(
+            epochs=8,
+            least_steps=600,
+            batch_rows=128,
+            learning_rate=2e-3,
+            warmup_share=0.1,
+            clip=5.0,
+            dropout=0.4,
+            ema=0.995,
+            patience=3,
+        )
+    if base.partition(":")[0] in FAMILIES:
+        return FinetuneOptions(learning_rate=5e-4)
+    return FinetuneOptions(learning_rate=2e-4 if lora else 3e-5)

@@ -1,0 +1,162 @@
+"""`annotator finetune`: labelled windows or genomes and a network in, a model directory out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
+
+from annotator.errors import AnnotatorError, EnvironmentFault, UsageError
+from annotator.files import write_text
+from annotator.models.device import choose_device
+from annotator.models.task_heads import BaseHead, TaskModel
+from annotator.training.finetune.export import export_finetuned
+from annotator.training.finetune.genomes import BaseLearner
+from annotator.training.finetune.loop import Finetuner
+from annotator.training.finetune.options import COMPACT, OTHER, FinetuneSettings, TableData
+from annotator.training.finetune.start import Base, compact_base, family_base, finished
+from annotator.training.finetune.tables import WindowLearner
+from annotator.training.run_folder import locked
+from annotator.training.task import Learner, Share
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_OF_PROCESSES = timedelta(hours=12)
+"""How long processes wait for the one that validates."""
+FAULT_NAME = ".tmp-fault.json"
+"""What the first process that met an expected fault has to say: exit code and message; `locked` sweeps it away."""
+
+
+def run_finetuning(settings: FinetuneSettings, out: Path, *, device: str, threads: int) -> Path:
+    """Fine-tune (or go on with it), calibrate on the dev data, and write `<out>/model`.
+
+    Args:
+        settings: What to learn, from what, and how.
+        out: Run folder: checkpoints, metrics.jsonl, and the finished model.
+        device: auto, cpu, cuda or cuda:N; with several processes, cuda stands for as many GPUs.
+        threads: CPU threads of each process.
+
+    Returns:
+        The model directory.
+
+    Raises:
+        AnnotatorError: Bad files, options or device, or a folder that holds another run.
+    """
+    chosen = choose_device(device)
+    processes = settings.options.processes
+    if processes > 1 and chosen != "cpu" and torch.cuda.device_count() < processes:
+        raise EnvironmentFault(f"{processes} processes need as many GPUs; there are {torch.cuda.device_count()}")
+    with locked(out):
+        if processes == 1:
+            _learn(settings, out, chosen, threads, Share())
+        else:
+            _prepare(settings, torch.device("cpu"), out)  # what is wrong is said here, in one line, not in every process
+            _learn_together(settings, out, torch.device(chosen).type, threads)
+    return out / "model"
+
+
+def _learn_together(settings: FinetuneSettings, out: Path, kind: str, threads: int) -> None:
+    """Learn in several processes, and raise in this one what ends one of them; none of them outlives this."""
+    meeting = out / "meeting"
+    meeting.unlink(missing_ok=True)
+    arguments = (settings, out, kind, threads, meeting.resolve().as_uri())
+    started = spawn(_one_of_several, arguments, settings.options.processes, join=False, daemon=True)  # type: ignore[no-untyped-call]
+    try:
+        while not started.join():
+            pass
+    except (ProcessExitedException, ProcessRaisedException) as fault:
+        raise _told(out, fault) from None
+    finally:
+        for process in started.processes:  # a signal ends this process alone; the others would go on, and it wait for them
+            process.terminate()
+            process.join()
+        meeting.unlink(missing_ok=True)
+
+
+def _told(out: Path, fault: ProcessExitedException | ProcessRaisedException) -> AnnotatorError:
+    """What ended the processes, in one line: the expected fault that one of them wrote down, or how the first one ended."""
+    path = out / FAULT_NAME
+    if path.exists():
+        code, message = json.loads(path.read_text(encoding="utf-8"))
+        path.unlink()
+        known = {kind.exit_code: kind for kind in AnnotatorError.__subclasses__()}
+        return known.get(code, AnnotatorError)(message)
+    if isinstance(fault, ProcessExitedException):
+        return AnnotatorError(f"{out}: process {fault.error_index} ended with code {fault.exit_code}")
+    return AnnotatorError(f"{out}: process {fault.error_index}: {str(fault).strip().splitlines()[-1]}")
+
+
+def _one_of_several(rank: int, settings: FinetuneSettings, out: Path, kind: str, threads: int, meeting: str) -> None:
+    """What each process runs: its share of every batch; the first one also validates and writes."""
+    logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR, format="%(message)s")
+    device = kind if kind == "cpu" else f"{kind}:{rank}"
+    if kind == "cpu":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all on one machine
+    else:
+        torch.cuda.set_device(rank)
+    share = Share(rank, settings.options.processes)
+    torch.distributed.init_process_group(
+        "gloo" if kind == "cpu" else "nccl", init_method=meeting, rank=rank, world_size=share.processes,
+        timeout=PATIENCE_OF_PROCESSES,
+    )  # fmt: skip
+    try:
+        _learn(settings, out, device, threads, share)
+    except AnnotatorError as error:
+        write_text(out / FAULT_NAME, json.dumps([error.exit_code, str(error)]))
+        sys.exit(error.exit_code)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _learn(settings: FinetuneSettings, out: Path, device: str, threads: int, share: Share) -> None:
+    torch.set_num_threads(threads)
+    chosen = torch.device(device)
+    base, learner = _prepare(settings, chosen, out)
+    run = Finetuner(
+        base.net, learner, settings.options, out, identity=_identity(settings, base, learner), device=chosen, share=share
+    )
+    run.run()
+    if share.rank == 0:
+        run.load_best()
+        model = finished(base.model, lora=settings.lora is not None)
+        described = {"data": learner.described, "best_step": run.best[1], "steps_done": run.step, "device": chosen.type}
+        export_finetuned(settings, base, model, learner.outcome(base.net), described, out / "model")
+
+
+def _prepare(settings: FinetuneSettings, device: torch.device, out: Path) -> tuple[Base, Learner]:
+    """The network with its first weights, the same in every process and at every start, and the task."""
+    options, data = settings.options, settings.data
+    bf16 = device.type == "cuda" if options.bf16 is None else options.bf16
+    torch.manual_seed(options.seed)
+    if isinstance(data, TableData):
+        windows = WindowLearner(data, options, settings.clade, bf16, device)
+        classes = len(windows.task.classes)
+        if settings.base == COMPACT:
+            directionless = set(windows.task.classes) - {OTHER} == set(windows.features)
+            longest = max(len(sequence) for sequence in windows.train.sequences)
+            return compact_base(settings, window_bp=longest, classes=classes, both_strands=directionless), windows
+        return family_base(settings, outputs=classes, window=True), windows
+    if settings.base == COMPACT:
+        raise UsageError("compact learns genomes by `annotator train`; for them finetune takes a family or a checkpoint")
+    bases = BaseLearner(data, options, settings.clade, bf16, device, out / f".tmp-spool-{os.getpid()}")
+    base = family_base(settings, outputs=len(bases.tracks), window=False)
+    assert isinstance(base.model, TaskModel) and isinstance(base.model.head, BaseHead)
+    bases.suit(base.model.head, base.longest_bp)
+    return base, bases
+
+
+def _identity(settings: FinetuneSettings, base: Base, learner: Learner) -> dict[str, Any]:
+    """What makes a run this run, beside its options: a resumed one must agree."""
+    return {
+        **base.described, "family": base.family, "architecture": base.architecture, "data_sha256": learner.hashes,
+        "lora": asdict(settings.lora) if settings.lora else None, **learner.drawn,
+    }  # fmt: skip
