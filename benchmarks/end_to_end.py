@@ -33,11 +33,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from annotator.calls.batch import KINDS
 from annotator.example.genome import write_example
 from annotator.genome.bases import StagedBases
 from annotator.genome.plan import PlanOptions, Shard, plan_shards
 from annotator.genome.shard_input import ShardInput
+from annotator.kinds import KINDS
 from annotator.machine import usable_cpus
 from annotator.models.device import choose_precision
 from annotator.models.directory import read_model

@@ -11,9 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = ("acceptor", "donor", "feature", "promoter", "tfbs")
-"""Kinds in sorting order (by name); `Calls.kind` holds the index."""
-
 
 @dataclass(frozen=True)
 class Calls:
@@ -23,8 +20,8 @@ class Calls:
         contig: Index into the genome's contig table, int64.
         start: First base of the feature, int64.
         end: One past its last base, int64.
-        kind: Index into KINDS, uint8.
-        strand: +1 or -1, int8.
+        kind: Code of the kind (`annotator.kinds.Kind.code`), uint8.
+        strand: Value of the `Strand`, +1 or -1, int8.
         probability: Calibrated probability, float32; NaN for a bare motif hit.
         score: BED score 0..1000, uint16.
         position: Donor: the exon's last base; acceptor: the exon's first base; promoter: the TSS; else: start. int64.

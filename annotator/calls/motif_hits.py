@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.calls.batch import KINDS, Calls
+from annotator.calls.batch import Calls
 from annotator.genome.plan import Span, Windows
+from annotator.kinds import Kind
 from annotator.motifs.scan import MotifHits
 
 
@@ -37,7 +38,7 @@ def motif_calls(hits: MotifHits, widths: NDArray[np.int64], windows: Windows, sp
         contig=contig,
         start=start,
         end=start + widths[hits.motif],
-        kind=np.full(n, KINDS.index("tfbs"), np.uint8),
+        kind=np.full(n, Kind.TFBS.code, np.uint8),
         strand=hits.strand.astype(np.int8),
         probability=np.full(n, np.nan, np.float32),
         score=score.astype(np.uint16),

@@ -8,20 +8,20 @@ at its position.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from annotator.calls.batch import KINDS, Calls
+from annotator.calls.batch import Calls
 from annotator.genome.plan import UNKNOWN_BASE, Span, Windows
+from annotator.kinds import STRANDS, Kind, Strand
 from annotator.models.manifest import Manifest
 from annotator.scan.windows import ScoredBatch
 from annotator_kernels.dispatch import call_sites as local_maxima
 
-PROMOTER_UPSTREAM_BP = 249
-PROMOTER_DOWNSTREAM_BP = 51
 DECIMALS = 6
 """Probabilities are rounded to this many decimals before they are compared with a threshold."""
 
@@ -40,7 +40,7 @@ class TrackRule:
         label: Row of the run's labels that names such a call; -1 for the others, which are named after their kind.
     """
 
-    kind: str
+    kind: Kind
     threshold: float
     scale: float
     bias: float
@@ -49,7 +49,7 @@ class TrackRule:
     label: int = -1
 
 
-def track_rules(manifest: Manifest, clade: str, thresholds: dict[str, float], first_label: int = 0) -> list[TrackRule | None]:
+def track_rules(manifest: Manifest, clade: str, thresholds: Mapping[Kind, float], first_label: int = 0) -> list[TrackRule | None]:
     """Rules of a model's tracks for one clade.
 
     Args:
@@ -62,10 +62,10 @@ def track_rules(manifest: Manifest, clade: str, thresholds: dict[str, float], fi
         One per track, in order; None where its kind is not wanted.
     """
     fits = manifest.clades[clade].calibration
-    labels = {track: first_label + i for i, track in enumerate(manifest.feature_tracks)}
+    labels = {track: first_label + i for i, track in enumerate(manifest.track_set.feature_names)}
     rules: list[TrackRule | None] = []
     for track in manifest.tracks:
-        kind = manifest.kind_of(track)
+        kind = manifest.track_set.kind_of(track)
         if kind not in thresholds:
             rules.append(None)
             continue
@@ -117,16 +117,17 @@ def call_sites(
             continue
         p = probability(logit, rule)
         wanted = (track == index) & (p >= rule.threshold)
-        for strand in (1, -1):
-            mine = np.flatnonzero(wanted & (rows.reverse[row] == (strand < 0)))
-            start, end = feature_span(rule.kind, position[mine], strand, rule.width_bp)
+        span = rule.kind.row.span
+        for strand in STRANDS:
+            mine = np.flatnonzero(wanted & (rows.reverse[row] == (strand is Strand.MINUS)))
+            start, end = rule.kind.span(position[mine], strand, rule.width_bp)
             length = lengths[contig[mine]]
-            if rule.kind == "promoter":
+            if span is not None and span.clipped:
                 start, end = np.maximum(start, 0), np.minimum(end, length)
                 inside = np.ones(len(start), bool)
             else:
                 inside = (start >= 0) & (end <= length)
-                what = "intronic bases" if rule.kind in ("donor", "acceptor") else "feature"
+                what = "intronic bases" if rule.kind.is_splice_site else "feature"
                 dropped[f"{what} beyond the contig"] += int((known[mine] & ~inside).sum())
             dropped["on an unknown base"] += int((~known[mine]).sum())
             calls = _calls(rule, contig[mine], start, end, strand, position[mine], p[mine])
@@ -175,30 +176,6 @@ def _least_logit(rule: TrackRule | None) -> float:
     return float(np.nextafter(np.float32(least), np.float32(-np.inf)))
 
 
-def feature_span(
-    kind: str, position: NDArray[np.int64], strand: int, width_bp: int = 0
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Start and end of the feature of a site, not clipped.
-
-    Args:
-        kind: donor, acceptor, promoter, tfbs or feature.
-        position: Exon-boundary base, TSS, or first base of the feature, int64.
-        strand: +1 or -1.
-        width_bp: Of a tfbs or feature.
-
-    Returns:
-        0-based half-open starts and ends, int64.
-    """
-    if kind == "promoter":
-        up, down = PROMOTER_UPSTREAM_BP, PROMOTER_DOWNSTREAM_BP
-        return (position - up, position + down) if strand > 0 else (position - down + 1, position + up + 1)
-    if kind not in ("donor", "acceptor"):
-        return position, position + width_bp
-    if (kind == "donor") == (strand > 0):  # the intron lies to the right of the exon base
-        return position + 1, position + 3
-    return position - 2, position
-
-
 def probability(logits: NDArray[np.float32], rule: TrackRule) -> NDArray[np.float64]:
     """Calibrated probability, rounded as it is compared and written."""
     p: NDArray[np.float64] = np.round(1.0 / (1.0 + np.exp(-(rule.scale * logits.astype(np.float64) + rule.bias))), DECIMALS)
@@ -210,7 +187,7 @@ def _calls(
     contig: NDArray[np.int64],
     start: NDArray[np.int64],
     end: NDArray[np.int64],
-    strand: int,
+    strand: Strand,
     position: NDArray[np.int64],
     p: NDArray[np.float64],
 ) -> Calls:
@@ -220,7 +197,7 @@ def _calls(
         contig=contig,
         start=start,
         end=end,
-        kind=np.full(n, KINDS.index(rule.kind), np.uint8),
+        kind=np.full(n, rule.kind.code, np.uint8),
         strand=np.full(n, strand, np.int8),
         probability=single,
         score=np.round(1000 * single.astype(np.float64)).astype(np.uint16),

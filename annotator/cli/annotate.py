@@ -15,9 +15,10 @@ from annotator.cli.progress import PROGRESS, make_progress, setup_logging
 from annotator.cli.values import Device, Quiet, Verbose, comma_list, one_of
 from annotator.errors import InputError, PartialFailure, UsageError
 from annotator.genome.options import GenomeOptions
-from annotator.models.options import CLADES, DEFAULT_CLADE, PRECISIONS
+from annotator.kinds import CLADES, DEFAULT_CLADE, TASKS
+from annotator.models.options import PRECISIONS
 from annotator.output.options import BedOptions
-from annotator.pipeline.options import EVERY_KIND, STAGES, TASKS, AnnotateOptions, ExecutionOptions
+from annotator.pipeline.options import EVERY_KIND, STAGES, AnnotateOptions, ExecutionOptions
 
 logger = logging.getLogger("annotator")
 

@@ -26,7 +26,8 @@ from annotator.cli.values import (
     whole_numbers,
 )
 from annotator.errors import InputError, PartialFailure, UsageError
-from annotator.models.options import CLADES, DEFAULT_CLADE, FAMILIES, PRECISIONS
+from annotator.kinds import CLADES, DEFAULT_CLADE, Kind
+from annotator.models.options import FAMILIES, PRECISIONS
 
 logger = logging.getLogger("annotator")
 
@@ -218,7 +219,7 @@ def finetune(
     sites = comma_list(tfbs)
     named = dict.fromkeys((*comma_list(classes), *pairs("--feature", feature), *sites))
     features = tuple(
-        FeatureTrack(track, "tfbs" if track in sites else "feature")
+        FeatureTrack(track, Kind.TFBS if track in sites else Kind.FEATURE)
         for track in named
         if track not in ("other", "donor", "acceptor", "tss")
     )

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from annotator.errors import InputError, UsageError
 from annotator.genome.plan import PlanOptions
+from annotator.kinds import CLADES, DEFAULT_CLADE, Kind
 from annotator.labels.options import Organism
-from annotator.models.options import CLADES, DEFAULT_CLADE
 from annotator.training.compact.options import TrainingSettings, TrainOptions, WindowOptions
 from annotator.training.finetune.options import FeatureTrack, GenomeData, GenomeFiles
 
@@ -80,7 +80,7 @@ def read_recipe(path: Path, data: Path) -> TrainingSettings:
         return TrainingSettings(
             name=recipe.name, version=recipe.version, k=recipe.k,
             architecture=recipe.architecture.model_dump() | {"vocabulary_size": 4**recipe.k + 5, "clades": len(CLADES)},
-            plan=recipe.plan, radius_bp=recipe.radius_bp,
+            plan=recipe.plan, radius_bp={Kind(kind): radius for kind, radius in recipe.radius_bp.items()},
             windows=recipe.windows, train=recipe.train,
             organisms=tuple(_organism(o, data) for o in recipe.organism),
             validation=tuple(_organism(o, data) for o in recipe.validation),

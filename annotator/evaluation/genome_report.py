@@ -29,13 +29,14 @@ from annotator.evaluation.site_scores import (
     precision_recall_curve,
 )
 from annotator.genome.plan import PlanOptions
+from annotator.kinds import TRACK_KIND, Kind
 from annotator.labels.genomes import load_genome
 from annotator.labels.labelled import TRIM_SEED, LabelledGenome, trim_contigs
 from annotator.labels.options import Organism
 from annotator.models.device import choose_device, choose_precision
 from annotator.models.directory import read_model
 from annotator.models.loading import load_scan_model
-from annotator.models.manifest import TRACK_KIND, Calibration, Manifest
+from annotator.models.manifest import Calibration, Manifest
 from annotator.scan.windows import NotFinite, ScanModel
 
 logger = logging.getLogger(__name__)
@@ -205,7 +206,9 @@ def measure(
     # Ranked by logit: the calibration keeps the order, and no probability is rounded to 1.
     logit_of_floor = float(np.log(RANKED_FROM / (1 - RANKED_FROM)))
     rankings = {
-        kind: SiteRanking(genome, kind, (logit_of_floor - fits[kind].bias) / fits[kind].scale) for kind in tracks if kind != "tss"
+        kind: SiteRanking(genome, kind, (logit_of_floor - fits[kind].bias) / fits[kind].scale)
+        for kind in map(TRACK_KIND.__getitem__, tracks)
+        if kind.is_splice_site
     }
     found: list[Calls] = []
     plan = PlanOptions(**manifest.plan)
@@ -217,9 +220,8 @@ def measure(
         logger.info("%s: scored up to %s of contig %d", genome.name, f"{shard.spans[-1].end:,}", shard.spans[-1].contig + 1)
     calls = Calls.concatenate(found)
     kinds: list[KindScores] = []
-    for track in tracks:
-        kind = TRACK_KIND[track]
-        if track == "tss":
+    for kind in map(TRACK_KIND.__getitem__, tracks):
+        if kind is Kind.PROMOTER:
             kinds += [_promoters(calls, genome, within_bp, chosen[kind]) for within_bp in PROMOTER_WITHIN_BP]
         else:
             kinds.append(_splice(calls, genome, kind, rankings[kind], chosen[kind], fits[kind], replicates))

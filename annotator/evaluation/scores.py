@@ -17,7 +17,8 @@ from annotator.calls.batch import Calls
 from annotator.calls.sites import TrackRule, call_sites
 from annotator.evaluation.metrics import Places
 from annotator.genome.plan import PlanOptions, Span, Windows, plan_shards, plan_windows
-from annotator.labels.labelled import LabelledGenome
+from annotator.kinds import STRANDS
+from annotator.labels.labelled import LabelledGenome, SiteTable
 from annotator.models.options import NOT_SCORED
 from annotator.scan.windows import ScanModel, ScoredBatch, WindowScorer, read_block
 
@@ -125,13 +126,13 @@ def site_examples(
     """
     track = tracks.index(kind)
     values, labels = [], []
-    for row, strand in enumerate("+-"):
+    for strand in STRANDS:
         truth = np.zeros(len(genome.bases), bool)
         truth[genome.sites[kind, strand]] = True
         keep = np.ones(len(genome.bases), bool)
         keep[genome.masked[kind, strand]] = False
         keep |= truth
-        values.append(logits[row, track][keep])
+        values.append(logits[strand.row, track][keep])
         labels.append(truth[keep])
     return np.concatenate(values), np.concatenate(labels)
 
@@ -160,10 +161,10 @@ def genome_calls(logits: NDArray[np.float32], genome: LabelledGenome, rules: lis
     return Calls.concatenate(found)
 
 
-def sites_as_places(sites: dict[tuple[str, str], NDArray[np.int64]], kind: str, contig_ends: NDArray[np.int64]) -> Places:
+def sites_as_places(sites: SiteTable, kind: str, contig_ends: NDArray[np.int64]) -> Places:
     """Sites of one kind, from positions end to end to positions within contigs."""
     starts = np.concatenate([[0], contig_ends[:-1]])
-    position = np.concatenate([sites[kind, "+"], sites[kind, "-"]])
-    strand = np.repeat(np.array([1, -1], np.int8), [len(sites[kind, "+"]), len(sites[kind, "-"])])
+    position = np.concatenate([sites[kind, strand] for strand in STRANDS])
+    strand = np.repeat(np.array(STRANDS, np.int8), [len(sites[kind, strand]) for strand in STRANDS])
     contig = np.searchsorted(contig_ends, position, side="right")
     return Places(contig, position - starts[contig], strand)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.calls.batch import KINDS, Calls
+from annotator.calls.batch import Calls
 from annotator.evaluation.metrics import Examples, Places, Reliability, calls_per_mb, match_tss, reliability
 from annotator.evaluation.scores import sites_as_places
 from annotator.evaluation.truth import ExampleCollector
-from annotator.labels.labelled import STRANDS, LabelledGenome
+from annotator.kinds import STRANDS, Kind
+from annotator.labels.labelled import LabelledGenome
 
 BLOCK_BP = 1_000_000
 MANY_CONTIGS = 10
@@ -24,7 +25,6 @@ PROMOTER_WITHIN_BP = (50, 250, 500)
 PROMOTER_MATCH_BP = 250
 """A promoter call is right when an annotated TSS lies within this on the same strand; its probability means just that."""
 _CURVE_POINTS = 200
-_SIGN = {"+": 1, "-": -1}
 
 
 @dataclass(frozen=True)
@@ -189,11 +189,11 @@ def judge_splice(calls: Calls, genome: LabelledGenome, kind: str) -> JudgedCalls
     Returns:
         The calls of that kind.
     """
-    calls = calls.take(calls.kind == KINDS.index(kind))
+    calls = calls.take(calls.kind == Kind(kind).code)
     place = genome.contig_starts[calls.contig] + calls.position
     right, masked = np.zeros(len(calls), bool), np.zeros(len(calls), bool)
-    for strand, sign in _SIGN.items():
-        mine = calls.strand == sign
+    for strand in STRANDS:
+        mine = calls.strand == strand
         right |= mine & np.isin(place, genome.sites[kind, strand])
         masked |= mine & np.isin(place, genome.masked[kind, strand])
     truths = sum(len(genome.sites[kind, strand]) for strand in STRANDS)
@@ -211,7 +211,7 @@ def judge_promoters(calls: Calls, genome: LabelledGenome, within_bp: int) -> Jud
     Returns:
         The promoter calls. A wrong one within the distance of an ambiguous TSS is ambiguous.
     """
-    calls = calls.take(calls.kind == KINDS.index("promoter"))
+    calls = calls.take(calls.kind == Kind.PROMOTER.code)
     places = Places(calls.contig, calls.position, calls.strand)
     truth, masked = (sites_as_places(table, "tss", genome.contig_ends) for table in (genome.sites, genome.masked))
     right = match_tss(places, calls.probability, truth, within_bp).truth_row >= 0

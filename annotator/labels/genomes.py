@@ -13,13 +13,10 @@ from annotator.genome.contigs import ContigTable
 from annotator.genome.options import GenomeOptions
 from annotator.genome.regions import iter_bed
 from annotator.genome.source import open_genome
-from annotator.labels.labelled import STRANDS, TRACKS, LabelledGenome
+from annotator.kinds import LABEL_TRACKS, STRANDS, Strand
+from annotator.labels.labelled import LabelledGenome
 from annotator.labels.options import Organism
 from annotator.labels.sites import read_sites
-from annotator.models.options import CLADES
-
-CLADE_INDEX = {"vertebrate": 1, "invertebrate": 2, "plant": 3, "fungi": 0}
-"""Entry of the clade embedding; 0 is the clade-free one, which fungi use until a fungus is in the training data."""
 
 
 def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[str, Path]] = ()) -> LabelledGenome:
@@ -43,7 +40,7 @@ def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[st
     bases = np.concatenate([genome.read_bases(i, 0, int(length)) for i, length in enumerate(lengths)])
     by_name = dict(zip(names, lengths.tolist(), strict=True))
     starts = ends - lengths
-    tracks = (*TRACKS, *(track for track, _ in features))
+    tracks = (*LABEL_TRACKS, *(track for track, _ in features))
     masked = {(kind, strand): np.empty(0, np.int64) for kind in tracks for strand in STRANDS}
     sites = dict(masked)
     if organism.truth:
@@ -54,28 +51,28 @@ def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[st
         sites |= {(track, strand): places for strand, places in centres.items()}
     if organism.mask:
         masked |= read_sites(organism.mask, by_name).end_to_end(starts)
-    kinds = frozenset(kind for kind in tracks if len(sites[kind, "+"]) + len(sites[kind, "-"]))
+    kinds = frozenset(kind for kind in tracks if any(len(sites[kind, strand]) for strand in STRANDS))
     if not kinds:
         raise InputError(f"{organism.truth or organism.fasta}: no donor, acceptor, tss or feature to learn from")
     if organism.max_bp:
         bases, ends = _first(bases, ends, organism.max_bp)
         sites, masked = ({key: value[value < len(bases)] for key, value in table.items()} for table in (sites, masked))
     return LabelledGenome(
-        organism.name, CLADE_INDEX[organism.clade], bases, ends, tuple(names[: len(ends)]), sites, masked, kinds,
+        organism.name, organism.clade, bases, ends, tuple(names[: len(ends)]), sites, masked, kinds,
         organism.trim_bp, organism.weight, widths,
     )  # fmt: skip
 
 
-def _centres(path: Path, contigs: ContigTable, starts: NDArray[np.int64]) -> tuple[dict[str, NDArray[np.int64]], int]:
+def _centres(path: Path, contigs: ContigTable, starts: NDArray[np.int64]) -> tuple[dict[Strand, NDArray[np.int64]], int]:
     """Central bases of a BED file's lines by strand, contigs end to end, and the lines' median width."""
-    found: dict[str, set[int]] = {strand: set() for strand in STRANDS}
+    found: dict[Strand, set[int]] = {strand: set() for strand in STRANDS}
     widths = []
     for line in iter_bed(path, contigs):
         if line.start == line.end:
             continue
         widths.append(line.end - line.start)
         for strand in STRANDS:
-            if line.strand in (strand, "."):
+            if line.strand in (strand.symbol, "."):
                 found[strand].add(int(starts[line.contig]) + (line.start + line.end) // 2)
     if not widths:
         raise InputError(f"{path}: no line to learn from")
@@ -86,6 +83,3 @@ def _first(bases: NDArray[np.uint8], ends: NDArray[np.int64], limit: int) -> tup
     """The first `limit` bases, the last contig cut short."""
     kept = np.minimum(ends[: int(np.searchsorted(ends, limit)) + 1], limit)
     return bases[: int(kept[-1])], kept
-
-
-assert set(CLADE_INDEX) == set(CLADES)

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-TRACKS = ("donor", "acceptor", "tss")
-"""Kinds of site that annotations give; the tracks of the bundled architecture, in order."""
-STRANDS = ("+", "-")
+from annotator.kinds import Strand
+
+SiteTable = dict[tuple[str, Strand], NDArray[np.int64]]
+"""Ascending positions of each (track, strand)."""
+
 TRIM_SEED = 7
-"""Of `trim_contigs` wherever loci are calibrated or scored, so that all do so on the same bases."""
+"""Seed of `trim_contigs` wherever loci are calibrated or scored, so that all do so on the same bases."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,12 @@ class LabelledGenome:
 
     Attributes:
         name: Organism.
-        clade: Index of its clade bias.
+        clade: Clade of the organism, one of `CLADES`.
         bases: ASCII bases of all contigs end to end, uint8, [n].
         contig_ends: End of each contig in `bases`, int64, [contigs], ascending.
         contig_names: Their names, in the same order.
-        sites: Positions of the truth of (kind, strand), int64, ascending.
-        masked: Positions of (kind, strand) that are neither truth nor error, int64, ascending.
+        sites: Positions of the truth of each (track, strand), int64, ascending.
+        masked: Positions of each (track, strand) that are neither truth nor error, int64, ascending.
         kinds: The kinds this organism has labels for; the others are not learnt from it.
         trim_bp: Up to this much is hidden at random at each contig end, so that the end gives nothing away.
         weight: Share of the windows drawn from this organism, relative to the others.
@@ -37,12 +39,12 @@ class LabelledGenome:
     """
 
     name: str
-    clade: int
+    clade: str
     bases: NDArray[np.uint8]
     contig_ends: NDArray[np.int64]
     contig_names: tuple[str, ...]
-    sites: dict[tuple[str, str], NDArray[np.int64]]
-    masked: dict[tuple[str, str], NDArray[np.int64]]
+    sites: SiteTable
+    masked: SiteTable
     kinds: frozenset[str]
     trim_bp: int = 0
     weight: float = 1.0

@@ -19,9 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.errors import InputError, UsageError
-
-KINDS = ("donor", "acceptor", "tss")
-"""Kinds of site; `Sites.kind` holds the index."""
+from annotator.kinds import LABEL_TRACKS, STRANDS, Strand
 
 MIN_INTRON_BP = 30
 """Shorter gaps between exons are taken for annotation artefacts (frame repairs, indels): the shortest introns that are known
@@ -29,7 +27,8 @@ to be spliced by a spliceosome in animals, plants and fungi are longer."""
 
 Format = Literal["bed", "gtf", "gff3"]
 
-_STRANDS = {"+": 1, "-": -1, ".": 0, "?": 0}
+_STRANDS = {strand.symbol: strand for strand in STRANDS}
+_UNSTRANDED = (".", "?")
 _GTF_TRANSCRIPT = re.compile(r'(?:^|[;\s])transcript_id\s+"?([^";]+)"?')
 _GFF3_PARENT = re.compile(r"(?:^|;)\s*Parent=([^;]+)")
 
@@ -42,7 +41,7 @@ class Sites:
         contig: Index into the contigs in the order given to the reader, int64, [n].
         position: Donor: the exon's last base; acceptor: the exon's first base (transcript order); tss: the first base
             transcribed. int64, [n].
-        kind: Index into KINDS, uint8, [n].
+        kind: Index into `LABEL_TRACKS`, uint8, [n].
         strand: +1 or -1, int8, [n].
         counts: What was read and what was left out, by name (see `read_sites`).
     """
@@ -57,19 +56,19 @@ class Sites:
         """Number of sites."""
         return len(self.position)
 
-    def rows(self, kind: str, strand: Literal["+", "-"]) -> NDArray[np.bool_]:
+    def rows(self, kind: str, strand: Strand) -> NDArray[np.bool_]:
         """Mask of the sites of one kind and strand, [n]."""
-        chosen: NDArray[np.bool_] = (self.kind == KINDS.index(kind)) & (self.strand == _STRANDS[strand])
+        chosen: NDArray[np.bool_] = (self.kind == LABEL_TRACKS.index(kind)) & (self.strand == strand)
         return chosen
 
-    def positions(self, kind: str, strand: Literal["+", "-"]) -> dict[int, NDArray[np.int64]]:
+    def positions(self, kind: str, strand: Strand) -> dict[int, NDArray[np.int64]]:
         """Ascending positions of one kind and strand by contig index; contigs without any are absent."""
         chosen = self.rows(kind, strand)
         contigs, positions = self.contig[chosen], self.position[chosen]
         starts = np.flatnonzero(np.diff(contigs, prepend=-1))
         return {int(contigs[a]): part for a, part in zip(starts, np.split(positions, starts[1:]), strict=False)}
 
-    def end_to_end(self, contig_starts: NDArray[np.int64]) -> dict[tuple[str, str], NDArray[np.int64]]:
+    def end_to_end(self, contig_starts: NDArray[np.int64]) -> dict[tuple[str, Strand], NDArray[np.int64]]:
         """Ascending positions of every (kind, strand) in an array that holds all contigs end to end.
 
         Args:
@@ -79,8 +78,7 @@ class Sites:
             An entry for each of the six (kind, strand), empty where there is no site.
         """
         places = contig_starts[self.contig] + self.position
-        strands: tuple[Literal["+", "-"], ...] = ("+", "-")
-        return {(kind, strand): places[self.rows(kind, strand)] for kind in KINDS for strand in strands}
+        return {(kind, strand): places[self.rows(kind, strand)] for kind in LABEL_TRACKS for strand in STRANDS}
 
 
 @dataclass(frozen=True)
@@ -89,14 +87,14 @@ class Transcript:
 
     Attributes:
         contig: Index into the contigs in the order given to the reader.
-        strand: +1, -1, or 0 where the file does not say.
+        strand: Its strand; None where the file does not say.
         name: transcript_id, or the Parent of its exons.
         exons: Start and end of each exon, ascending along the contig, half-open, overlapping or touching
             ones joined, int64, [n, 2].
     """
 
     contig: int
-    strand: int
+    strand: Strand | None
     name: str
     exons: NDArray[np.int64]
 
@@ -108,7 +106,7 @@ class Transcript:
     @property
     def tss(self) -> int:
         """The first base transcribed; meaningless without a strand."""
-        return int(self.exons[0, 0] if self.strand > 0 else self.exons[-1, 1] - 1)
+        return int(self.exons[0, 0] if self.strand is Strand.PLUS else self.exons[-1, 1] - 1)
 
 
 def read_sites(
@@ -142,21 +140,21 @@ def read_sites(
     if _format(path) == "bed":
         return _read_bed(path, contig_lengths, ignore_unknown_contigs)
     transcripts, counts = _read_exons(path, contig_lengths, ignore_unknown_contigs)
-    introns: set[tuple[int, int, int, int]] = set()
+    introns: set[tuple[int, int, int, Strand]] = set()
     rows: list[tuple[int, int, int, int]] = []
     for transcript in transcripts:
-        if transcript.strand == 0:
+        if transcript.strand is None:
             counts["unstranded"] += 1
             continue
         introns.update((transcript.contig, int(a), int(b), transcript.strand) for a, b in transcript.introns)
         if transcript_tss:
-            rows.append((transcript.contig, transcript.tss, KINDS.index("tss"), transcript.strand))
+            rows.append((transcript.contig, transcript.tss, LABEL_TRACKS.index("tss"), transcript.strand))
     for contig, start, end, strand in introns:
         if end - start < min_intron_bp:
             counts["short_introns"] += 1
             continue
         counts["introns"] += 1
-        donor, acceptor = (start - 1, end) if strand > 0 else (end, start - 1)
+        donor, acceptor = (start - 1, end) if strand is Strand.PLUS else (end, start - 1)
         rows += [(contig, donor, 0, strand), (contig, acceptor, 1, strand)]
     return _sites(rows, counts)
 
@@ -219,23 +217,23 @@ def _read_bed(path: Path, contig_lengths: Mapping[str, int], ignore_unknown: boo
         start, end = _integers(fields[1], fields[2], path, number)
         if start < 0 or end != start + 1:
             raise InputError(f"{path} line {number}: a site is 1 bp wide, this one is {start}-{end}")
-        if fields[3] not in KINDS:
-            raise InputError(f'{path} line {number}: name "{fields[3]}" is none of {", ".join(KINDS)}')
-        if fields[5] not in ("+", "-"):
+        if fields[3] not in LABEL_TRACKS:
+            raise InputError(f'{path} line {number}: name "{fields[3]}" is none of {", ".join(LABEL_TRACKS)}')
+        if fields[5] not in _STRANDS:
             raise InputError(f'{path} line {number}: strand "{fields[5]}" is neither + nor -')
         contig = contigs.find(fields[0], number, end)
         if contig is None:
             counts["unknown_contig"] += 1
             continue
         counts["lines"] += 1
-        rows.append((contig, start, KINDS.index(fields[3]), _STRANDS[fields[5]]))
+        rows.append((contig, start, LABEL_TRACKS.index(fields[3]), _STRANDS[fields[5]]))
     return _sites(rows, counts)
 
 
 def _read_exons(path: Path, contig_lengths: Mapping[str, int], ignore_unknown: bool) -> tuple[list[Transcript], Counter[str]]:
     contigs = _Contigs(contig_lengths, path, ignore_unknown)
     counts: Counter[str] = Counter(lines=0, unknown_contig=0, transcripts=0, introns=0, short_introns=0, unstranded=0)
-    exons: dict[tuple[int, int, str], list[tuple[int, int]]] = {}
+    exons: dict[tuple[int, Strand | None, str], list[tuple[int, int]]] = {}
     gff3 = _format(path) == "gff3"
     for number, fields in _lines(path):
         if len(fields) < 9:
@@ -245,7 +243,7 @@ def _read_exons(path: Path, contig_lengths: Mapping[str, int], ignore_unknown: b
         first_1based, last_1based = _integers(fields[3], fields[4], path, number)
         if not 1 <= first_1based <= last_1based:
             raise InputError(f"{path} line {number}: {first_1based}-{last_1based} is no 1-based closed span")
-        if fields[6] not in _STRANDS:
+        if fields[6] not in (*_STRANDS, *_UNSTRANDED):
             raise InputError(f'{path} line {number}: strand "{fields[6]}" is none of + - .')
         name = urllib.parse.unquote(fields[0]) if gff3 else fields[0]
         contig = contigs.find(name, number, last_1based)
@@ -254,7 +252,7 @@ def _read_exons(path: Path, contig_lengths: Mapping[str, int], ignore_unknown: b
             continue
         counts["lines"] += 1
         for transcript in _owners(fields[8], path, number):
-            exons.setdefault((contig, _STRANDS[fields[6]], transcript), []).append((first_1based - 1, last_1based))
+            exons.setdefault((contig, _STRANDS.get(fields[6]), transcript), []).append((first_1based - 1, last_1based))
     if not counts["lines"] and not counts["unknown_contig"]:
         raise InputError(f"{path}: no exon features; introns are read from exons, genes or CDS alone do not tell")
     counts["transcripts"] = len(exons)

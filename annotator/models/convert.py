@@ -22,10 +22,10 @@ from torch import Tensor
 
 from annotator.errors import InputError, ResourceFault, UsageError
 from annotator.files import file_sha256, write_text
+from annotator.kinds import CLADES, TRACK_KIND
 from annotator.models.checkpoints import CONFIG_NAME, TOKENIZER_NAME, VOCABULARY_NAME, read_checkpoint
 from annotator.models.families.dilated_cnn import CLASS_OF_TRACK, SKIP_EVERY, DilatedConfig, DilatedNet, load
 from annotator.models.manifest import CODE_KEYS, MANIFEST_NAME, Calibration, CladeSettings, Manifest, read_manifest
-from annotator.models.options import CLADES
 from annotator.models.weights import (
     INDEX_NAME,
     PICKLES,
@@ -216,10 +216,11 @@ def _dilated_manifest(config: DilatedConfig, sources: list[Path], digest: str) -
     halo = -(-(config.reach_bp + RADIUS_BP) // 8) * 8
     tracks = tuple(CLASS_OF_TRACK)
     networks = "the network's softmax" if config.networks == 1 else f"the mean softmax of {config.networks} networks"
+    kinds = tuple(TRACK_KIND[track] for track in tracks)
     settings = CladeSettings(
         index=0,
-        thresholds=dict.fromkeys(tracks, THRESHOLD),
-        calibration=dict.fromkeys(tracks, Calibration()),
+        thresholds=dict.fromkeys(kinds, THRESHOLD),
+        calibration=dict.fromkeys(kinds, Calibration()),
         validated=(),
         note=f"uncalibrated: the probability is {networks}, and the threshold {THRESHOLD} was not chosen on data",
     )
@@ -238,7 +239,7 @@ def _dilated_manifest(config: DilatedConfig, sources: list[Path], digest: str) -
             "align_bp": 1,
         },
         tracks=tracks,
-        radius_bp=dict.fromkeys(tracks, RADIUS_BP),
+        radius_bp=dict.fromkeys(kinds, RADIUS_BP),
         clades=dict.fromkeys(CLADES, settings),
         licence="GPL-3.0-only",
         weights=WEIGHTS_NAME,

@@ -7,11 +7,14 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from annotator.errors import InputError
 from annotator.genome.plan import PlanOptions
+from annotator.kinds import FEATURE_KINDS, TRACK_KIND, Kind
+from annotator.models.track_set import Feature, TrackSet
 
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -19,9 +22,6 @@ LARGEST_SIZE = 1 << 24
 """Of any size or count in a manifest; far beyond what a network or a window of this program has."""
 CODE_KEYS = frozenset({"auto_map", "_attn_implementation_internal", "custom_pipelines", "trust_remote_code"})
 """Keys of a configuration that make transformers import modules beside the weights, or from a hub."""
-TRACK_KIND = {"donor": "donor", "acceptor": "acceptor", "tss": "promoter"}
-"""Kind of call that a track of one of these names gives; any other track says so in the manifest's `features`."""
-FEATURE_KINDS = ("feature", "tfbs")
 OTHER = "other"
 """Class of a window classifier that stands for no track."""
 
@@ -48,23 +48,10 @@ class CladeSettings:
     """
 
     index: int
-    thresholds: dict[str, float]
-    calibration: dict[str, Calibration]
-    validated: tuple[str, ...]
+    thresholds: dict[Kind, float]
+    calibration: dict[Kind, Calibration]
+    validated: tuple[Kind, ...]
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Feature:
-    """What a track other than donor, acceptor and tss calls: [position, position + width_bp) with the track's name.
-
-    Attributes:
-        kind: tfbs (a binding site of the factor the track is named after), or feature (anything else).
-        width_bp: Bases of a call.
-    """
-
-    kind: str
-    width_bp: int
 
 
 @dataclass(frozen=True)
@@ -121,7 +108,7 @@ class Manifest:
     tokenizer: dict[str, Any]
     plan: dict[str, int]
     tracks: tuple[str, ...]
-    radius_bp: dict[str, int]
+    radius_bp: dict[Kind, int]
     clades: dict[str, CladeSettings]
     licence: str
     weights: str
@@ -133,14 +120,10 @@ class Manifest:
     head: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
-    def kind_of(self, track: str) -> str:
-        """Kind of call a track gives."""
-        return TRACK_KIND.get(track) or self.features[track].kind
-
-    @property
-    def feature_tracks(self) -> tuple[str, ...]:
-        """Tracks that are not donor, acceptor or tss, in order; they label their calls."""
-        return tuple(track for track in self.tracks if track in self.features)
+    @cached_property
+    def track_set(self) -> TrackSet:
+        """The tracks with their kinds and radii."""
+        return TrackSet(self.tracks, self.features, self.radius_bp)
 
     def precision(self, asked: str, native: str) -> str:
         """What the model computes in.
@@ -154,11 +137,6 @@ class Manifest:
         if asked != "auto":
             return asked
         return "float32" if self.family == "dilated_cnn" else native
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Kinds of call the model can give, in the order of its tracks."""
-        return tuple(dict.fromkeys(self.kind_of(track) for track in self.tracks))
 
     def to_json(self) -> str:
         """Text of the manifest file."""
@@ -255,7 +233,7 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
             clades[clade] = _clade(value)
     for track, value in raw.get("features", {}).items():
         with _named(f"features.{track}"):
-            features[track] = Feature(str(value["kind"]), _whole(value["width_bp"]))
+            features[track] = Feature(Kind(value["kind"]), _whole(value["width_bp"]))
     window = raw.get("window")
     if window is not None:
         with _named("window"):
@@ -263,7 +241,11 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
             window = WindowTask(_whole(window["window_bp"]), _whole(window["stride_bp"]), _names(window["classes"]), anchors)
     with _named("tracks"):
         tracks = _names(raw["tracks"])
-    return Manifest(**(raw | {"clades": clades, "tracks": tracks, "window": window, "features": features}))
+    with _named("radius_bp"):
+        radius_bp = {Kind(kind): radius for kind, radius in raw["radius_bp"].items()}
+    return Manifest(
+        **(raw | {"clades": clades, "tracks": tracks, "radius_bp": radius_bp, "window": window, "features": features})
+    )
 
 
 def _clade(value: Any) -> CladeSettings:
@@ -271,11 +253,11 @@ def _clade(value: Any) -> CladeSettings:
         raise ValueError(f"{odd[0]!r} has a threshold without a calibration, or the other way round")
     return CladeSettings(
         index=_whole(value["index"]),
-        thresholds={kind: _number(number) for kind, number in value["thresholds"].items()},
+        thresholds={Kind(kind): _number(number) for kind, number in value["thresholds"].items()},
         calibration={
-            kind: Calibration(_number(pair["scale"]), _number(pair["bias"])) for kind, pair in value["calibration"].items()
+            Kind(kind): Calibration(_number(pair["scale"]), _number(pair["bias"])) for kind, pair in value["calibration"].items()
         },
-        validated=_names(value["validated"]),
+        validated=tuple(map(Kind, _names(value["validated"]))),
         note=str(value.get("note", "")),
     )
 
@@ -327,7 +309,7 @@ def _check(manifest: Manifest) -> None:
     for track in manifest.tracks:
         if track not in TRACK_KIND and track not in manifest.features:
             raise ValueError(f"'tracks': {track!r} is neither one of {', '.join(TRACK_KIND)} nor in 'features'")
-        kind = manifest.kind_of(track)
+        kind = manifest.track_set.kind_of(track)
         with _named("radius_bp"):
             radius = manifest.radius_bp[kind]
         if radius >= manifest.plan["halo_bp"]:

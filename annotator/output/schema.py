@@ -11,7 +11,7 @@ from typing import Final
 
 import polars as pl
 
-from annotator.calls.batch import KINDS
+from annotator.kinds import KINDS
 
 SCHEMA_VERSION: Final = "2"
 COORDINATE_SYSTEM: Final = "0-based-half-open"
@@ -81,7 +81,7 @@ def bed_files(kinds: Collection[str]) -> tuple[BedFile, ...]:
     """The BED files of a run that reports `kinds`.
 
     Args:
-        kinds: Names out of `annotator.calls.batch.KINDS`.
+        kinds: Names out of `annotator.kinds.Kind`.
 
     Returns:
         Every file that can hold one of the kinds, in the order of `BED_FILES`.

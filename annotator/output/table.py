@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from annotator.calls.batch import KINDS, Calls
+from annotator.calls.batch import Calls
+from annotator.kinds import KINDS
 from annotator.output.schema import TABLE_SCHEMA
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from annotator.calls.batch import KINDS
 from annotator.genome.plan import PlanOptions, Shard, Span, plan_shards
 from annotator.genome.regions import read_regions
 from annotator.genome.shard_input import ShardInput, cut_loose, stage_bases
 from annotator.genome.source import Genome, open_genome
+from annotator.kinds import KINDS
 from annotator.machine import usable_cpus
 from annotator.output.formats.bed import refuse_unwritable_names
 from annotator.pipeline.executors.machine import this_process
@@ -106,7 +106,7 @@ def _warm_up(request: Request, pieces: list[ShardInput]) -> dict[str, Any]:
         calls, _ = worker.work(piece)
         seconds += time.perf_counter() - began
         bases += piece.owned_bp
-        rows.update(KINDS[kind] for kind in calls.kind.tolist())
+        rows.update(KINDS[kind].value for kind in calls.kind.tolist())
         if seconds > WARM_UP_S:
             break
     return {

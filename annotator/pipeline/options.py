@@ -8,8 +8,6 @@ from pathlib import Path
 from annotator.genome.options import GenomeOptions
 from annotator.output.options import BedOptions
 
-TASKS = ("promoter", "splice", "tfbs", "feature")
-TASK_OF_KIND = {"promoter": "promoter", "donor": "splice", "acceptor": "splice", "tfbs": "tfbs", "feature": "feature"}
 EVERY_KIND = "all"
 """Key of a threshold that holds for every kind without one of its own."""
 

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from annotator.errors import UsageError
 from annotator.genome.plan import PlanOptions
 from annotator.genome.source import Genome
+from annotator.kinds import TASKS, Kind
 from annotator.models.directory import BUNDLED, read_model
 from annotator.models.manifest import MANIFEST_NAME, CladeSettings, Manifest
 from annotator.motifs.read import CLADE_TAXA, JASPAR_RELEASE, Motif, jaspar_motifs, read_motifs
 from annotator.motifs.scan import MotifScanner
 from annotator.output.schema import SCHEMA_VERSION
 from annotator.pipeline.executors.machine import Machine
-from annotator.pipeline.options import BATCH_BP, EVERY_KIND, SHARD_BP, TASK_OF_KIND, TASKS, AnnotateOptions
+from annotator.pipeline.options import BATCH_BP, EVERY_KIND, SHARD_BP, AnnotateOptions
 from annotator.pipeline.worker.order import WorkOrder, motif_scanner
 from annotator_kernels.versions import installed_version
 
@@ -59,9 +60,9 @@ class Request:
     scanner: MotifScanner | None
 
     @property
-    def reported_kinds(self) -> tuple[str, ...]:
+    def reported_kinds(self) -> tuple[Kind, ...]:
         """Kinds of call the run's files hold."""
-        return tuple(dict.fromkeys((*self.order.kinds, "tfbs") if self.order.motifs else self.order.kinds))
+        return tuple(dict.fromkeys((*self.order.kinds, Kind.TFBS) if self.order.motifs else self.order.kinds))
 
 
 def resolve(options: AnnotateOptions, machine: Machine) -> Request:
@@ -80,10 +81,10 @@ def resolve(options: AnnotateOptions, machine: Machine) -> Request:
     logger.info("model: %s %s, licence of the weights: %s", manifest.name, manifest.version, manifest.licence)
     settings = manifest.clades[options.clade]
     tasks = _tasks(options, manifest, settings)
-    kinds = tuple(kind for kind in manifest.kinds if TASK_OF_KIND[kind] in tasks)
+    kinds = tuple(kind for kind in manifest.track_set.kinds if kind.task in tasks)
     for kind in options.thresholds:
-        if kind not in (*manifest.kinds, EVERY_KIND):
-            raise UsageError(f"--threshold {kind}: the model calls {', '.join(manifest.kinds)}")
+        if kind not in (*manifest.track_set.kinds, EVERY_KIND):
+            raise UsageError(f"--threshold {kind}: the model calls {', '.join(manifest.track_set.kinds)}")
         if kind not in (*kinds, EVERY_KIND):
             logger.warning("--threshold %s: this run calls %s only", kind, ", ".join(kinds) or "motifs")
     motifs, source = _motifs(options) if "tfbs" in tasks else ((), "")
@@ -100,7 +101,10 @@ def resolve(options: AnnotateOptions, machine: Machine) -> Request:
         threads=options.threads or machine.threads,
         model_name=manifest.name,
         motif_source=source,
-        labels=(*((motif.matrix_id, motif.name) for motif in motifs), *((None, track) for track in manifest.feature_tracks)),
+        labels=(
+            *((motif.matrix_id, motif.name) for motif in motifs),
+            *((None, track) for track in manifest.track_set.feature_names),
+        ),
         weights_sha256=manifest.weights_sha256,
         libraries=_libraries(manifest, machine),
     )
@@ -142,7 +146,7 @@ def make_plan(
 
 def _tasks(options: AnnotateOptions, manifest: Manifest, settings: CladeSettings) -> tuple[str, ...]:
     """Tasks of the run, in fixed order; by default all the model and the motifs can do, but promoters only where validated."""
-    possible = {TASK_OF_KIND[kind] for kind in manifest.kinds} | {"tfbs"}
+    possible = {kind.task for kind in manifest.track_set.kinds} | {"tfbs"}
     if options.tasks is None:
         tasks = tuple(task for task in TASKS if task in possible)
         if "promoter" in tasks and "promoter" not in settings.validated:
@@ -152,10 +156,10 @@ def _tasks(options: AnnotateOptions, manifest: Manifest, settings: CladeSettings
         if unknown := sorted(set(options.tasks) - set(TASKS)):
             raise UsageError(f"--tasks {unknown[0]}: choose from {', '.join(TASKS)}")
         if absent := sorted(set(options.tasks) - possible):
-            raise UsageError(f"--tasks {absent[0]}: the model {manifest.name} calls {', '.join(manifest.kinds)} only")
+            raise UsageError(f"--tasks {absent[0]}: the model {manifest.name} calls {', '.join(manifest.track_set.kinds)} only")
         tasks = tuple(task for task in TASKS if task in options.tasks)
-    for kind in manifest.kinds:
-        if TASK_OF_KIND[kind] in tasks and kind not in settings.validated:
+    for kind in manifest.track_set.kinds:
+        if kind.task in tasks and kind not in settings.validated:
             logger.warning("%s calls are NOT VALIDATED for clade %s (%s)", kind, options.clade, settings.note)
     return tasks
 
@@ -167,7 +171,7 @@ def _libraries(manifest: Manifest, machine: Machine) -> dict[str, str]:
     return {name: installed_version(name) for name in names}
 
 
-def _chosen(thresholds: dict[str, float], kinds: tuple[str, ...]) -> dict[str, float]:
+def _chosen(thresholds: dict[str, float], kinds: tuple[Kind, ...]) -> dict[Kind, float]:
     """The user's thresholds of these kinds."""
     every = dict.fromkeys(kinds, thresholds[EVERY_KIND]) if EVERY_KIND in thresholds else {}
     return every | {kind: thresholds[kind] for kind in kinds if kind in thresholds}

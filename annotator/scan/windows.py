@@ -19,6 +19,7 @@ from torch import Tensor
 from annotator.errors import ResourceFault
 from annotator.genome.plan import UNKNOWN_BASE, Span, Windows
 from annotator.genome.shard_input import stretches
+from annotator.kinds import STRANDS, Strand
 from annotator.models.faults import is_out_of_memory
 from annotator.models.options import NOT_SCORED
 from annotator.scan.clock import StageClock
@@ -34,12 +35,12 @@ class NotFinite(ArithmeticError):
 
     Attributes:
         window: Index of the window in the shard's `Windows`.
-        strand: "+" or "-".
+        strand: Strand that was read.
     """
 
-    def __init__(self, window: int, strand: str) -> None:
+    def __init__(self, window: int, strand: Strand) -> None:
         """Name the window."""
-        super().__init__(f"NaN or infinity in window {window}, strand {strand}")
+        super().__init__(f"NaN or infinity in window {window}, strand {strand.symbol}")
         self.window, self.strand = window, strand
 
 
@@ -216,7 +217,7 @@ class WindowScorer:
         if bool(torch.isfinite(logits.sum())):  # one pass without a temporary; a NaN or an infinity cannot cancel out
             return
         bad = (~torch.isfinite(logits)).flatten(1).any(1).cpu().numpy()
-        for strand, part in (("+", bad[: len(chosen)]), ("-", bad[size : size + len(chosen)])):
+        for strand, part in zip(STRANDS, (bad[: len(chosen)], bad[size : size + len(chosen)]), strict=True):
             if part.any():
                 raise NotFinite(int(chosen[int(part.argmax())]), strand)
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from annotator.calls.sites import TrackRule
 from annotator.evaluation.scores import genome_calls
 from annotator.evaluation.site_scores import PROMOTER_MATCH_BP, judge_promoters, judge_splice
+from annotator.kinds import TRACK_KIND, Kind
 from annotator.labels.labelled import LabelledGenome
-from annotator.models.manifest import TRACK_KIND, Calibration
+from annotator.models.manifest import Calibration
 
 CANDIDATE_LOGIT = -7.0
 """Local maxima below this are not looked at when thresholds are chosen; calls lie far above it."""
@@ -37,7 +38,7 @@ class Candidates:
 
 
 def candidates(
-    logits: NDArray[np.float32], genome: LabelledGenome, radius_bp: dict[str, int], kind: str, tracks: Sequence[str]
+    logits: NDArray[np.float32], genome: LabelledGenome, radius_bp: dict[Kind, int], kind: Kind, tracks: Sequence[str]
 ) -> Candidates:
     """All local maxima of one kind of call with their truth.
 
@@ -58,7 +59,7 @@ def candidates(
     row = tracks.index(track)
     place = genome.contig_starts[calls.contig] + calls.position
     logit = logits[(calls.strand < 0).astype(np.int64), row, place].astype(np.float64)
-    judged = judge_promoters(calls, genome, PROMOTER_MATCH_BP) if kind == "promoter" else judge_splice(calls, genome, kind)
+    judged = judge_promoters(calls, genome, PROMOTER_MATCH_BP) if kind is Kind.PROMOTER else judge_splice(calls, genome, kind)
     keep = ~judged.ambiguous
     return Candidates(logit[keep], judged.right[keep], judged.truths)
 

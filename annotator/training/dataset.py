@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.labels.labelled import STRANDS, TRACKS, LabelledGenome
+from annotator.kinds import LABEL_TRACKS, SPLICE_TRACKS, STRANDS, Strand
+from annotator.labels.labelled import LabelledGenome
+from annotator.models.families.compact.net import CLADE_INDEX
 from annotator.training.compact.options import WindowOptions
 
 
@@ -49,7 +51,7 @@ def draw_batch(
     windows: int,
     k: int,
     rng: np.random.Generator,
-    tracks: Sequence[str] = TRACKS,
+    tracks: Sequence[str] = LABEL_TRACKS,
 ) -> Batch:
     """Draw random windows.
 
@@ -73,7 +75,7 @@ def draw_batch(
     clade = np.empty(windows, np.int64)
     for row in range(windows):
         genome = genomes[rng.choice(len(genomes), p=shares)]
-        clade[row] = genome.clade if rng.random() > 0.1 else 0  # the clade-free bias must work as well
+        clade[row] = CLADE_INDEX[genome.clade] if rng.random() > 0.1 else 0  # the clade-free bias must work as well
         start, strand = _draw_place(genome, options, tracks, rng)
         _cut(genome, start, strand, options, k, tracks, rng, bases[row], targets[row], weights[row])
     return Batch(bases, targets, weights, clade)
@@ -81,23 +83,22 @@ def draw_batch(
 
 def _draw_place(
     genome: LabelledGenome, options: WindowOptions, tracks: Sequence[str], rng: np.random.Generator
-) -> tuple[int, str]:
+) -> tuple[int, Strand]:
     inner = options.window_bp - 2 * options.margin_bp
     if rng.random() < options.site_fraction:
         odds = np.array([w if kind in genome.kinds else 0.0 for kind, w in zip(tracks, options.kind_weights, strict=True)])
         kind = tracks[rng.choice(len(tracks), p=odds / odds.sum())]
-        plus, minus = genome.sites[kind, "+"], genome.sites[kind, "-"]
+        plus, minus = (genome.sites[kind, strand] for strand in STRANDS)
         pick = int(rng.integers(len(plus) + len(minus)))
-        strand = "+" if pick < len(plus) else "-"
-        site = int(plus[pick] if strand == "+" else minus[pick - len(plus)])
-        return site - options.margin_bp - int(rng.integers(inner)), strand
+        strand, site = (Strand.PLUS, plus[pick]) if pick < len(plus) else (Strand.MINUS, minus[pick - len(plus)])
+        return int(site) - options.margin_bp - int(rng.integers(inner)), strand
     return int(rng.integers(len(genome.bases))) - options.window_bp // 2, STRANDS[int(rng.integers(2))]
 
 
 def _cut(
     genome: LabelledGenome,
     start: int,
-    strand: str,
+    strand: Strand,
     options: WindowOptions,
     k: int,
     tracks: Sequence[str],
@@ -119,14 +120,14 @@ def _cut(
             low = max(low, min(point, high - 1))
         else:
             high = min(high, max(point, low + 1))
-    before = (k - 1) // 2 if strand == "+" else k - 1 - (k - 1) // 2
+    before = (k - 1) // 2 if strand is Strand.PLUS else k - 1 - (k - 1) // 2
     first, last = start - before, start - before + len(bases)
     row = np.full(len(bases), ord("N"), np.uint8)
     a, b = max(first, low), min(last, high)
     if a < b:
         row[a - first : b - first] = genome.bases[a:b]
     _mutate(row, first, genome, options.mutation_rate, rng)
-    bases[:] = row if strand == "+" else reverse_complement(row)
+    bases[:] = row if strand is Strand.PLUS else reverse_complement(row)
 
     track_weights = np.zeros((length, len(tracks)), np.float32)
     a, b = max(start + margin, low), min(start + length - margin, high)
@@ -136,7 +137,7 @@ def _cut(
         track_weights[a - start : b - start, track] = 1.0
         masked = _between(genome.masked[kind, strand], start, start + length)
         track_weights[masked - start, track] = 0.0
-        if kind not in SPLICE:
+        if kind not in SPLICE_TRACKS:
             reach = int(4 * options.tss_sigma_bp)
             for site in _between(genome.sites[kind, strand], start - reach, start + length + reach):
                 around = np.arange(max(site - reach, start), min(site + reach + 1, start + length))
@@ -145,13 +146,12 @@ def _cut(
         else:
             targets[_between(genome.sites[kind, strand], start, start + length) - start, track] = 1.0
     weights[:] = track_weights
-    if strand == "-":
+    if strand is Strand.MINUS:
         targets[:] = targets[::-1].copy()
         weights[:] = weights[::-1].copy()
 
 
 _BASES = np.frombuffer(b"ACGT", np.uint8)
-SPLICE = ("donor", "acceptor")
 PROTECTED_BP = 12
 """No base this near to a splice site is changed: what makes the site one stays."""
 
@@ -162,7 +162,7 @@ def _mutate(row: NDArray[np.uint8], first: int, genome: LabelledGenome, rate: fl
         return
     changed = rng.random(len(row)) < rate
     changed &= row != ord("N")
-    for kind in SPLICE:
+    for kind in SPLICE_TRACKS:
         for strand in STRANDS:
             sites = _between(genome.sites[kind, strand], first - PROTECTED_BP, first + len(row) + PROTECTED_BP) - first
             near = (sites[:, None] + np.arange(-PROTECTED_BP, PROTECTED_BP + 1)).ravel()

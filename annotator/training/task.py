@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from annotator.models.manifest import Calibration, CladeSettings, Feature, WindowTask
+from annotator.kinds import Kind
+from annotator.models.manifest import Calibration, CladeSettings, WindowTask
+from annotator.models.track_set import Feature
 from annotator.training.calibrate import fit_calibration
 
 logger = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ class Outcome:
 
     plan: dict[str, int]
     tracks: tuple[str, ...]
-    radius_bp: dict[str, int]
+    radius_bp: dict[Kind, int]
     clades: dict[str, CladeSettings]
     metrics: dict[str, Any]
     window: WindowTask | None = None

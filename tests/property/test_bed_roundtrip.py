@@ -10,7 +10,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotator.calls.batch import KINDS
+from annotator.kinds import KINDS
 
 _SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")
 assert _SPEC is not None

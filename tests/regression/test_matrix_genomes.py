@@ -18,9 +18,9 @@ import polars as pl
 import pysam
 import pytest
 
-from annotator.calls.batch import KINDS
 from annotator.cli.app import main
 from annotator.genome.plan import PlanOptions, plan_shards, plan_windows
+from annotator.kinds import KINDS
 from annotator.output.formats.bed import index_suffixes
 from annotator.output.formats.bgzf import BLOCK_BYTES, EOF_BLOCK, compress_block
 from annotator.output.merge import final_names

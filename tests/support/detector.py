@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from annotator.kinds import CLADES
 from annotator.models.families.compact.net import CompactConfig, CompactNet
 from annotator.models.manifest import Calibration, CladeSettings, Manifest
-from annotator.models.options import CLADES
 from annotator.tokens.vocabulary import KmerVocabulary
 
 DONOR, ACCEPTOR, TSS = "AAGGTA", "AGCATC", "TATTCA"

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from annotator.kinds import CLADES
 from annotator.models.families.registry import family
-from annotator.models.manifest import Calibration, CladeSettings, Feature, Manifest, WindowTask
-from annotator.models.options import CLADES
+from annotator.models.manifest import Calibration, CladeSettings, Manifest, WindowTask
 from annotator.models.task_heads import HeadOptions, TaskModel
+from annotator.models.track_set import Feature
 from annotator.models.weights import plain_tensors, write_safetensors
 from annotator.tokens.bpe import train_bpe
 

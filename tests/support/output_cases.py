@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from annotator.calls.batch import KINDS, Calls
+from annotator.calls.batch import Calls
+from annotator.kinds import KINDS
 from annotator.output.merge import merge_parts
 from annotator.output.parts import PartInfo, part_bytes, publish_part
 from annotator.output.table import calls_table

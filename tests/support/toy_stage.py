@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from annotator.calls.batch import KINDS, Calls
+from annotator.calls.batch import Calls
 from annotator.errors import EnvironmentFault, InputError, ModelFault, ResourceFault
 from annotator.genome.shard_input import ShardInput
+from annotator.kinds import KINDS
 from annotator.output.parts import part_bytes
 from annotator.output.table import calls_table
 from annotator.pipeline.worker.order import ShardResult, WorkerReport, WorkOrder

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from annotator.errors import InputError, UsageError
-from annotator.labels.sites import KINDS, Sites, read_sites, read_transcripts
+from annotator.kinds import LABEL_TRACKS
+from annotator.labels.sites import Sites, read_sites, read_transcripts
 
 CONTIGS = {"chr1": 1000, "chr2": 500}
 
@@ -31,7 +32,7 @@ EXPECTED = {
 def as_set(sites: Sites) -> set[tuple[int, int, str, int]]:
     """The sites as tuples."""
     rows = zip(sites.contig.tolist(), sites.position.tolist(), sites.kind.tolist(), sites.strand.tolist(), strict=True)
-    return {(contig, position, KINDS[kind], strand) for contig, position, kind, strand in rows}
+    return {(contig, position, LABEL_TRACKS[kind], strand) for contig, position, kind, strand in rows}
 
 
 def write(folder: Path, name: str, text: str) -> Path:

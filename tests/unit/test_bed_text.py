@@ -12,8 +12,9 @@ import numpy as np
 import pysam
 import pytest
 
-from annotator.calls.batch import KINDS, Calls
+from annotator.calls.batch import Calls
 from annotator.errors import InputError
+from annotator.kinds import KINDS
 from annotator.output.formats.bed import bed_header, bed_text, index_suffixes, refuse_unwritable_names, write_index
 from annotator.output.formats.bgzf import BLOCK_BYTES, EOF_BLOCK, BgzfWriter
 from annotator.output.options import BedOptions

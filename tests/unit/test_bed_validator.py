@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from annotator.calls.batch import KINDS
+from annotator.kinds import KINDS
 from annotator.output.formats.bgzf import EOF_BLOCK, BgzfWriter
 
 _SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")

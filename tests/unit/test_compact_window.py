@@ -13,7 +13,8 @@ from torch import Tensor
 
 from annotator.errors import InputError
 from annotator.models.families.compact.window import CompactWindow, CompactWindowConfig, load_compact_window
-from annotator.models.manifest import Calibration, CladeSettings, Feature, Manifest, WindowTask, read_manifest
+from annotator.models.manifest import Calibration, CladeSettings, Manifest, WindowTask, read_manifest
+from annotator.models.track_set import Feature
 from annotator.models.weights import plain_tensors, write_safetensors
 from annotator.tokens.batch import reverse_complement_rows
 

@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from annotator.errors import InputError, UsageError
+from annotator.kinds import CLADES
 from annotator.models.checkpoints import read_checkpoint
 from annotator.models.convert import convert, read_pickled_tensors
 from annotator.models.directory import read_model
-from annotator.models.options import CLADES
 from benchmarks.openspliceai_net import OpenSpliceAI
 
 

@@ -15,9 +15,10 @@ import polars as pl
 import pysam
 import pytest
 
-from annotator.calls.batch import KINDS, Calls
+from annotator.calls.batch import Calls
 from annotator.errors import InputError, ResourceFault
 from annotator.files import file_sha256
+from annotator.kinds import KINDS
 from annotator.output.formats.bgzf import BgzfWriter
 from annotator.output.merge import final_names
 from annotator.output.options import BedOptions
@@ -91,7 +92,7 @@ def test_C09_bytes_do_not_depend_on_threads(calls: Calls, tmp_path: Path) -> Non
     cases.merge(parts, tmp_path / "here", threads=3)
     script = (
         "import sys; from pathlib import Path; import polars\n"
-        "from annotator.calls.batch import KINDS; from annotator.output.merge import merge_parts\n"
+        "from annotator.kinds import KINDS; from annotator.output.merge import merge_parts\n"
         "parts, out, names = sys.argv[1:]\n"
         "merge_parts(sorted(Path(parts).iterdir()), Path(out), contig_names=names.split(','), longest_contig_bp=6000,\n"
         "    kinds=KINDS, tool_version='0.0.test', block_rows=128)\n"
@@ -309,7 +310,7 @@ def test_C04_a_failure_in_any_writer_leaves_nothing(
 FULL_DISK_SCRIPT = """
 import resource, sys
 from pathlib import Path
-from annotator.calls.batch import KINDS
+from annotator.kinds import KINDS
 from annotator.errors import AnnotatorError
 from annotator.output.merge import merge_parts
 parts, out, limit, names = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4].split(",")

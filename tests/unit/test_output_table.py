@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from annotator.calls.batch import KINDS, Calls
+from annotator.calls.batch import Calls
+from annotator.kinds import KINDS
 from annotator.output.schema import SORT_KEY_IN_CONTIG, TABLE_SCHEMA, bed_files
 
 _SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")

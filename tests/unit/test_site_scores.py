@@ -7,24 +7,25 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from annotator.calls.batch import KINDS, Calls
+from annotator.calls.batch import Calls
 from annotator.evaluation import site_scores
 from annotator.evaluation.metrics import Examples, TssMatches, bootstrap
 from annotator.evaluation.site_scores import JudgedCalls, SiteRanking, judge_promoters, judge_splice, precision_recall_curve
-from annotator.labels.labelled import TRACKS, LabelledGenome
+from annotator.kinds import KINDS, LABEL_TRACKS
+from annotator.labels.labelled import LabelledGenome
 
 Floats = NDArray[np.float64]
 
 
 def genome(ends: list[int], **positions: list[int]) -> LabelledGenome:
     """Contigs that end at `ends`, all laid end to end; `donor_plus=[5]` is truth, `donor_minus_masked=[7]` ambiguous."""
-    sites, masked = ({(k, s): np.zeros(0, np.int64) for k in TRACKS for s in "+-"} for _ in range(2))
+    sites, masked = ({(k, s): np.zeros(0, np.int64) for k in LABEL_TRACKS for s in "+-"} for _ in range(2))
     for name, where in positions.items():
         kind, strand, *rest = name.split("_")
         (masked if rest else sites)[kind, {"plus": "+", "minus": "-"}[strand]] = np.array(where, np.int64)
     bases = np.full(ends[-1], ord("A"), np.uint8)
     names = tuple(f"c{i}" for i in range(len(ends)))
-    return LabelledGenome("toy", 0, bases, np.array(ends, np.int64), names, sites, masked, frozenset(TRACKS))
+    return LabelledGenome("toy", 0, bases, np.array(ends, np.int64), names, sites, masked, frozenset(LABEL_TRACKS))
 
 
 def calls(kind: str, *rows: tuple[int, int, int, float]) -> Calls:

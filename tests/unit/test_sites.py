@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from annotator.calls.batch import KINDS, Calls
+from annotator.calls.batch import Calls
 from annotator.calls.sites import TrackRule, call_sites, feature_span, track_rules
 from annotator.genome.plan import PlanOptions, Span, plan_shards, plan_windows
-from annotator.models.manifest import Calibration, CladeSettings, Feature, Manifest
+from annotator.kinds import KINDS
+from annotator.models.manifest import Calibration, CladeSettings, Manifest
+from annotator.models.track_set import Feature
 from annotator.scan.windows import ScoredBatch
 
 PLAN = PlanOptions(window_bp=256, halo_bp=64, pad_bp=16, smallest_bp=32, shard_bp=10_000, align_bp=8)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from annotator.errors import InputError, UsageError
 from annotator.genome.plan import PlanOptions
+from annotator.kinds import Kind
 from annotator.motifs.read import Motif
 from annotator.motifs.scan import MotifScanner
 from annotator.motifs.scores import expected_hits
@@ -38,7 +39,7 @@ class WorkOrder:
 
     model: str
     clade: str
-    thresholds: dict[str, float]
+    thresholds: dict[Kind, float]
     motifs: tuple[Motif, ...]
     tfbs_pvalue: float
     plan: PlanOptions
@@ -53,7 +54,7 @@ class WorkOrder:
     libraries: dict[str, str] = field(default_factory=dict)
 
     @property
-    def kinds(self) -> tuple[str, ...]:
+    def kinds(self) -> tuple[Kind, ...]:
         """Kinds of model calls that are wanted."""
         return tuple(self.thresholds)
 

@@ -112,7 +112,7 @@ class ShardWorker:
         end = min(int(shard.lengths[contig]), int(windows.start[window] + windows.length[window]))
         return (
             f"model {self.order.model}: NaN or infinity in window {shard.names[contig]}:{start}-{end} "
-            f"(0-based), strand {fault.strand}"
+            f"(0-based), strand {fault.strand.symbol}"
         )
 
 

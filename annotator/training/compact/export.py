@@ -20,9 +20,9 @@ from annotator.errors import UsageError
 from annotator.evaluation.metrics import average_precision, topk
 from annotator.evaluation.scores import genome_logits, site_examples
 from annotator.genome.plan import PlanOptions
-from annotator.labels.genomes import CLADE_INDEX
-from annotator.labels.labelled import TRACKS, TRIM_SEED, LabelledGenome, trim_contigs
-from annotator.models.families.compact.net import CompactNet
+from annotator.kinds import LABEL_TRACKS, Kind
+from annotator.labels.labelled import TRIM_SEED, LabelledGenome, trim_contigs
+from annotator.models.families.compact.net import CLADE_INDEX, CompactNet
 from annotator.models.families.compact.scan import folded_on
 from annotator.models.manifest import MANIFEST_NAME, Calibration, CladeSettings, Manifest
 from annotator.tokens.vocabulary import KmerVocabulary
@@ -61,7 +61,7 @@ def export_model(
     clades, metrics = {}, {}
     centred = {organism.name for organism in settings.validation if organism.gene_centred}
     for clade, index in CLADE_INDEX.items():
-        own = [genome for genome in validation if genome.clade == index]
+        own = [genome for genome in validation if genome.clade == clade]
         # a clade without validation data borrows the clade-free bias, calibrated on whole chromosomes of the others
         used = own or [genome for genome in validation if genome.name not in centred]
         if not used:
@@ -84,7 +84,7 @@ def export_model(
     manifest = Manifest(
         name=settings.name, version=settings.version, family="compact", architecture=net.config.as_dict(),
         tokenizer={"k": settings.k, "order": "ATCG", "first_kmer_id": 5, "ambiguous_id": 1},
-        plan=settings.plan, tracks=TRACKS, radius_bp=settings.radius_bp, clades=clades,
+        plan=settings.plan, tracks=LABEL_TRACKS, radius_bp=settings.radius_bp, clades=clades,
         licence="Apache-2.0", weights=weights.name, weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         training={
             "organisms": [_described(organism) for organism in settings.organisms],
@@ -106,30 +106,30 @@ def _calibrate(
 ) -> tuple[CladeSettings, dict[str, Any]]:  # fmt: skip
     """Calibration, thresholds and figures of one clade."""
     model = folded_on(net, index, vocabulary, device)
-    scored = [(g, genome_logits(model, g, plan, tracks=len(TRACKS), device=device)) for g in genomes]
-    thresholds: dict[str, float] = {}
-    calibration: dict[str, Calibration] = {}
+    scored = [(g, genome_logits(model, g, plan, tracks=len(LABEL_TRACKS), device=device)) for g in genomes]
+    thresholds: dict[Kind, float] = {}
+    calibration: dict[Kind, Calibration] = {}
     figures: dict[str, Any] = {"genomes": [genome.name for genome in genomes]}
-    for kind in ("donor", "acceptor"):
-        pairs = [site_examples(logits, genome, kind, TRACKS) for genome, logits in scored]
+    for kind in (Kind.DONOR, Kind.ACCEPTOR):
+        pairs = [site_examples(logits, genome, kind, LABEL_TRACKS) for genome, logits in scored]
         values, labels = np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
         calibration[kind] = fit_calibration(values, labels)
-        found = [candidates(logits, genome, settings.radius_bp, kind, TRACKS) for genome, logits in scored]
+        found = [candidates(logits, genome, settings.radius_bp, kind, LABEL_TRACKS) for genome, logits in scored]
         thresholds[kind], figures[kind] = best_threshold(found, calibration[kind])
         if own:
             figures[kind] |= _ranking(values, labels)
     labelled = [genome for genome in genomes if "tss" in genome.kinds]
     if labelled:
         trimmed = [trim_contigs(genome, TRIM_BP, TRIM_SEED) for genome in labelled]
-        logits = [genome_logits(model, g, plan, tracks=len(TRACKS), device=device) for g in trimmed]
-        found = [candidates(x, g, settings.radius_bp, "promoter", TRACKS) for x, g in zip(logits, trimmed, strict=True)]
-        calibration["promoter"] = fit_calibration(
+        logits = [genome_logits(model, g, plan, tracks=len(LABEL_TRACKS), device=device) for g in trimmed]
+        found = [candidates(x, g, settings.radius_bp, Kind.PROMOTER, LABEL_TRACKS) for x, g in zip(logits, trimmed, strict=True)]
+        calibration[Kind.PROMOTER] = fit_calibration(
             np.concatenate([c.logit for c in found]), np.concatenate([c.right for c in found])
         )
-        thresholds["promoter"], figures["promoter"] = best_threshold(found, calibration["promoter"])
+        thresholds[Kind.PROMOTER], figures[Kind.PROMOTER] = best_threshold(found, calibration[Kind.PROMOTER])
     else:
-        thresholds["promoter"], calibration["promoter"] = 0.5, Calibration()
-    validated = ("donor", "acceptor", "promoter") if labelled and own else ("donor", "acceptor") if own else ()
+        thresholds[Kind.PROMOTER], calibration[Kind.PROMOTER] = 0.5, Calibration()
+    validated = (Kind.DONOR, Kind.ACCEPTOR, Kind.PROMOTER) if labelled and own else (Kind.DONOR, Kind.ACCEPTOR) if own else ()
     names = ", ".join(genome.name for genome in genomes)
     note = f"calibrated on validation data of {names}" if own else f"no data of this clade: borrowed from {names}"
     figures = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from annotator.kinds import Kind
 from annotator.labels.options import Organism
 
 
@@ -113,7 +114,7 @@ class TrainingSettings:
     k: int
     architecture: dict[str, Any]
     plan: dict[str, int]
-    radius_bp: dict[str, int]
+    radius_bp: dict[Kind, int]
     windows: WindowOptions = field(default_factory=WindowOptions)
     train: TrainOptions = field(default_factory=TrainOptions)
     organisms: tuple[Organism, ...] = ()

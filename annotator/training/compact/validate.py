@@ -7,8 +7,9 @@ import torch
 from annotator.evaluation.metrics import topk
 from annotator.evaluation.scores import genome_logits, site_examples
 from annotator.genome.plan import PlanOptions
-from annotator.labels.labelled import TRACKS, LabelledGenome
-from annotator.models.families.compact.net import CompactNet
+from annotator.kinds import LABEL_TRACKS, SPLICE_TRACKS
+from annotator.labels.labelled import LabelledGenome
+from annotator.models.families.compact.net import CLADE_INDEX, CompactNet
 from annotator.models.families.compact.scan import folded_on
 from annotator.tokens.vocabulary import KmerVocabulary
 
@@ -19,7 +20,9 @@ def validation_topk(
     """top-k of donors and acceptors of every validation genome, by `<genome>_<kind>`."""
     scores = {}
     for genome in genomes:
-        logits = genome_logits(folded_on(net, genome.clade, vocabulary, device), genome, plan, tracks=len(TRACKS), device=device)
-        for kind in ("donor", "acceptor"):
-            scores[f"{genome.name}_{kind}"] = topk(*site_examples(logits, genome, kind, TRACKS))
+        logits = genome_logits(
+            folded_on(net, CLADE_INDEX[genome.clade], vocabulary, device), genome, plan, tracks=len(LABEL_TRACKS), device=device
+        )
+        for kind in SPLICE_TRACKS:
+            scores[f"{genome.name}_{kind}"] = topk(*site_examples(logits, genome, kind, LABEL_TRACKS))
     return scores

@@ -23,14 +23,16 @@ from annotator.evaluation.metrics import Places, average_precision, match_tss, t
 from annotator.evaluation.scores import genome_calls, genome_logits, site_examples, sites_as_places
 from annotator.files import file_sha256
 from annotator.genome.plan import PlanOptions
+from annotator.kinds import LABEL_TRACKS, SPLICE_TRACKS, STRANDS, TRACK_KIND, Kind
 from annotator.labels.genomes import load_genome
-from annotator.labels.labelled import TRACKS, LabelledGenome
-from annotator.models.manifest import TRACK_KIND, Calibration, Feature, Manifest
+from annotator.labels.labelled import LabelledGenome
+from annotator.models.manifest import Calibration, Manifest
 from annotator.models.task_heads import BaseHead
 from annotator.models.token_inference import TokenScanner
+from annotator.models.track_set import Feature
 from annotator.training.calibrate import CANDIDATE_LOGIT, Candidates, best_threshold, candidates
 from annotator.training.compact.options import WindowOptions
-from annotator.training.dataset import SPLICE, draw_batch
+from annotator.training.dataset import draw_batch
 from annotator.training.finetune.nets import BaseNet
 from annotator.training.finetune.options import FinetuneOptions, GenomeData, GenomeFiles
 from annotator.training.finetune.tables import RADIUS_BP, clade_settings
@@ -101,7 +103,7 @@ class BaseLearner:
         self.described["sha256"] = self.hashes
         self._windows = WindowOptions()
         self._plan: dict[str, int] = {}
-        self._radius: dict[str, int] = {}
+        self._radius: dict[Kind, int] = {}
 
     def suit(self, head: BaseHead, longest_bp: int | None) -> None:
         """Choose windows and radii that a network can take.
@@ -137,7 +139,7 @@ class BaseLearner:
             "window_bp": window, "halo_bp": margin, "pad_bp": 1, "smallest_bp": min(SMALLEST_BP, window), "align_bp": 1,
         }  # fmt: skip
 
-    def kind_of(self, track: str) -> str:
+    def kind_of(self, track: str) -> Kind:
         """Kind of call of a track."""
         return TRACK_KIND.get(track) or self.features[track].kind
 
@@ -171,7 +173,7 @@ class BaseLearner:
     def _figures(self, scored: _Scored) -> dict[str, float]:
         figures: dict[str, float] = {}
         for track in self.tracks:
-            if track in SPLICE:
+            if track in SPLICE_TRACKS:
                 pairs = [site_examples(logits, genome, track, self.tracks) for genome, logits in scored]
                 values, labels = (np.concatenate(column) for column in zip(*pairs, strict=True))
                 figures[f"{track}_topk"] = float(topk(values, labels))
@@ -186,12 +188,12 @@ class BaseLearner:
         """See `Learner`; splice probabilities are those of every base, others those of local maxima."""
         scored = self._scored(net)
         metrics: dict[str, Any] = {key: round(value, 5) for key, value in self._figures(scored).items()}
-        thresholds: dict[str, float] = {}
-        calibration: dict[str, Calibration] = {}
+        thresholds: dict[Kind, float] = {}
+        calibration: dict[Kind, Calibration] = {}
         for kind in self._radius:
             tracks = [track for track in self.tracks if self.kind_of(track) == kind]
             found = [self._candidates(logits, genome, track) for track in tracks for genome, logits in scored]
-            if kind in SPLICE:
+            if kind.is_splice_site:
                 pairs = [site_examples(logits, genome, kind, self.tracks) for genome, logits in scored]
             else:
                 pairs = [(part.logit.astype(np.float32), part.right) for part in found]
@@ -242,11 +244,11 @@ def _tracks(genomes: Sequence[LabelledGenome], data: GenomeData) -> tuple[str, .
     """Tracks to learn: what the genomes have labels for, sites first."""
     kinds = frozenset().union(*(genome.kinds for genome in genomes))
     named = [feature.name for feature in data.features]
-    if odd := sorted((kinds - set(TRACKS)) ^ set(named)):
+    if odd := sorted((kinds - set(LABEL_TRACKS)) ^ set(named)):
         raise UsageError(f"track {odd[0]}: a BED file and the kind of its calls are both needed")
     if missing := sorted(set(named) - set(genomes[0].feature_bp)):
         raise UsageError(f"track {missing[0]}: its BED file should be given with the first genome")
-    return (*(track for track in TRACKS if track in kinds), *named)
+    return (*(track for track in LABEL_TRACKS if track in kinds), *named)
 
 
 def _matched_precision(found: Sequence[Candidates]) -> float:
@@ -257,7 +259,7 @@ def _matched_precision(found: Sequence[Candidates]) -> float:
 
 
 def _counts(genome: LabelledGenome) -> dict[str, int]:
-    return {kind: len(genome.sites[kind, "+"]) + len(genome.sites[kind, "-"]) for kind in sorted(genome.kinds)}
+    return {kind: sum(len(genome.sites[kind, strand]) for strand in STRANDS) for kind in sorted(genome.kinds)}
 
 
 def _paths(files: GenomeFiles) -> list[Path]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from annotator.errors import AnnotatorError, UsageError
+from annotator.kinds import Kind
 from annotator.training.finetune.options import OTHER, FeatureTrack, FinetuneSettings, TableData
 from annotator.training.finetune.run import run_finetuning
 
@@ -105,5 +106,5 @@ def table_data(folder: Path, template: object) -> TableData:
             return replace(data, classes=classes, anchor_bp=anchors)
     if found := re.search(rf"/({_GUE_FACTORS})$", path):
         factor = found[1].replace("/", "-")
-        return replace(data, classes=(OTHER, factor), features=(FeatureTrack(factor, "tfbs"),))
+        return replace(data, classes=(OTHER, factor), features=(FeatureTrack(factor, Kind.TFBS),))
     return data

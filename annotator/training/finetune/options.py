@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from annotator.kinds import DEFAULT_CLADE, FEATURE_KINDS, Kind
 from annotator.labels.options import Organism
-from annotator.models.options import DEFAULT_CLADE, FAMILIES
+from annotator.models.options import FAMILIES
 
 COMPACT = "compact"
 """Name of the base that is this program's own small window classifier, trained from scratch."""
@@ -27,12 +28,12 @@ class FeatureTrack:
     """
 
     name: str
-    kind: Literal["tfbs", "feature"] = "feature"
+    kind: Kind = Kind.FEATURE
     width_bp: int = 0
 
     def __post_init__(self) -> None:
         """Refuse kinds that do not exist."""
-        if self.kind not in ("tfbs", "feature") or self.width_bp < 0:
+        if self.kind not in FEATURE_KINDS or self.width_bp < 0:
             raise ValueError(f"track {self.name}: kind {self.kind!r} is neither tfbs nor feature, or width {self.width_bp} < 0")
 
 

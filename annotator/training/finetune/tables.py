@@ -16,9 +16,10 @@ from torch.nn import functional as F
 from annotator.errors import InputError, UsageError
 from annotator.evaluation.classification import class_log_odds, class_scores
 from annotator.files import file_sha256
+from annotator.kinds import CLADES, SPLICE_TRACKS, TRACK_KIND, Kind
 from annotator.labels.window_tables import WindowTable, read_window_table
-from annotator.models.manifest import TRACK_KIND, Calibration, CladeSettings, Feature, WindowTask
-from annotator.models.options import CLADES
+from annotator.models.manifest import Calibration, CladeSettings, WindowTask
+from annotator.models.track_set import Feature, TrackSet
 from annotator.training.calibrate import Candidates, best_threshold
 from annotator.training.finetune.options import OTHER, FeatureTrack, FinetuneOptions, TableData
 from annotator.training.task import Outcome, Share, calibrated
@@ -30,7 +31,7 @@ BASES_PER_PASS = 1 << 16
 SETTLE_ROWS = 16 * ROWS_PER_PASS
 MOMENTUM = 0.1
 """Of batch norms in training: torch's own."""
-RADIUS_BP = {"donor": 2, "acceptor": 2, "promoter": 250}
+RADIUS_BP = {Kind.DONOR: 2, Kind.ACCEPTOR: 2, Kind.PROMOTER: 250}
 ALIGN_BP = 8
 
 
@@ -99,7 +100,7 @@ def window_task(data: TableData, train: WindowTable) -> tuple[WindowTask, dict[s
             raise UsageError(f"class {name} is none of {', '.join([*TRACK_KIND, OTHER])} and no feature")
     if idle := sorted({*named, *data.anchor_bp} - set(classes)):
         raise UsageError(f"{idle[0]}: none of the classes {', '.join(classes)}")
-    splices = any(TRACK_KIND.get(name) in ("donor", "acceptor") for name in classes)
+    splices = any(name in SPLICE_TRACKS for name in classes)
     return WindowTask(window_bp, data.stride_bp or (1 if splices else ALIGN_BP), classes, anchors), features
 
 
@@ -207,12 +208,12 @@ class WindowLearner:
         found = class_scores(logits, self.dev.labels)
         odds = class_log_odds(logits)
         tracks = tuple(name for name in self.task.classes if name != OTHER)
-        kind_of = {track: TRACK_KIND.get(track) or self.features[track].kind for track in tracks}
-        thresholds: dict[str, float] = {}
-        calibration: dict[str, Calibration] = {}
+        track_set = TrackSet(tracks, self.features)
+        thresholds: dict[Kind, float] = {}
+        calibration: dict[Kind, Calibration] = {}
         metrics: dict[str, Any] = {key: round(value, 5) for key, value in asdict(found).items()}
-        for kind in dict.fromkeys(kind_of.values()):
-            columns = [self.task.classes.index(track) for track in tracks if kind_of[track] == kind]
+        for kind in track_set.kinds:
+            columns = [self.task.classes.index(track) for track in tracks if track_set.kind_of(track) is kind]
             values = np.concatenate([odds[:, column] for column in columns])
             right = np.concatenate([self.dev.labels == column for column in columns])
             calibration[kind] = calibrated(kind, values, right)
@@ -246,7 +247,7 @@ def window_plan(task: WindowTask, radius_bp: int) -> dict[str, int]:
 
 
 def clade_settings(
-    clade: str, thresholds: dict[str, float], calibration: dict[str, Calibration], source: str
+    clade: str, thresholds: dict[Kind, float], calibration: dict[Kind, Calibration], source: str
 ) -> dict[str, CladeSettings]:
     """The same settings for every clade, validated for the one the data are of."""
     return {

@@ -8,6 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from annotator.kinds import CLADES
+
+CLADE_INDEX = {"vertebrate": 1, "invertebrate": 2, "plant": 3, "fungi": 0}
+"""Entry of the clade embedding; 0 is the clade-free one, which fungi use until a fungus is in the training data."""
+assert set(CLADE_INDEX) == set(CLADES)
+
 SLOPE = 0.1
 """Negative slope of the leaky ReLU, as in the SpliceAI family."""
 

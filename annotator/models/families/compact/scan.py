@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from annotator.errors import InputError
 from annotator.genome.plan import PlanOptions
+from annotator.kinds import TRACK_KIND
 from annotator.models.device import choose_precision
 from annotator.models.families.compact.net import SLOPE, CompactConfig, CompactNet, ConvNorm
-from annotator.models.manifest import LARGEST_SIZE, MANIFEST_NAME, TRACK_KIND, Manifest
+from annotator.models.manifest import LARGEST_SIZE, MANIFEST_NAME, Manifest
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator_kernels.dispatch import kmer_embed, residual_conv
 
