@@ -29,6 +29,7 @@ from annotator.evaluation.metrics import Places, TssMatches, calls_per_mb, match
 from annotator.evaluation.scores import score_shards, sites_as_places
 from annotator.evaluation.site_scores import PROMOTER_WITHIN_BP
 from annotator.genome.plan import PlanOptions
+from annotator.kinds import Strand
 from annotator.labels.labelled import TRIM_SEED, LabelledGenome, trim_contigs
 from annotator.models.directory import read_model
 from annotator.models.loading import load_scan_model
@@ -53,7 +54,7 @@ def cpg_calls(genome: LabelledGenome) -> tuple[Places, np.ndarray]:
 def positional_calls(genome: LabelledGenome) -> LabelledGenome:
     """A genome whose "truth" is base 5,000 of each contig on the plus strand and its mirror on the minus strand."""
     keep = genome.contig_ends - genome.contig_starts > 5000
-    marks = {("tss", "+"): (genome.contig_starts + 5000)[keep], ("tss", "-"): (genome.contig_ends - 5001)[keep]}
+    marks = {("tss", Strand.PLUS): (genome.contig_starts + 5000)[keep], ("tss", Strand.MINUS): (genome.contig_ends - 5001)[keep]}
     return replace(genome, sites=marks, masked={})
 
 

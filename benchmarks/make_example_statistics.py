@@ -20,6 +20,7 @@ import numpy as np
 import pysam
 from numpy.typing import NDArray
 
+from annotator.kinds import Strand
 from annotator.labels.sites import Sites, Transcript, read_sites, read_transcripts
 
 Codes = NDArray[np.uint8]
@@ -250,7 +251,7 @@ def main() -> None:
     lengths = {name: len(codes) for name, codes in contigs.items()}
     transcripts = read_transcripts(Path(f"{stem}.gtf.gz"), lengths)
     truth: Sites = read_sites(Path(f"{stem}.truth.bed.gz"), lengths)
-    plus, minus = truth.positions("tss", "+"), truth.positions("tss", "-")
+    plus, minus = truth.positions("tss", Strand.PLUS), truth.positions("tss", Strand.MINUS)
     none = np.zeros(0, np.int64)
     tally = Tally()
     for index, codes in enumerate(contigs.values()):

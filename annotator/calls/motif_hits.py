@@ -9,23 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.calls.batch import Calls
-from annotator.genome.plan import Span, Windows
 from annotator.kinds import Kind
 from annotator.motifs.scan import MotifHits
+from annotator.scan.block import Block
 
 
-def motif_calls(hits: MotifHits, widths: NDArray[np.int64], windows: Windows, spans: tuple[Span, ...]) -> Calls:
+def motif_calls(hits: MotifHits, widths: NDArray[np.int64], block: Block) -> Calls:
     """Place hits on their contigs and keep those whose start the shard owns.
 
     Args:
         hits: Hits in block coordinates.
         widths: Width of each motif of the run, int64.
-        windows: The shard's windows (for the layout of the block).
-        spans: The shard's spans.
+        block: The shard's bases and windows.
 
     Returns:
         The calls, unsorted.
     """
+    windows, spans = block.windows, block.spans
     stretch = np.searchsorted(windows.stretch_offset, hits.start, side="right") - 1
     start = hits.start - windows.stretch_offset[stretch] + windows.stretch_start[stretch]
     contig, first, last = (np.array([getattr(s, name) for s in spans], np.int64)[stretch] for name in ("contig", "start", "end"))

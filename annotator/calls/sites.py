@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from annotator.calls.batch import Calls
-from annotator.genome.plan import UNKNOWN_BASE, Span, Windows
+from annotator.genome.plan import UNKNOWN_BASE, Windows
 from annotator.kinds import STRANDS, Kind, Strand
 from annotator.models.manifest import Manifest
+from annotator.scan.block import Block
 from annotator.scan.windows import ScoredBatch
 from annotator_kernels.dispatch import call_sites as local_maxima
 
@@ -77,10 +78,7 @@ def track_rules(manifest: Manifest, clade: str, thresholds: Mapping[Kind, float]
 
 def call_sites(
     batch: ScoredBatch,
-    windows: Windows,
-    spans: tuple[Span, ...],
-    lengths: NDArray[np.int64],
-    block: NDArray[np.uint8],
+    block: Block,
     rules: list[TrackRule | None],
     dropped: Counter[str],
 ) -> Calls:
@@ -88,17 +86,15 @@ def call_sites(
 
     Args:
         batch: Logits of the windows.
-        windows: The shard's windows.
-        spans: The shard's spans.
-        lengths: Contig lengths, int64.
-        block: The shard's bases, ASCII uint8.
+        block: The shard's bases and windows.
         rules: One per track, or None for a track that is not wanted.
         dropped: Counts of local maxima above threshold that are not reported, by reason; added to.
 
     Returns:
         The calls, unsorted.
     """
-    contig_of_window = np.array([span.contig for span in spans], np.int64)[windows.span[batch.rows]]
+    windows, lengths = block.windows, block.lengths
+    contig_of_window = block.contig_of(batch.rows)
     rows = _Rows.of(batch, windows, lengths[contig_of_window])
     sites = local_maxima(
         batch.logits, torch.from_numpy(rows.owned), torch.from_numpy(rows.real), torch.from_numpy(rows.reverse),
@@ -110,7 +106,7 @@ def call_sites(
     position = np.where(rows.reverse[row], rows.far[window] - 1 - at, rows.start[window] + at)
     contig = contig_of_window[window]
     in_block = windows.offset[batch.rows[window]] + position - rows.start[window]
-    known = block[in_block] != UNKNOWN_BASE
+    known = block.bases[in_block] != UNKNOWN_BASE
     found = []
     for index, rule in enumerate(rules):
         if rule is None:

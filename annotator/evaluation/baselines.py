@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from annotator.kinds import STRANDS, Strand
+
 Bases = NDArray[np.uint8]
 Scores = NDArray[np.float32]
 
@@ -149,7 +151,7 @@ ACCEPTOR_SPAN = (20, 23)
 
 
 def splice_pwm_baseline(
-    contigs: Iterable[tuple[Bases, dict[tuple[str, str], NDArray[np.int64]]]], *, pseudocount: float = 1.0
+    contigs: Iterable[tuple[Bases, dict[tuple[str, Strand], NDArray[np.int64]]]], *, pseudocount: float = 1.0
 ) -> dict[str, SitePwm]:
     """Train the GT / AG baseline: donor -3..+6 and acceptor -20..+3.
 
@@ -169,9 +171,9 @@ def splice_pwm_baseline(
         minus = _reverse_complement(plus)
         composition += np.bincount(plus, minlength=5)[:4] + np.bincount(minus, minlength=5)[:4]
         for kind, (before, width) in spans.items():
-            for strand, codes in (("+", plus), ("-", minus)):
+            for strand, codes in zip(STRANDS, (plus, minus), strict=True):
                 positions = sites.get((kind, strand), np.zeros(0, np.int64))
-                starts = (positions if strand == "+" else len(codes) - 1 - positions) - before
+                starts = (positions if strand is Strand.PLUS else len(codes) - 1 - positions) - before
                 starts = starts[(starts >= 0) & (starts + width <= len(codes))]
                 for column in range(width):
                     counts[kind][column] += np.bincount(codes[starts + column], minlength=5)[:4]

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from annotator.calls.batch import Calls
 from annotator.calls.sites import TrackRule, call_sites
 from annotator.evaluation.metrics import Places
-from annotator.genome.plan import PlanOptions, Span, Windows, plan_shards, plan_windows
+from annotator.genome.plan import PlanOptions, Span, Windows, plan_shards
 from annotator.kinds import STRANDS
 from annotator.labels.labelled import LabelledGenome, SiteTable
 from annotator.models.options import NOT_SCORED
-from annotator.scan.windows import ScanModel, ScoredBatch, WindowScorer, read_block
+from annotator.scan.block import Block
+from annotator.scan.windows import ScanModel, ScoredBatch, WindowScorer
 
 BATCH_BP = 49_152
 
@@ -71,11 +72,11 @@ def score_shards(
         return genome.bases[starts[contig] + start : starts[contig] + end]
 
     for shard in plan_shards(lengths, plan):
-        windows = plan_windows(shard.spans, lengths, plan)
-        block = read_block(shard.spans, windows, lengths, read)
+        block = Block.read(shard.spans, lengths, plan, read)
+        windows = block.windows
         out = [np.full((2, tracks, span.end - span.start), NOT_SCORED, np.float32) for span in shard.spans]
         calls = []
-        for batch in scorer.score(block, windows):
+        for batch in scorer.score(block):
             logits = batch.plus_strand(windows).cpu().numpy()
             for row, window in enumerate(batch.rows.tolist()):
                 index = int(windows.span[window])
@@ -83,7 +84,7 @@ def score_shards(
                 inside, place = first - int(windows.start[window]), first - shard.spans[index].start
                 out[index][:, :, place : place + last - first] = logits[row, :, :, inside : inside + last - first]
             if rules is not None:
-                calls.append(call_sites(batch, windows, shard.spans, lengths, block, list(rules), Counter()))
+                calls.append(call_sites(batch, block, list(rules), Counter()))
         yield ScoredShard(shard.spans, out, Calls.concatenate(calls))
 
 
@@ -153,11 +154,11 @@ def genome_calls(logits: NDArray[np.float32], genome: LabelledGenome, rules: lis
     count = len(lengths)
     zeros = np.zeros(count, np.int64)
     windows = Windows(np.arange(count), zeros, lengths, zeros, lengths, starts, zeros, zeros, np.append(starts, ends[-1]))
-    spans = tuple(Span(i, 0, int(n)) for i, n in enumerate(lengths))
+    block = Block(genome.bases, tuple(Span(i, 0, int(n)) for i, n in enumerate(lengths)), windows, lengths)
     found = []
     for i in range(count):
         batch = ScoredBatch.of_plus_strand(np.array([i]), torch.from_numpy(logits[None, :, :, starts[i] : ends[i]]), windows)
-        found.append(call_sites(batch, windows, spans, lengths, genome.bases, rules, Counter()))
+        found.append(call_sites(batch, block, rules, Counter()))
     return Calls.concatenate(found)
 
 

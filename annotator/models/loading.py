@@ -47,7 +47,7 @@ def load_scan_model(folder: Path, manifest: Manifest, clade: str, device: torch.
 
         return load(folder, manifest, device, manifest.precision(precision, choose_precision("auto", str(device))))
     model, tokenizer = _token_model(folder, manifest, device, precision)
-    return TokenScanner(model, tokenizer, manifest, device)
+    return TokenScanner(model, tokenizer, manifest.track_set, device)
 
 
 def load_window_classifier(folder: Path, manifest: Manifest, device: torch.device, precision: str = "auto") -> WindowClassifier:

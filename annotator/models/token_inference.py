@@ -17,6 +17,7 @@ from annotator.models.manifest import Manifest, WindowTask
 from annotator.models.options import NOT_SCORED
 from annotator.models.task_heads import TaskModel
 from annotator.models.token_parts import Part, even_passes, fitting_parts
+from annotator.models.track_set import TrackSet
 from annotator.tokens.batch import RowTokenizer, cut_rows
 
 TOKENS_PER_PASS = {"cpu": 8_192, "cuda": 131_072}
@@ -80,10 +81,10 @@ class TokenClassifier(TokenRunner):
 class TokenScanner(TokenRunner):
     """A `ScanModel` of a network that labels bases."""
 
-    def __init__(self, model: TaskModel, tokenizer: RowTokenizer, manifest: Manifest, device: torch.device) -> None:
-        """Hold a model."""
+    def __init__(self, model: TaskModel, tokenizer: RowTokenizer, tracks: TrackSet, device: torch.device) -> None:
+        """Hold a model and the set of its tracks."""
         super().__init__(model, tokenizer, device)
-        self._centre = [manifest.features[t].width_bp // 2 if t in manifest.features else 0 for t in manifest.tracks]
+        self._centre = [tracks.features[t].width_bp // 2 if t in tracks.features else 0 for t in tracks.names]
 
     def embed(self, block: Tensor, starts: Tensor, reverse: Tensor, length: int) -> Rows:
         """Cut rows out of a block of bases; see `ScanModel`."""

@@ -10,26 +10,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from annotator.genome.plan import PlanOptions, Windows, plan_windows
+from annotator.genome.plan import PlanOptions
 from annotator.genome.shard_input import ShardInput
+from annotator.scan.block import Block
 from annotator.scan.clock import StageClock
-from annotator.scan.windows import read_block
 
 
 @dataclass(frozen=True)
-class Block:
-    """The bases of one shard, on the host and on the device.
+class StagedBlock:
+    """The block of one shard, on the host and on the device.
 
     Attributes:
-        shard: Whose bases they are.
-        windows: Its windows, cut from the block.
-        bases: ASCII, uint8, [n]; pinned memory where the device is a GPU.
-        on_device: The same on the device; the bases themselves on a CPU.
+        shard: What was asked for.
+        block: Its bases and windows; pinned memory where the device is a GPU.
+        on_device: The same bases on the device, uint8, [n]; the block's own on a CPU.
     """
 
     shard: ShardInput
-    windows: Windows
-    bases: NDArray[np.uint8]
+    block: Block
     on_device: Tensor
 
 
@@ -58,36 +56,39 @@ class BlockFeed:
         named = {"device": device} if device.type == "cuda" else {}
         self._copies = self._api.Stream(**named) if self.ahead else None
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead") if self.ahead else None
-        self._coming: dict[int, Future[Block]] = {}
+        self._coming: dict[int, Future[StagedBlock]] = {}
 
     def announce(self, shard: ShardInput) -> None:
         """Say that `block` will be asked for this shard; may be called from another thread."""
         if self._reader is not None and id(shard) not in self._coming:
             self._coming[id(shard)] = self._reader.submit(self._load, shard)
 
-    def block(self, shard: ShardInput) -> Block:
+    def block(self, shard: ShardInput) -> StagedBlock:
         """The block of a shard, on the device for work on the device's current stream.
 
         Raises:
             AnnotatorError: The genome could not be read.
         """
         coming = self._coming.pop(id(shard), None)
-        block = self._load(shard) if coming is None else coming.result()
+        staged = self._load(shard) if coming is None else coming.result()
         if self._copies is not None:
             current = self._api.current_stream(self.device)
             current.wait_stream(self._copies)  # the device's work waits for the copy, not the host
-            if block.on_device.is_cuda:
-                block.on_device.record_stream(current)  # its memory is not given out again before that work is done
-        return block
+            if staged.on_device.is_cuda:
+                staged.on_device.record_stream(current)  # its memory is not given out again before that work is done
+        return staged
 
-    def _load(self, shard: ShardInput) -> Block:
+    def _load(self, shard: ShardInput) -> StagedBlock:
         """Read one block and start its way to the device."""
+
+        def allocate(size: int) -> NDArray[np.uint8]:
+            memory: NDArray[np.uint8] = torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda").numpy()
+            return memory
+
         with self.clock.stage("read"):
-            windows = plan_windows(shard.spans, shard.lengths, self.plan)
-            size = int(windows.stretch_offset[-1])
-            host = torch.empty(size, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
-            bases = read_block(shard.spans, windows, shard.lengths, shard.bases.read, out=host.numpy())
+            block = Block.read(shard.spans, shard.lengths, self.plan, shard.bases.read, allocate)
+        host = torch.from_numpy(block.bases)
         if self._copies is None:
-            return Block(shard, windows, bases, host.to(self.device))
+            return StagedBlock(shard, block, host.to(self.device))
         with self._api.stream(self._copies):
-            return Block(shard, windows, bases, host.to(self.device, non_blocking=True))
+            return StagedBlock(shard, block, host.to(self.device, non_blocking=True))

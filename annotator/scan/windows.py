@@ -7,7 +7,7 @@ start + l of the contig, position l of a reverse row is base start + reverse_shi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,17 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from annotator.errors import ResourceFault
-from annotator.genome.plan import UNKNOWN_BASE, Span, Windows
-from annotator.genome.shard_input import stretches
+from annotator.genome.plan import UNKNOWN_BASE, Windows
 from annotator.kinds import STRANDS, Strand
 from annotator.models.faults import is_out_of_memory
 from annotator.models.options import NOT_SCORED
+from annotator.scan.block import Block
 from annotator.scan.clock import StageClock
 
 logger = logging.getLogger(__name__)
-
-ReadBases = Callable[[int, int, int], NDArray[np.uint8]]
-"""(contig, start, end) -> upper-case ASCII bases of ACGTN, uint8 [end - start]."""
 
 
 class NotFinite(ArithmeticError):
@@ -52,33 +49,6 @@ class ScanModel(Protocol):
 
     def logits(self, x: Any) -> Tensor:
         """Logits of that input, float32, [R, L, C], in the order each row is read."""
-
-
-def read_block(
-    spans: tuple[Span, ...],
-    windows: Windows,
-    lengths: NDArray[np.int64],
-    read_bases: ReadBases,
-    out: NDArray[np.uint8] | None = None,
-) -> NDArray[np.uint8]:
-    """Read the block a shard's windows are cut from.
-
-    Args:
-        spans: The shard's spans.
-        windows: Their windows.
-        lengths: Contig lengths, int64.
-        read_bases: Access to the genome.
-        out: Where to put the bases, uint8, of the result's shape; None allocates.
-
-    Returns:
-        ASCII bases, uint8, [windows.stretch_offset[-1]]; N beyond contig ends.
-    """
-    block = np.empty(int(windows.stretch_offset[-1]), np.uint8) if out is None else out
-    block.fill(UNKNOWN_BASE)
-    firsts = (windows.stretch_offset[:-1] - windows.stretch_start).tolist()  # where base 0 of the contig would lie
-    for span, first, (start, end) in zip(spans, firsts, stretches(spans, windows, lengths), strict=True):
-        block[first + start : first + end] = read_bases(span.contig, start, end)
-    return block
 
 
 @dataclass(frozen=True)
@@ -150,12 +120,11 @@ class WindowScorer:
         self.model, self.device, self.batch_bp = model, device, batch_bp
         self.clock = clock or StageClock()
 
-    def score(self, block: NDArray[np.uint8], windows: Windows, on_device: Tensor | None = None) -> Iterator[ScoredBatch]:
+    def score(self, block: Block, on_device: Tensor | None = None) -> Iterator[ScoredBatch]:
         """Score every window whose core holds at least one known base.
 
         Args:
-            block: The shard's bases, ASCII, uint8.
-            windows: Where its windows lie.
+            block: The shard's bases and windows.
             on_device: The same bases on the device, where they are there already.
 
         Yields:
@@ -166,8 +135,8 @@ class WindowScorer:
             ResourceFault: Not even one window fits the device's memory.
         """
         if on_device is None:
-            on_device = torch.from_numpy(block).to(self.device)
-        known = _windows_with_bases(block, windows)
+            on_device = torch.from_numpy(block.bases).to(self.device)
+        windows, known = block.windows, _windows_with_bases(block)
         for length in np.unique(windows.length[known]).tolist():
             rows = known[windows.length[known] == length]
             first = 0
@@ -222,8 +191,9 @@ class WindowScorer:
                 raise NotFinite(int(chosen[int(part.argmax())]), strand)
 
 
-def _windows_with_bases(block: NDArray[np.uint8], windows: Windows) -> NDArray[np.int64]:
+def _windows_with_bases(block: Block) -> NDArray[np.int64]:
     """Indices of the windows whose core is not all N: a run of N costs no model call."""
+    windows = block.windows
     first = windows.offset + windows.core_start - windows.start
-    known = np.concatenate([[0], np.cumsum(block != UNKNOWN_BASE, dtype=np.int64)])
+    known = np.concatenate([[0], np.cumsum(block.bases != UNKNOWN_BASE, dtype=np.int64)])
     return np.flatnonzero(known[first + windows.core_end - windows.core_start] > known[first])

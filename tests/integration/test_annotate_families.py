@@ -137,7 +137,7 @@ def test_an_echo_of_the_tokens_gives_the_right_coordinates(case: str, tmp_path: 
         fake = TaskModel(
             Spell(tokenizer), FindWords([WORDS[track] for track in manifest.tracks], real.causal), causal=real.causal
         )  # type: ignore[arg-type]
-        return TokenScanner(fake.eval(), tokenizer, manifest, device)
+        return TokenScanner(fake.eval(), tokenizer, manifest.track_set, device)
 
     monkeypatch.setattr(worker, "load_scan_model", echo)
     rng = np.random.default_rng(7)

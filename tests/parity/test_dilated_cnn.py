@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from annotator.errors import EnvironmentFault, InputError
-from annotator.genome.plan import PlanOptions, Span, plan_windows
+from annotator.genome.plan import PlanOptions, Span
 from annotator.models.convert import convert
 from annotator.models.directory import read_model
 from annotator.models.families.dilated_cnn import DilatedCnn, DilatedConfig, load
 from annotator.models.manifest import Manifest
-from annotator.scan.windows import WindowScorer, read_block
+from annotator.scan.block import Block
+from annotator.scan.windows import WindowScorer
 from benchmarks.openspliceai_net import OpenSpliceAI, contig_probabilities, load_openspliceai
 
 TOLERANCE = 1e-5
@@ -50,10 +51,10 @@ def contig(bases: int, seed: int = 3) -> NDArray[np.uint8]:
 def engine_probabilities(model: DilatedCnn, bases: NDArray[np.uint8], plan: PlanOptions) -> NDArray[np.float32]:
     """Probabilities of every base, [strand, track, n], as the window engine gives them; NaN where it skips a window of N."""
     lengths, spans = np.array([len(bases)], np.int64), (Span(0, 0, len(bases)),)
-    windows = plan_windows(spans, lengths, plan)
-    block = read_block(spans, windows, lengths, lambda _, start, end: bases[start:end])
+    block = Block.read(spans, lengths, plan, lambda _, start, end: bases[start:end])
+    windows = block.windows
     out = np.full((2, len(model.tracks), len(bases)), np.nan, np.float32)
-    for batch in WindowScorer(model, batch_bp=1, device=torch.device("cpu")).score(block, windows):
+    for batch in WindowScorer(model, batch_bp=1, device=torch.device("cpu")).score(block):
         for row, logits in zip(batch.rows, batch.plus_strand(windows), strict=True):
             start, end, first = windows.core_start[row], windows.core_end[row], windows.start[row]
             out[:, :, start:end] = torch.sigmoid(logits[:, :, start - first : end - first]).numpy()

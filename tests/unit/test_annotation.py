@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from annotator.errors import InputError, UsageError
-from annotator.kinds import LABEL_TRACKS
+from annotator.kinds import LABEL_TRACKS, Strand
 from annotator.labels.sites import Sites, read_sites, read_transcripts
 
 CONTIGS = {"chr1": 1000, "chr2": 500}
@@ -104,13 +104,16 @@ def test_bed_lines_are_sites(tmp_path: Path) -> None:
 
 def test_positions_by_contig_and_end_to_end(tmp_path: Path) -> None:
     sites = read_sites(write(tmp_path, "a.gtf", GTF), CONTIGS)
-    assert {contig: found.tolist() for contig, found in sites.positions("donor", "+").items()} == {0: [99, 299]}
-    assert {contig: found.tolist() for contig, found in sites.positions("donor", "-").items()} == {1: [300]}
-    assert sites.positions("tss", "+") == {}
+    assert {contig: found.tolist() for contig, found in sites.positions("donor", Strand.PLUS).items()} == {0: [99, 299]}
+    assert {contig: found.tolist() for contig, found in sites.positions("donor", Strand.MINUS).items()} == {1: [300]}
+    assert sites.positions("tss", Strand.PLUS) == {}
     joined = sites.end_to_end(np.array([0, 1000], np.int64))
     assert {key: found.tolist() for key, found in joined.items() if len(found)} == {
-        ("donor", "+"): [99, 299], ("acceptor", "+"): [200, 400], ("donor", "-"): [1300], ("acceptor", "-"): [1049],
-    }  # fmt: skip
+        ("donor", Strand.PLUS): [99, 299],
+        ("acceptor", Strand.PLUS): [200, 400],
+        ("donor", Strand.MINUS): [1300],
+        ("acceptor", Strand.MINUS): [1049],
+    }
     assert len(joined) == 6
 
 

@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from annotator.errors import EnvironmentFault, InputError, ResourceFault, UsageError
+from annotator.files import write_text
 from annotator.models.checkpoints import read_checkpoint, write_checkpoint
 from annotator.models.families import registry as family_registry
 from annotator.models.families.base import Architecture, Backbone, LanguageModel, ModelFamily, Published
 from annotator.models.options import FAMILIES
-from annotator.models.weights import build_with_weights, plain_tensors, write_safetensors, write_text
+from annotator.models.weights import build_with_weights, plain_tensors, write_safetensors
 from annotator.tokens.batch import TokenBatch
 
 ARCHITECTURE = {"vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 2}

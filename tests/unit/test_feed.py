@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from annotator.errors import InputError
-from annotator.genome.plan import PlanOptions, plan_shards, plan_windows
+from annotator.genome.plan import PlanOptions, plan_shards
 from annotator.genome.shard_input import ShardInput
+from annotator.scan.block import Block
 from annotator.scan.feed import BlockFeed
-from annotator.scan.windows import read_block
 
 PLAN = PlanOptions(window_bp=256, halo_bp=64, pad_bp=16, smallest_bp=32, shard_bp=600, align_bp=8)
 LENGTHS = np.array([1000, 5, 0, 333, 2049], np.int64)
@@ -44,13 +44,12 @@ def test_blocks_are_whole_in_any_order(ahead: bool, announced: bool, device: tor
     for shard in shards if announced else ():
         feed.announce(shard)
     for shard in reversed(shards):
-        block = feed.block(shard)
-        windows = plan_windows(shard.spans, LENGTHS, PLAN)
-        expected = read_block(shard.spans, windows, LENGTHS, Read().read)
-        assert block.shard is shard
-        assert np.array_equal(block.bases, expected)
-        assert np.array_equal(block.on_device.cpu().numpy(), expected)
-        assert np.array_equal(block.windows.offset, windows.offset)
+        staged = feed.block(shard)
+        expected = Block.read(shard.spans, LENGTHS, PLAN, Read().read)
+        assert staged.shard is shard
+        assert np.array_equal(staged.block.bases, expected.bases)
+        assert np.array_equal(staged.on_device.cpu().numpy(), expected.bases)
+        assert np.array_equal(staged.block.windows.offset, expected.windows.offset)
 
 
 def test_an_announced_block_is_read_before_it_is_asked_for() -> None:

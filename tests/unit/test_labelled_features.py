@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from annotator.errors import InputError
+from annotator.kinds import Strand
 from annotator.labels.genomes import load_genome
 from annotator.labels.labelled import LabelledGenome
 from annotator.labels.options import Organism
@@ -28,17 +29,17 @@ def load(fasta: Path, text: str, truth: Path | None = None) -> LabelledGenome:
 def test_a_line_is_a_site_at_its_centre_on_the_strands_it_may_lie_on(fasta: Path) -> None:
     text = "one\t10\t20\none\t30\t41\ta\t0\t+\ntwo\t0\t8\tb\t0\t-\ntwo\t5\t5\none\t10\t20\n"
     genome = load(fasta, text)
-    assert genome.sites["CTCF", "+"].tolist() == [15, 35]
-    assert genome.sites["CTCF", "-"].tolist() == [15, 104]
+    assert genome.sites["CTCF", Strand.PLUS].tolist() == [15, 35]
+    assert genome.sites["CTCF", Strand.MINUS].tolist() == [15, 104]
     assert genome.kinds == {"CTCF"} and genome.feature_bp == {"CTCF": 10}
-    assert not len(genome.sites["donor", "+"]) and not len(genome.masked["CTCF", "-"])
+    assert not len(genome.sites["donor", Strand.PLUS]) and not len(genome.masked["CTCF", Strand.MINUS])
 
 
 def test_features_stand_beside_sites(fasta: Path, tmp_path: Path) -> None:
     truth = tmp_path / "truth.bed"
     truth.write_text("two\t50\t51\tdonor\t0\t-\n")
     genome = load(fasta, "one\t10\t20\n", truth)
-    assert genome.kinds == {"donor", "CTCF"} and genome.sites["donor", "-"].tolist() == [150]
+    assert genome.kinds == {"donor", "CTCF"} and genome.sites["donor", Strand.MINUS].tolist() == [150]
 
 
 @pytest.mark.parametrize(

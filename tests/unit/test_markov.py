@@ -10,7 +10,7 @@ import pytest
 
 from annotator.training.pretrain.corpus import Corpus
 from annotator.training.pretrain.markov import fit_markov
-from annotator.training.pretrain.run import markov
+from annotator.training.pretrain import markov
 
 COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 

@@ -20,6 +20,7 @@ from annotator.evaluation.metrics import (
     topk,
 )
 from annotator.evaluation.truth import ExampleCollector
+from annotator.kinds import STRANDS, Strand
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -264,7 +265,7 @@ def test_the_matrix_baseline_finds_planted_sites_on_both_strands() -> None:
     donor, acceptor = b"CAGGTAAGT", b"TTTTTTTTTTTTTTTTTTAGGTT"
     complement = bytes.maketrans(b"ACGT", b"TGCA")
     bases = random_bases(20_000, 6)
-    sites: dict[tuple[str, str], list[int]] = {}
+    sites: dict[tuple[str, Strand], list[int]] = {}
     for number in range(60):
         start = 100 + 300 * number
         for kind, pattern, before, shift in (("donor", donor, 2, 0), ("acceptor", acceptor, 20, 100)):
@@ -273,12 +274,12 @@ def test_the_matrix_baseline_finds_planted_sites_on_both_strands() -> None:
             low = start + shift
             bases[low : low + len(text)] = np.frombuffer(text, np.uint8)
             position = low + before if plus else low + len(text) - 1 - before
-            sites.setdefault((kind, "+" if plus else "-"), []).append(position)
+            sites.setdefault((kind, Strand.PLUS if plus else Strand.MINUS), []).append(position)
     truth = {key: np.array(found, np.int64) for key, found in sites.items()}
     matrices = splice_pwm_baseline([(bases, truth)])
     for kind in ("donor", "acceptor"):
         collector = ExampleCollector()
-        for strand, track in zip("+-", matrices[kind].score(bases), strict=True):
+        for strand, track in zip(STRANDS, matrices[kind].score(bases), strict=True):
             assert len(track) == len(bases)
             collector.add(0, track, truth[kind, strand])
         examples = collector.examples()
@@ -289,7 +290,7 @@ def test_the_matrix_baseline_finds_planted_sites_on_both_strands() -> None:
 
 def test_matrix_scores_by_hand_at_the_edges() -> None:
     bases = np.frombuffer(b"ACAGGTAAGTN", np.uint8)
-    matrix = splice_pwm_baseline([(bases, {("donor", "+"): np.array([3])})])["donor"]
+    matrix = splice_pwm_baseline([(bases, {("donor", Strand.PLUS): np.array([3])})])["donor"]
     plus, _ = matrix.score(bases)
     assert plus[3] == pytest.approx(matrix.log_odds[:, :4].max(axis=1).sum(), rel=1e-6)
     assert plus.argmax() == 3

@@ -10,10 +10,10 @@ import pytest
 
 from annotator.errors import InputError
 from annotator.genome.options import GenomeOptions
-from annotator.genome.plan import PlanOptions, plan_shards, plan_windows
+from annotator.genome.plan import PlanOptions, plan_shards
 from annotator.genome.shard_input import cut_loose, stage_bases
 from annotator.genome.source import Genome, open_genome
-from annotator.scan.windows import read_block
+from annotator.scan.block import Block
 
 PLAN = PlanOptions(window_bp=256, halo_bp=64, pad_bp=16, smallest_bp=32, shard_bp=600, align_bp=8)
 LENGTHS = {"a": 5000, "b": 7, "none": 0, "c": 333, "d": 70_000, "e": 1}
@@ -45,11 +45,10 @@ def test_the_block_of_a_shard_is_the_same_however_its_bases_come(genome: Genome)
     shards = [*plan_shards(lengths, PLAN), *plan_shards(lengths, PLAN, regions)]
     assert len(shards) > 100
     for shard in shards:
-        expected = read_block(shard.spans, plan_windows(shard.spans, lengths, PLAN), lengths, genome.read_bases)
+        expected = Block.read(shard.spans, lengths, PLAN, genome.read_bases).bases
         loose = cut_loose(shard, genome.contigs.names, genome.bases, regions)
         for one in (loose, pickle.loads(pickle.dumps(loose)), pickle.loads(pickle.dumps(stage_bases(loose, PLAN)))):
-            windows = plan_windows(one.spans, one.lengths, PLAN)
-            assert np.array_equal(read_block(one.spans, windows, one.lengths, one.bases.read), expected)
+            assert np.array_equal(Block.read(one.spans, one.lengths, PLAN, one.bases.read).bases, expected)
         assert one.owned_bp == shard.bases
         assert [one.names[span.contig] for span in one.spans] == [genome.contigs.names[span.contig] for span in shard.spans]
         assert {one.names[i]: r.tolist() for i, r in (one.regions or {}).items()} == {

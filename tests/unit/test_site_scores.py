@@ -11,7 +11,7 @@ from annotator.calls.batch import Calls
 from annotator.evaluation import site_scores
 from annotator.evaluation.metrics import Examples, TssMatches, bootstrap
 from annotator.evaluation.site_scores import JudgedCalls, SiteRanking, judge_promoters, judge_splice, precision_recall_curve
-from annotator.kinds import KINDS, LABEL_TRACKS
+from annotator.kinds import LABEL_TRACKS, STRANDS, Kind, Strand
 from annotator.labels.labelled import LabelledGenome
 
 Floats = NDArray[np.float64]
@@ -19,13 +19,13 @@ Floats = NDArray[np.float64]
 
 def genome(ends: list[int], **positions: list[int]) -> LabelledGenome:
     """Contigs that end at `ends`, all laid end to end; `donor_plus=[5]` is truth, `donor_minus_masked=[7]` ambiguous."""
-    sites, masked = ({(k, s): np.zeros(0, np.int64) for k in LABEL_TRACKS for s in "+-"} for _ in range(2))
+    sites, masked = ({(k, s): np.zeros(0, np.int64) for k in LABEL_TRACKS for s in STRANDS} for _ in range(2))
     for name, where in positions.items():
         kind, strand, *rest = name.split("_")
-        (masked if rest else sites)[kind, {"plus": "+", "minus": "-"}[strand]] = np.array(where, np.int64)
+        (masked if rest else sites)[kind, Strand[strand.upper()]] = np.array(where, np.int64)
     bases = np.full(ends[-1], ord("A"), np.uint8)
     names = tuple(f"c{i}" for i in range(len(ends)))
-    return LabelledGenome("toy", 0, bases, np.array(ends, np.int64), names, sites, masked, frozenset(LABEL_TRACKS))
+    return LabelledGenome("toy", "plant", bases, np.array(ends, np.int64), names, sites, masked, frozenset(LABEL_TRACKS))
 
 
 def calls(kind: str, *rows: tuple[int, int, int, float]) -> Calls:
@@ -33,7 +33,7 @@ def calls(kind: str, *rows: tuple[int, int, int, float]) -> Calls:
     contig, position, strand, probability = (np.array(column) for column in zip(*rows, strict=True))
     n = len(rows)
     return replace(
-        Calls.empty(), contig=contig, start=position, end=position + 1, kind=np.full(n, KINDS.index(kind), np.uint8),
+        Calls.empty(), contig=contig, start=position, end=position + 1, kind=np.full(n, Kind(kind).code, np.uint8),
         strand=strand.astype(np.int8), probability=probability.astype(np.float32), score=np.zeros(n, np.uint16),
         position=position, motif=np.full(n, -1, np.int32), p_value=np.full(n, np.nan), bits=np.full(n, np.nan, np.float32),
     )  # fmt: skip

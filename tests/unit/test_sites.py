@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from annotator.calls.batch import Calls
-from annotator.calls.sites import TrackRule, call_sites, feature_span, track_rules
+from annotator.calls.sites import TrackRule, call_sites, track_rules
 from annotator.genome.plan import PlanOptions, Span, plan_shards, plan_windows
-from annotator.kinds import KINDS
+from annotator.kinds import KINDS, Kind, Strand
 from annotator.models.manifest import Calibration, CladeSettings, Manifest
 from annotator.models.track_set import Feature
+from annotator.scan.block import Block
 from annotator.scan.windows import ScoredBatch
 
 PLAN = PlanOptions(window_bp=256, halo_bp=64, pad_bp=16, smallest_bp=32, shard_bp=10_000, align_bp=8)
@@ -23,7 +24,7 @@ def call(track: np.ndarray, rule: TrackRule, strand: int = 1, block_base: str = 
     (shard,) = plan_shards(lengths, PLAN)
     windows = plan_windows(shard.spans, lengths, PLAN)
     found, dropped = [], Counter()
-    block = np.full(int(windows.stretch_offset[-1]), ord(block_base), np.uint8)
+    block = Block(np.full(int(windows.stretch_offset[-1]), ord(block_base), np.uint8), shard.spans, windows, lengths)
     for row in range(len(windows)):
         logits = torch.full((1, 2, 1, int(windows.length[row])), 9.0)  # beyond the contig nothing may be called or win
         start = int(windows.start[row])
@@ -31,7 +32,7 @@ def call(track: np.ndarray, rule: TrackRule, strand: int = 1, block_base: str = 
         logits[0, :, 0, low - start : high - start] = -9.0
         logits[0, 0 if strand > 0 else 1, 0, low - start : high - start] = torch.from_numpy(track[low:high])
         batch = ScoredBatch.of_plus_strand(np.array([row]), logits, windows)
-        found.append(call_sites(batch, windows, shard.spans, lengths, block, [rule], dropped))
+        found.append(call_sites(batch, block, [rule], dropped))
     return Calls.concatenate(found), dropped
 
 
@@ -42,7 +43,7 @@ def peaks(length: int, at: dict[int, float]) -> np.ndarray:
     return track
 
 
-RULE = TrackRule("donor", 0.5, 1.0, 0.0, 2)
+RULE = TrackRule(Kind.DONOR, 0.5, 1.0, 0.0, 2)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ RULE = TrackRule("donor", 0.5, 1.0, 0.0, 2)
      ("promoter", 1, -149, 151), ("promoter", -1, 50, 350)],
 )  # fmt: skip
 def test_feature_of_a_site_at_base_100(kind: str, strand: int, start: int, end: int) -> None:
-    starts, ends = feature_span(kind, np.array([100]), strand)
+    starts, ends = Kind(kind).span(np.array([100]), Strand(strand))
     assert (int(starts[0]), int(ends[0])) == (start, end)
 
 
@@ -86,7 +87,7 @@ def test_A20_sites_at_both_ends_of_a_contig() -> None:
 
 
 def test_promoters_are_clipped_to_the_contig() -> None:
-    rule = TrackRule("promoter", 0.5, 1.0, 0.0, 60)
+    rule = TrackRule(Kind.PROMOTER, 0.5, 1.0, 0.0, 60)
     calls, dropped = call(peaks(400, {3: 5.0, 396: 5.0}), rule)
     assert [(int(s), int(e)) for s, e in zip(calls.start, calls.end, strict=True)] == [(0, 54), (147, 400)]
     assert not dropped["intronic bases beyond the contig"]
@@ -95,9 +96,9 @@ def test_promoters_are_clipped_to_the_contig() -> None:
 @pytest.mark.parametrize("kind", ["tfbs", "feature"])
 @pytest.mark.parametrize("strand", [1, -1])
 def test_a_feature_starts_at_its_position_on_both_strands(kind: str, strand: int) -> None:
-    starts, ends = feature_span(kind, np.array([0, 100]), strand, width_bp=20)
+    starts, ends = Kind(kind).span(np.array([0, 100]), Strand(strand), width_bp=20)
     assert (starts.tolist(), ends.tolist()) == ([0, 100], [20, 120])
-    rule = TrackRule(kind, 0.5, 1.0, 0.0, 2, width_bp=20, label=7)
+    rule = TrackRule(Kind(kind), 0.5, 1.0, 0.0, 2, width_bp=20, label=7)
     calls, dropped = call(peaks(300, {0: 5.0, 127: 5.0, 280: 5.0}), rule, strand)
     assert sorted(zip(calls.position, calls.start, calls.end, strict=True)) == [(0, 0, 20), (127, 127, 147), (280, 280, 300)]
     assert {(KINDS[k], s, m) for k, s, m in zip(calls.kind, calls.strand, calls.motif, strict=True)} == {(kind, strand, 7)}
@@ -109,7 +110,7 @@ def test_a_feature_starts_at_its_position_on_both_strands(kind: str, strand: int
 @pytest.mark.parametrize("kind", ["tfbs", "feature"])
 @pytest.mark.parametrize("strand", [1, -1])
 def test_a_feature_that_reaches_beyond_the_contig_is_counted_not_called(kind: str, strand: int) -> None:
-    rule = TrackRule(kind, 0.5, 1.0, 0.0, 2, width_bp=20, label=0)
+    rule = TrackRule(Kind(kind), 0.5, 1.0, 0.0, 2, width_bp=20, label=0)
     calls, dropped = call(peaks(300, {50: 5.0, 281: 5.0, 299: 5.0}), rule, strand)
     assert calls.position.tolist() == [50]
     assert +dropped == {"feature beyond the contig": 2}
@@ -118,7 +119,7 @@ def test_a_feature_that_reaches_beyond_the_contig_is_counted_not_called(kind: st
 def test_only_what_a_run_can_drop_is_counted() -> None:
     reasons = {}
     for kind in KINDS:
-        _, reasons[kind] = call(peaks(300, {150: 5.0}), TrackRule(kind, 0.5, 1.0, 0.0, 2, width_bp=20))
+        _, reasons[kind] = call(peaks(300, {150: 5.0}), TrackRule(Kind(kind), 0.5, 1.0, 0.0, 2, width_bp=20))
     unknown, intronic, feature = "on an unknown base", "intronic bases beyond the contig", "feature beyond the contig"
     assert {kind: set(counts) for kind, counts in reasons.items()} == {
         "acceptor": {unknown, intronic}, "donor": {unknown, intronic}, "promoter": {unknown},
@@ -128,36 +129,36 @@ def test_only_what_a_run_can_drop_is_counted() -> None:
 
 def manifest() -> Manifest:
     """Of a model whose features stand before, between and after the other tracks."""
-    kinds = ("feature", "donor", "tfbs", "promoter")
+    kinds = (Kind.FEATURE, Kind.DONOR, Kind.TFBS, Kind.PROMOTER)
     fits = {kind: Calibration(scale=1.0 + i, bias=-float(i)) for i, kind in enumerate(kinds)}
     return Manifest(
         name="m", version="1", family="compact", architecture={}, tokenizer={}, plan={}, licence="MIT", weights="w",
         weights_sha256="", tracks=("polyA", "donor", "CTCF", "tss", "GATA1"),
         radius_bp={kind: 2 + i for i, kind in enumerate(kinds)},
         clades={"plant": CladeSettings(0, dict.fromkeys(kinds, 0.5), fits, kinds)},
-        features={"GATA1": Feature("tfbs", 12), "CTCF": Feature("tfbs", 19), "polyA": Feature("feature", 6)},
+        features={"GATA1": Feature(Kind.TFBS, 12), "CTCF": Feature(Kind.TFBS, 19), "polyA": Feature(Kind.FEATURE, 6)},
     )  # fmt: skip
 
 
 def test_labels_of_features_follow_the_motifs_in_the_order_of_the_tracks() -> None:
-    thresholds = {"feature": 0.1, "donor": 0.2, "tfbs": 0.3, "promoter": 0.4}
+    thresholds = {Kind.FEATURE: 0.1, Kind.DONOR: 0.2, Kind.TFBS: 0.3, Kind.PROMOTER: 0.4}
     for first in (0, 5):
         assert track_rules(manifest(), "plant", thresholds, first) == [
-            TrackRule("feature", 0.1, 1.0, 0.0, 2, width_bp=6, label=first),
-            TrackRule("donor", 0.2, 2.0, -1.0, 3),
-            TrackRule("tfbs", 0.3, 3.0, -2.0, 4, width_bp=19, label=first + 1),
-            TrackRule("promoter", 0.4, 4.0, -3.0, 5),
-            TrackRule("tfbs", 0.3, 3.0, -2.0, 4, width_bp=12, label=first + 2),
+            TrackRule(Kind.FEATURE, 0.1, 1.0, 0.0, 2, width_bp=6, label=first),
+            TrackRule(Kind.DONOR, 0.2, 2.0, -1.0, 3),
+            TrackRule(Kind.TFBS, 0.3, 3.0, -2.0, 4, width_bp=19, label=first + 1),
+            TrackRule(Kind.PROMOTER, 0.4, 4.0, -3.0, 5),
+            TrackRule(Kind.TFBS, 0.3, 3.0, -2.0, 4, width_bp=12, label=first + 2),
         ]
 
 
 def test_a_track_that_is_not_wanted_keeps_its_label() -> None:
-    rules = track_rules(manifest(), "plant", {"tfbs": 0.3}, 5)
+    rules = track_rules(manifest(), "plant", {Kind.TFBS: 0.3}, 5)
     assert [rule and (rule.kind, rule.label) for rule in rules] == [None, None, ("tfbs", 6), None, ("tfbs", 7)]
 
 
 def test_probability_score_and_threshold() -> None:
-    rule = TrackRule("acceptor", 0.75, 2.0, -1.0, 2)
+    rule = TrackRule(Kind.ACCEPTOR, 0.75, 2.0, -1.0, 2)
     at = float(np.log(3) + 1) / 2  # sigmoid(2 x - 1) = 0.75
     calls, _ = call(peaks(300, {60: at + 1e-6, 90: at - 1e-3, 120: 4.0}), rule)
     assert calls.position.tolist() == [60, 120]

@@ -12,6 +12,7 @@ import pytest
 
 from annotator.errors import ResourceFault, UsageError
 from annotator.example.genome import SHORTEST_BP, ExampleFiles, write_example
+from annotator.kinds import STRANDS, Strand
 from annotator.labels.sites import Sites, read_sites
 
 COMPLEMENT = str.maketrans("ACGTacgtN", "TGCAtgcaN")
@@ -33,12 +34,12 @@ class Example:
         """Upper-case bases from `before` bases before each site of a kind to `after` behind it, in transcript order."""
         texts = list(self.contigs.values())
         found = []
-        for strand in ("+", "-"):
+        for strand in STRANDS:
             for contig, positions in self.sites.positions(kind, strand).items():
                 for position in positions.tolist():
-                    low, high = (before, after) if strand == "+" else (after, before)
+                    low, high = (before, after) if strand is Strand.PLUS else (after, before)
                     text = texts[contig][position - low : position + high + 1]
-                    found.append((text if strand == "+" else text[::-1].translate(COMPLEMENT)).upper())
+                    found.append((text if strand is Strand.PLUS else text[::-1].translate(COMPLEMENT)).upper())
         return found
 
 

@@ -12,6 +12,7 @@ from annotator.calls.batch import Calls
 from annotator.calls.motif_hits import motif_calls
 from annotator.calls.sites import TrackRule, call_sites, track_rules
 from annotator.errors import ModelFault
+from annotator.genome.plan import Windows
 from annotator.genome.shard_input import ShardInput
 from annotator.models.directory import read_model
 from annotator.models.faults import device_faults
@@ -19,7 +20,7 @@ from annotator.models.loading import load_scan_model
 from annotator.motifs.scan import MotifScanner
 from annotator.pipeline.worker.order import WorkOrder, motif_scanner
 from annotator.scan.clock import StageClock
-from annotator.scan.feed import Block, BlockFeed
+from annotator.scan.feed import BlockFeed, StagedBlock
 from annotator.scan.windows import NotFinite, WindowScorer
 
 
@@ -83,30 +84,30 @@ class ShardWorker:
         with device_faults(self.device, f"on {shard.place}"):
             return self._work(self.feed.block(shard))
 
-    def _work(self, block: Block) -> tuple[Calls, Counter[str]]:
-        shard, windows = block.shard, block.windows
+    def _work(self, staged: StagedBlock) -> tuple[Calls, Counter[str]]:
+        shard, block = staged.shard, staged.block
         found: list[Calls] = []
-        counts: Counter[str] = Counter(windows=len(windows), bases=shard.owned_bp)
+        counts: Counter[str] = Counter(windows=len(block.windows), bases=shard.owned_bp)
         if self.scorer:
             scored = 0
             try:
-                for batch in self.scorer.score(block.bases, windows, block.on_device):
+                for batch in self.scorer.score(block, staged.on_device):
                     scored += len(batch.rows)
                     with self.clock.stage("calls"):
-                        found.append(call_sites(batch, windows, shard.spans, shard.lengths, block.bases, self.rules, counts))
+                        found.append(call_sites(batch, block, self.rules, counts))
             except NotFinite as fault:
-                raise ModelFault(self._describe(fault, block)) from fault
-            counts["windows all N"] += len(windows) - scored
+                raise ModelFault(self._describe(fault, shard, block.windows)) from fault
+            counts["windows all N"] += len(block.windows) - scored
         if self.scanner:
             with self.clock.stage("motifs"):
-                found.append(motif_calls(self.scanner.scan(block.on_device), self.widths, windows, shard.spans))
+                found.append(motif_calls(self.scanner.scan(staged.on_device), self.widths, block))
         calls = Calls.concatenate(found)
         if shard.regions is not None:
             calls = calls.take(_inside(calls, shard.regions))
         return calls, counts
 
-    def _describe(self, fault: NotFinite, block: Block) -> str:
-        shard, windows, window = block.shard, block.windows, fault.window
+    def _describe(self, fault: NotFinite, shard: ShardInput, windows: Windows) -> str:
+        window = fault.window
         contig = shard.spans[int(windows.span[window])].contig
         start = max(0, int(windows.start[window]))
         end = min(int(shard.lengths[contig]), int(windows.start[window] + windows.length[window]))

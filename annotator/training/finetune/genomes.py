@@ -26,10 +26,10 @@ from annotator.genome.plan import PlanOptions
 from annotator.kinds import LABEL_TRACKS, SPLICE_TRACKS, STRANDS, TRACK_KIND, Kind
 from annotator.labels.genomes import load_genome
 from annotator.labels.labelled import LabelledGenome
-from annotator.models.manifest import Calibration, Manifest
+from annotator.models.manifest import Calibration
 from annotator.models.task_heads import BaseHead
 from annotator.models.token_inference import TokenScanner
-from annotator.models.track_set import Feature
+from annotator.models.track_set import Feature, TrackSet
 from annotator.training.calibrate import CANDIDATE_LOGIT, Candidates, best_threshold, candidates
 from annotator.training.compact.options import WindowOptions
 from annotator.training.dataset import draw_batch
@@ -141,7 +141,7 @@ class BaseLearner:
 
     def kind_of(self, track: str) -> Kind:
         """Kind of call of a track."""
-        return TRACK_KIND.get(track) or self.features[track].kind
+        return TrackSet(self.tracks, self.features).kind_of(track)
 
     def loss(self, net: nn.Module, step: int, share: Share) -> Tensor:
         """See `Learner`; a kilobase is the unit, each track counts alike."""
@@ -212,11 +212,7 @@ class BaseLearner:
     def _scored(self, net: nn.Module) -> _Scored:
         """Logits of the dev genomes, from the scanner and the windows of a run."""
         assert isinstance(net, BaseNet)
-        manifest = Manifest(
-            name="", version="", family="", architecture={}, tokenizer={}, plan=self._plan, tracks=self.tracks,
-            radius_bp=self._radius, clades={}, licence="", weights="", weights_sha256="", features=self.features,
-        )  # fmt: skip
-        scanner = TokenScanner(net.model, net.tokenizer, manifest, self._device)
+        scanner = TokenScanner(net.model, net.tokenizer, TrackSet(self.tracks, self.features), self._device)
         plan = PlanOptions(**self._plan)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             return [
