@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from annotator.errors import InputError
-from annotator.models.device import choose_precision
+from annotator.models.families.base import ScanFamily
+from annotator.models.families.registry import scan_family
 from annotator.models.manifest import MANIFEST_NAME, Manifest
-from annotator.models.options import FAMILIES
-from annotator.models.token_inference import SlidingScanner, TokenClassifier, TokenScanner, WindowClassifier
-
-if TYPE_CHECKING:
-    from annotator.models.task_heads import TaskModel
-    from annotator.tokens.batch import RowTokenizer
+from annotator.models.options import FAMILY_ROWS
+from annotator.models.token_inference import SlidingScanner, WindowClassifier
 
 
 def load_scan_model(folder: Path, manifest: Manifest, clade: str, device: torch.device, precision: str = "auto") -> Any:
@@ -36,18 +33,7 @@ def load_scan_model(folder: Path, manifest: Manifest, clade: str, device: torch.
     """
     if manifest.window is not None:
         return SlidingScanner(load_window_classifier(folder, manifest, device, precision), manifest)
-    if manifest.family == "compact":
-        from annotator.models.families.compact.scan import folded_on, load_compact
-        from annotator.tokens.vocabulary import KmerVocabulary
-
-        net = load_compact(folder, manifest)
-        return folded_on(net, manifest.clades[clade].index, KmerVocabulary(**manifest.tokenizer), device, precision)
-    if manifest.family == "dilated_cnn":
-        from annotator.models.families.dilated_cnn import load
-
-        return load(folder, manifest, device, manifest.precision(precision, choose_precision("auto", str(device))))
-    model, tokenizer = _token_model(folder, manifest, device, precision)
-    return TokenScanner(model, tokenizer, manifest.track_set, device)
+    return _family(folder, manifest).load_scan_model(folder, manifest, clade, device, precision)
 
 
 def load_window_classifier(folder: Path, manifest: Manifest, device: torch.device, precision: str = "auto") -> WindowClassifier:
@@ -59,18 +45,11 @@ def load_window_classifier(folder: Path, manifest: Manifest, device: torch.devic
     """
     if manifest.window is None:
         raise InputError(f"{folder / MANIFEST_NAME}: the model labels bases; it does not classify windows")
-    if manifest.family == "compact":
-        from annotator.models.families.compact.window import load_compact_window
-
-        return load_compact_window(folder, manifest, device, precision)
-    model, tokenizer = _token_model(folder, manifest, device, precision)
-    return TokenClassifier(model, tokenizer, device)
+    classifier: WindowClassifier = _family(folder, manifest).load_window_classifier(folder, manifest, device, precision)
+    return classifier
 
 
-def _token_model(folder: Path, manifest: Manifest, device: torch.device, precision: str) -> tuple[TaskModel, RowTokenizer]:
-    if manifest.family not in FAMILIES:
+def _family(folder: Path, manifest: Manifest) -> ScanFamily:
+    if manifest.family not in FAMILY_ROWS:
         raise InputError(f"{folder / MANIFEST_NAME}: field 'family': {manifest.family!r} is not one this version can scan with")
-    from annotator.models.task_models import load_task_model
-
-    model, tokenizer = load_task_model(folder, manifest)
-    return model.to(device, getattr(torch, choose_precision(precision, str(device)))).eval(), tokenizer
+    return scan_family(manifest.family)

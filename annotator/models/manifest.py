@@ -14,6 +14,7 @@ from typing import Any
 from annotator.errors import InputError
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import FEATURE_KINDS, TRACK_KIND, Kind
+from annotator.models.options import FAMILY_ROWS
 from annotator.models.track_set import Feature, TrackSet
 
 MANIFEST_NAME = "manifest.json"
@@ -128,15 +129,14 @@ class Manifest:
     def precision(self, asked: str, native: str) -> str:
         """What the model computes in.
 
-        A converted network is there for the published probabilities, which bfloat16 would move by up to 0.01.
-
         Args:
             asked: float32, bfloat16, or auto for what suits it and the device.
             native: What suits the device.
         """
         if asked != "auto":
             return asked
-        return "float32" if self.family == "dilated_cnn" else native
+        row = FAMILY_ROWS.get(self.family)
+        return row.default_precision or native if row else native
 
     def to_json(self) -> str:
         """Text of the manifest file."""

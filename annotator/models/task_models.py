@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from annotator.errors import InputError
 from annotator.genome.plan import PlanOptions
 from annotator.models.checkpoints import refuse_absurd
+from annotator.models.device import choose_precision
 from annotator.models.directory import refuse_other_file
 from annotator.models.families.registry import family
 from annotator.models.manifest import MANIFEST_NAME, Manifest
 from annotator.models.task_heads import BaseHead, HeadOptions, TaskModel
+from annotator.models.token_inference import TokenClassifier, TokenScanner
 from annotator.models.weights import build_with_weights, read_safetensors
 from annotator.tokens.batch import RowTokenizer
 from annotator.tokens.bpe import TOKENIZER_NAME, BpeTokenizer
@@ -62,6 +66,21 @@ def load_task_model(folder: Path, manifest: Manifest) -> tuple[TaskModel, RowTok
         raise InputError(f"{where}: field 'architecture' is none of {chosen.name}: {error}") from None
     _refuse_narrow_plan(manifest, model, tokenizer, where)
     return model, tokenizer
+
+
+def load_token_scanner(folder: Path, manifest: Manifest, device: torch.device, precision: str) -> TokenScanner:
+    """A fine-tuned model that labels bases, ready to scan; arguments and errors as `annotator.models.loading.load_scan_model`."""
+    return TokenScanner(*_on_device(folder, manifest, device, precision), manifest.track_set, device)
+
+
+def load_token_classifier(folder: Path, manifest: Manifest, device: torch.device, precision: str) -> TokenClassifier:
+    """A fine-tuned classifier of windows; arguments and errors as `annotator.models.loading.load_window_classifier`."""
+    return TokenClassifier(*_on_device(folder, manifest, device, precision), device)
+
+
+def _on_device(folder: Path, manifest: Manifest, device: torch.device, precision: str) -> tuple[TaskModel, RowTokenizer]:
+    model, tokenizer = load_task_model(folder, manifest)
+    return model.to(device, getattr(torch, choose_precision(precision, str(device)))).eval(), tokenizer
 
 
 def _refuse_narrow_plan(manifest: Manifest, model: TaskModel, tokenizer: RowTokenizer, where: Path) -> None:

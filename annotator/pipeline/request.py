@@ -18,6 +18,7 @@ from annotator.genome.source import Genome
 from annotator.kinds import TASKS, Kind
 from annotator.models.directory import BUNDLED, read_model
 from annotator.models.manifest import MANIFEST_NAME, CladeSettings, Manifest
+from annotator.models.options import FAMILY_ROWS
 from annotator.motifs.read import CLADE_TAXA, JASPAR_RELEASE, Motif, jaspar_motifs, read_motifs
 from annotator.motifs.scan import MotifScanner
 from annotator.output.schema import SCHEMA_VERSION
@@ -30,13 +31,6 @@ logger = logging.getLogger(__name__)
 
 LIBRARIES = ("torch", "polars", "numpy")
 """What decides the last digits of a score, and the bytes of a file."""
-LIBRARIES_OF_FAMILY = {
-    "dnabert": ("transformers",),
-    "dnabert2": ("tokenizers",),
-    "nucleotide-transformer": ("transformers",),
-    "biogpt": ("transformers",),
-}
-"""Beside those: whose network, or whose tokens, a family's are."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +161,8 @@ def _tasks(options: AnnotateOptions, manifest: Manifest, settings: CladeSettings
 def _libraries(manifest: Manifest, machine: Machine) -> dict[str, str]:
     """Versions of what decides the last digits of a score, and the bytes of a file."""
     of_device = () if machine.kind == "cpu" else ("triton",)
-    names = (*LIBRARIES, *of_device, *LIBRARIES_OF_FAMILY.get(manifest.family, ()))
+    row = FAMILY_ROWS.get(manifest.family)  # an unknown family is refused, with its file, where the model is loaded
+    names = (*LIBRARIES, *of_device, *(row.libraries if row else ()))
     return {name: installed_version(name) for name in names}
 
 

@@ -21,9 +21,9 @@ from annotator.cli.app import main
 from annotator.models.families.registry import family
 from annotator.models.lora import merge_lora
 from annotator.models.task_heads import TaskModel
+from annotator.training.finetune import run as module
 from annotator.training.finetune.loop import Finetuner
 from annotator.training.finetune.options import LoraOptions, TableData
-from annotator.training.finetune import run as module
 from annotator.training.finetune.tables import WindowLearner
 from annotator.training.task import Share
 from tests.support.finetune import ARCHITECTURES, checkpoint, genomes, scratch, tables, write_table

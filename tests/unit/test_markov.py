@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from annotator.training.pretrain import markov
 from annotator.training.pretrain.corpus import Corpus
 from annotator.training.pretrain.markov import fit_markov
-from annotator.training.pretrain import markov
 
 COMPLEMENT = str.maketrans("ACGTN", "TGCAN")
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
+from annotator.models.manifest import Manifest
 from annotator.tokens.batch import RowTokenizer
 
 Architecture = dict[str, Any]
@@ -76,9 +78,19 @@ class Published:
     unexpected: tuple[str, ...]
 
 
+class ScanFamily(Protocol):
+    """What the engine asks of every family that a manifest may name."""
+
+    def load_scan_model(self, folder: Path, manifest: Manifest, clade: str, device: torch.device, precision: str) -> Any:
+        """Load a model that labels bases; see `annotator.models.loading.load_scan_model`."""
+
+    def load_window_classifier(self, folder: Path, manifest: Manifest, device: torch.device, precision: str) -> Any:
+        """Load a classifier of windows; see `annotator.models.loading.load_window_classifier`."""
+
+
 @dataclass(frozen=True)
 class ModelFamily:
-    """One published family.
+    """One published family of language models; it scans through the task heads that all of them share.
 
     Attributes:
         name: As in manifests and on the command line.
@@ -107,3 +119,15 @@ class ModelFamily:
     build: Callable[[Architecture], LanguageModel]
     tokenizer: Callable[[Architecture, Path | None], RowTokenizer]
     translate: Callable[[dict[str, Tensor], Architecture], Published]
+
+    def load_scan_model(self, folder: Path, manifest: Manifest, clade: str, device: torch.device, precision: str) -> Any:
+        """Load a fine-tuned model that labels bases; it has no bias of a clade."""
+        from annotator.models.task_models import load_token_scanner  # which looks families up
+
+        return load_token_scanner(folder, manifest, device, precision)
+
+    def load_window_classifier(self, folder: Path, manifest: Manifest, device: torch.device, precision: str) -> Any:
+        """Load a fine-tuned classifier of windows."""
+        from annotator.models.task_models import load_token_classifier
+
+        return load_token_classifier(folder, manifest, device, precision)

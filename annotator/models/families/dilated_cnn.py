@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -320,3 +320,22 @@ def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
 def _taps(weight: Tensor) -> Tensor:
     """[O, I, W] -> [W, I, O], contiguous."""
     return weight.permute(2, 1, 0).contiguous()
+
+
+class DilatedFamily:
+    """Networks of dilated convolutions, OpenSpliceAI's converted ones; see `ScanFamily`."""
+
+    def load_scan_model(self, folder: Path, manifest: Manifest, clade: str, device: torch.device, precision: str) -> DilatedCnn:
+        """Load a network that labels bases; it has no bias of a clade."""
+        return load(folder, manifest, device, manifest.precision(precision, choose_precision("auto", str(device))))
+
+    def load_window_classifier(self, folder: Path, manifest: Manifest, device: torch.device, precision: str) -> NoReturn:
+        """Refuse: these networks label bases.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(f"{folder}: field 'window': this family labels bases")
+
+
+FAMILY = DilatedFamily()

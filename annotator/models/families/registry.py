@@ -1,26 +1,36 @@
-"""Which published families there are, and how a configuration is told apart; imports none of them."""
+"""Families by name, and how a published configuration is told apart; a family's code is loaded when it is asked for."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from annotator.errors import UsageError
-from annotator.models.families.base import ModelFamily
-from annotator.models.options import FAMILIES
+from annotator.models.options import FAMILIES, FAMILY_ROWS
 
-_MODULES = {name: f"annotator.models.families.{name.replace('-', '_')}" for name in FAMILIES}
+if TYPE_CHECKING:
+    from annotator.models.families.base import ModelFamily, ScanFamily
+
+
+def scan_family(name: str) -> ScanFamily:
+    """The family of a manifest.
+
+    Raises:
+        KeyError: There is none of this name.
+    """
+    found: ScanFamily = import_module(FAMILY_ROWS[name].module).FAMILY
+    return found
 
 
 def family(name: str) -> ModelFamily:
-    """A family by name.
+    """A family of language models by name.
 
     Raises:
         UsageError: There is none of this name.
     """
-    if name not in _MODULES:
+    if name not in FAMILIES:
         raise UsageError(f"no model family {name!r}: choose from {', '.join(FAMILIES)}")
-    found: ModelFamily = import_module(_MODULES[name]).FAMILY
+    found: ModelFamily = import_module(FAMILY_ROWS[name].module).FAMILY
     return found
 
 
