@@ -27,7 +27,7 @@ from annotator.models.token_inference import TokenScanner
 from annotator.pipeline.executors.machine import Machine
 from annotator.pipeline.options import AnnotateOptions
 from annotator.pipeline.request import make_plan, resolve
-from annotator.pipeline.worker.shard_worker import shard_worker as worker
+from annotator.pipeline.worker import shard_worker as worker
 from annotator.tokens.batch import RowTokenizer
 from annotator.tokens.bpe import BpeTokenizer
 from annotator.tokens.kmer_chunks import KmerChunks
