@@ -10,7 +10,8 @@ from torch import Tensor
 from annotator.models.directory import read_model
 from annotator.models.families.compact.scan import folded_on, load_compact
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator_kernels.dispatch import Backend, chosen_backends, kmer_tokenize
+from annotator_kernels.backends import Backend, chosen_backends
+from annotator_kernels.kmer.op import kmer_tokenize
 from benchmarks.cost_model import COMPACT
 from benchmarks.kernel_problems import Problem, Sizes, random_bases
 
@@ -31,6 +32,7 @@ def compact_forward(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
     """The bundled weights on both strands of some windows, in one fixed shape."""
     folder, manifest = read_model("compact")
     net, vocabulary = load_compact(folder, manifest), KmerVocabulary(**manifest.tokenizer)
+    scheme = vocabulary.scheme()
     clade = manifest.clades["vertebrate"].index
     model = folded_on(net, clade, vocabulary, device)
     count, length = sizes.windows, sizes.window_bp
@@ -48,14 +50,9 @@ def compact_forward(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
 
     def restated(rows: Tensor) -> Tensor:
         """The network as it was trained, in float32: no kernel of ours but the tokens' oracle, nothing folded."""
-        k = vocabulary.k
-        before = (k - 1) // 2
-        overhang = torch.where(reverse[rows], k - 1 - before, before)
-        ids = kmer_tokenize(
-            block, starts[rows] - overhang, reverse[rows], tokens=length, k=k, kmer_stride=1, code_table=vocabulary.code_table,
-            complement_table=vocabulary.complement_table, first_kmer_id=vocabulary.first_kmer_id,
-            ambiguous_id=vocabulary.ambiguous_id, backend="torch",
-        )  # fmt: skip
+        before = (scheme.k - 1) // 2
+        overhang = torch.where(reverse[rows], scheme.k - 1 - before, before)
+        ids = kmer_tokenize(block, starts[rows] - overhang, reverse[rows], scheme, tokens=length, backend="torch")
         logits: Tensor = net.to(device).eval()(ids, torch.full((len(rows),), clade, device=device))
         return logits
 

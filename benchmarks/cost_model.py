@@ -103,7 +103,7 @@ class Compact:
         blocks = len(self.config.dilations) * 2 * trunk
         up = trunk + 2 * fine  # the residual is read too
         head = fine
-        logits = 2 * 4 * self.config.tracks  # float32, written here and read by call_sites
+        logits = 2 * 4 * self.config.tracks  # float32, written here and read by local_maxima
         return 1 + value_bytes * (embed + stem_and_mix + down + blocks + up + head) + logits
 
 

@@ -49,7 +49,7 @@ from annotator.pipeline.options import BATCH_BP, SHARD_BP
 from annotator.pipeline.worker.order import WorkOrder
 from annotator.pipeline.worker.shard_worker import ShardWorker
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator_kernels.dispatch import chosen_backends
+from annotator_kernels.backends import chosen_backends
 from benchmarks.rows import RESULTS, append_row, ceilings, circumstances, peak_memory_bytes, watch_memory
 
 CLADE = "invertebrate"

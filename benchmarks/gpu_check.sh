@@ -19,7 +19,7 @@ python=${PYTHON:-python3}
 budget_s=${BUDGET_S:-530}
 wanted=" ${STEPS:-machine parity kernels transformer end_to_end tests memory} "
 rows=$out/rows.jsonl
-kernels=(kmer_tokenize kmer_embed residual_conv call_sites pwm_scan)
+kernels=(kmer_tokenize kmer_embed residual_conv local_maxima pwm_scan)
 small=()
 if [[ -n ${SMALL:-} ]]; then small=(--small); fi
 export PYTHONPATH=.:kernels${PYTHONPATH:+:$PYTHONPATH}
@@ -63,7 +63,8 @@ import sys
 
 import torch
 
-from annotator_kernels.hardware import copy_bandwidth, describe_device, installed_version, matrix_rate
+from annotator_kernels.hardware import copy_bandwidth, describe_device, matrix_rate
+from annotator_kernels.versions import installed_version
 
 device = torch.device(sys.argv[1])
 for name, value in describe_device(device).items():

@@ -18,9 +18,12 @@ from annotator.models.families.compact.net import SLOPE, CompactConfig
 from annotator.motifs.scores import score_matrix
 from annotator.pipeline.options import BATCH_BP
 from annotator.tokens.vocabulary import dnabert_vocabulary
-from annotator_kernels import dispatch
-from annotator_kernels.arguments import MotifRows, PwmHits, Sites
-from annotator_kernels.dispatch import Backend
+from annotator_kernels.backends import Backend
+from annotator_kernels.kmer.op import kmer_embed, kmer_tokenize
+from annotator_kernels.kmer.scheme import KmerScheme
+from annotator_kernels.local_maxima.op import Maxima, local_maxima
+from annotator_kernels.pwm_scan.op import MotifRows, PwmHits, pwm_scan
+from annotator_kernels.residual_conv.op import residual_conv
 from benchmarks.guarded import run_guarded
 
 P_VALUE = 1e-6
@@ -143,15 +146,6 @@ def random_bases(count: int, device: torch.device, unknown_every: int = 1009) ->
     return block
 
 
-def _kmer_options(device: torch.device, k: int, kmer_stride: int = 1) -> dict[str, Any]:
-    vocabulary = dnabert_vocabulary(k)
-    return dict(
-        k=k, kmer_stride=kmer_stride, code_table=vocabulary.code_table.to(device),
-        complement_table=vocabulary.complement_table.to(device), first_kmer_id=vocabulary.first_kmer_id,
-        ambiguous_id=vocabulary.ambiguous_id,
-    )  # fmt: skip
-
-
 def _windows(count: int, bases: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """`count` windows side by side, every other one from the minus strand."""
     order = torch.arange(count, device=device)
@@ -167,16 +161,16 @@ def _kmer_tokenize(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
         ("no overlap", 4, whole // k, k, torch.int32, None),
     ]
     for variant, count, tokens, stride, dtype, bar in shapes:
-        span = (tokens - 1) * stride + k
+        scheme = dnabert_vocabulary(k).scheme(stride)
+        span = scheme.span_bp(tokens)
         block = random_bases(count * span, device)
         starts, reverse = _windows(count, span, device)
-        options = _kmer_options(device, k, stride)
 
         def run(
             backend: Backend, block: Tensor = block, starts: Tensor = starts, reverse: Tensor = reverse, tokens: int = tokens,
-            dtype: torch.dtype = dtype, options: dict[str, Any] = options,
+            dtype: torch.dtype = dtype, scheme: KmerScheme = scheme,
         ) -> Tensor:  # fmt: skip
-            return dispatch.kmer_tokenize(block, starts, reverse, tokens=tokens, dtype=dtype, backend=backend, **options)
+            return kmer_tokenize(block, starts, reverse, scheme, tokens=tokens, dtype=dtype, backend=backend)
 
         yield Problem(
             "kmer_tokenize", variant, {"windows": count, "tokens": tokens, "k": k, "kmer_stride": stride, "dtype": str(dtype)},
@@ -190,19 +184,20 @@ def _kmer_embed(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
     hidden, dtype = CompactConfig().fine_channels, torch.bfloat16
     block = random_bases(rows * (tokens + k), device)
     starts, reverse = _windows(rows, tokens + k, device)
-    options = _kmer_options(device, k)
-    table = torch.randn(dnabert_vocabulary(k).size, hidden, device=device).to(dtype).requires_grad_()
-    ids = dispatch.kmer_tokenize(block, starts, reverse, tokens=tokens, backend="torch", **options)
+    vocabulary = dnabert_vocabulary(k)
+    scheme = vocabulary.scheme()
+    table = torch.randn(vocabulary.size, hidden, device=device).to(dtype).requires_grad_()
+    ids = kmer_tokenize(block, starts, reverse, scheme, tokens=tokens, backend="torch")
     gradient = torch.randn(rows, tokens, hidden, device=device).to(dtype)
     shape = {"rows": rows, "tokens": tokens, "k": k, "hidden": hidden, "vocabulary": len(table), "dtype": str(dtype)}
     count = rows * tokens
 
     def run(backend: Backend) -> Tensor:
         with torch.no_grad():
-            return dispatch.kmer_embed(block, starts, reverse, table, tokens=tokens, backend=backend, **options)
+            return kmer_embed(block, starts, reverse, table, scheme, tokens=tokens, backend=backend)
 
     def tokenize_and_embed() -> Tensor:
-        again = dispatch.kmer_tokenize(block, starts, reverse, tokens=tokens, **options)
+        again = kmer_tokenize(block, starts, reverse, scheme, tokens=tokens)
         return F.embedding(again, table.detach())
 
     yield Problem(
@@ -221,7 +216,7 @@ def _kmer_embed(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
 
     def run_backward(backend: Backend) -> Tensor:
         if backend not in made:  # the forward pass is not timed
-            made[backend] = dispatch.kmer_embed(block, starts, reverse, table, tokens=tokens, backend=backend, **options)
+            made[backend] = kmer_embed(block, starts, reverse, table, scheme, tokens=tokens, backend=backend)
         return backward(made[backend])
 
     def difference(backend: Backend) -> str:
@@ -267,7 +262,7 @@ def _conv_problem(
 
     def run(backend: Backend) -> Tensor:
         with torch.no_grad():
-            return dispatch.residual_conv(x, weight, bias, residual=residual, backend=backend, **options)
+            return residual_conv(x, weight, bias, residual=residual, backend=backend, **options)
 
     def difference(backend: Backend) -> str:
         got, damage = run_guarded(lambda: run(backend))
@@ -277,7 +272,7 @@ def _conv_problem(
             kept = None if residual is None else residual[own].float()
 
             def oracle(x: Tensor, weight: Tensor, bias: Tensor, kept: Tensor | None) -> Tensor:
-                return dispatch.residual_conv(x.float(), weight.float(), bias, residual=kept, backend="torch", **options)
+                return residual_conv(x.float(), weight.float(), bias, residual=kept, backend="torch", **options)
 
             magnitude = oracle(x[own].abs(), weight.abs(), bias.abs(), None if kept is None else kept.abs())
             worst = worst or beyond(got[own], oracle(x[own], weight, bias, kept), magnitude)
@@ -305,7 +300,7 @@ def _conv_problem(
     )  # fmt: skip
 
 
-def _call_sites(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
+def _local_maxima(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
     rows, length, tracks, halo = 2 * sizes.windows, sizes.window_bp, CompactConfig().tracks, sizes.window_bp // 10
     generator = torch.Generator(device).manual_seed(3)
     logits = torch.randn(rows, length, tracks, device=device, generator=generator).mul_(16).round_().div_(16)  # so ties occur
@@ -314,13 +309,13 @@ def _call_sites(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
     reverse = torch.arange(rows, device=device) >= rows // 2
     least, radius = torch.full((tracks,), 3.0, device=device), torch.tensor([2, 2, 250], device=device)
 
-    def run(backend: Backend) -> Sites:
-        return dispatch.call_sites(logits, owned, real, reverse, least=least, radius=radius, backend=backend)
+    def run(backend: Backend) -> Maxima:
+        return local_maxima(logits, owned, real, reverse, least=least, radius=radius, backend=backend)
 
     yield Problem(
-        "call_sites", "rows of the bundled model",
-        {"rows": rows, "length": length, "tracks": tracks, "radius": radius.tolist(), "sites": len(run("torch").row)},
-        bases=rows * length, bytes_moved=logits.numel() * 4, flops=0, run=run, difference=exactly(run), bound="sites equal",
+        "local_maxima", "rows of the bundled model",
+        {"rows": rows, "length": length, "tracks": tracks, "radius": radius.tolist(), "maxima": len(run("torch").row)},
+        bases=rows * length, bytes_moved=logits.numel() * 4, flops=0, run=run, difference=exactly(run), bound="maxima equal",
         baselines={"the oracle on the same device": lambda: run("torch")},
     )  # fmt: skip
 
@@ -350,7 +345,7 @@ def _pwm_scan(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
     code_table[torch.tensor(list(b"ACGT"), device=device)] = torch.arange(4, dtype=torch.uint8, device=device)
 
     def scan(part: Tensor, backend: Backend) -> PwmHits:
-        return dispatch.pwm_scan(part, rows, code_table=code_table, backend=backend)
+        return pwm_scan(part, rows, code_table=code_table, backend=backend)
 
     yield Problem(
         "pwm_scan", f"{sizes.matrices} matrices, p <= {P_VALUE:g}, both strands",
@@ -366,7 +361,7 @@ _BUILDERS: dict[str, Callable[[Sizes, torch.device], Iterator[Problem]]] = {
     "kmer_tokenize": _kmer_tokenize,
     "kmer_embed": _kmer_embed,
     "residual_conv": _residual_conv,
-    "call_sites": _call_sites,
+    "local_maxima": _local_maxima,
     "pwm_scan": _pwm_scan,
 }
 KERNELS = tuple(_BUILDERS)

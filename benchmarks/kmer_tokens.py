@@ -30,7 +30,8 @@ from torch import Tensor
 
 from annotator.machine import usable_cpus
 from annotator.tokens.vocabulary import DNABERT_SPECIAL, KmerVocabulary, dnabert_vocabulary
-from annotator_kernels.dispatch import chosen_backends, kmer_tokenize
+from annotator_kernels.backends import chosen_backends
+from annotator_kernels.kmer.op import kmer_tokenize
 
 # transformers looks for a package called kernels: kernels.py beside this file is not it
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).parent.resolve()]
@@ -60,21 +61,14 @@ def row(name: str, bases: int, times: list[float]) -> dict[str, Any]:
 
 def tokenize(block: Tensor, vocabulary: KmerVocabulary, *, reverse: bool = False) -> Tensor:
     """Stride-1 ids of a whole block, as one window."""
-    return kmer_tokenize(
-        block, torch.zeros(1, dtype=torch.int64), torch.tensor([reverse]), tokens=len(block) - K + 1, k=K, kmer_stride=1,
-        code_table=vocabulary.code_table, complement_table=vocabulary.complement_table, first_kmer_id=vocabulary.first_kmer_id,
-        ambiguous_id=vocabulary.ambiguous_id,
-    )[0]  # fmt: skip
+    start, tokens = torch.zeros(1, dtype=torch.int64), len(block) - K + 1
+    return kmer_tokenize(block, start, torch.tensor([reverse]), vocabulary.scheme(), tokens=tokens)[0]
 
 
 def tokenize_windows(block: Tensor, vocabulary: KmerVocabulary, *, count: int, tokens: int) -> Tensor:
     """A batch of overlapping windows, every other one from the minus strand."""
     windows = torch.arange(count)
-    return kmer_tokenize(
-        block, windows * (tokens // 2), windows % 2 == 1, tokens=tokens, k=K, kmer_stride=1, code_table=vocabulary.code_table,
-        complement_table=vocabulary.complement_table, first_kmer_id=vocabulary.first_kmer_id,
-        ambiguous_id=vocabulary.ambiguous_id,
-    )  # fmt: skip
+    return kmer_tokenize(block, windows * (tokens // 2), windows % 2 == 1, vocabulary.scheme(), tokens=tokens)
 
 
 def dnabert_tokenizer(folder: Path) -> BertTokenizer:

@@ -21,7 +21,7 @@ from annotator.kinds import STRANDS, Kind, Strand
 from annotator.models.manifest import Manifest
 from annotator.scan.block import Block
 from annotator.scan.windows import ScoredBatch
-from annotator_kernels.dispatch import call_sites as local_maxima
+from annotator_kernels.local_maxima.op import local_maxima
 
 DECIMALS = 6
 """Probabilities are rounded to this many decimals before they are compared with a threshold."""

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from annotator.motifs.scores import ScoredMatrix
 from annotator.motifs.tables import CODES, WindowBits
-from annotator_kernels import dispatch
-from annotator_kernels.arguments import MotifRows
+from annotator_kernels.backends import Backend
+from annotator_kernels.pwm_scan.op import MotifRows, pwm_scan
 
 HITS_AT_ONCE = 1 << 17
 """Hits whose windows are gathered on the device at once: 9 bytes for each of their bases."""
@@ -45,19 +45,19 @@ class KernelScan:
         self.code_table = torch.frombuffer(bytearray(CODES), dtype=torch.uint8)
 
     def iter_hits(
-        self, bases: NDArray[np.uint8] | Tensor, backend: dispatch.Backend
+        self, bases: NDArray[np.uint8] | Tensor, backend: Backend
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
         """Find the hits of a block; only they, and the bases under them, leave the device.
 
         Args:
             bases: ASCII, uint8, [n].
-            backend: As for `dispatch.pwm_scan`.
+            backend: Backend of `pwm_scan`: "auto", "triton" or "torch".
 
         Yields:
             Start, row and budget left (score - threshold), int64, and bits, float32, of some hits, by start and row.
         """
         block = torch.from_numpy(np.array(bases)) if isinstance(bases, np.ndarray) else bases
-        hits = dispatch.pwm_scan(block, self.rows, code_table=self.code_table, backend=backend)
+        hits = pwm_scan(block, self.rows, code_table=self.code_table, backend=backend)
         columns = torch.arange(self.rows.steps.shape[1], device=block.device)
         for first in range(0, len(hits.start), HITS_AT_ONCE):
             some = slice(first, first + HITS_AT_ONCE)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from annotator.motifs.kernel import KernelScan
-    from annotator_kernels.dispatch import Backend
+    from annotator_kernels.backends import Backend
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ class MotifScanner:
 
         Args:
             bases: ASCII, uint8, [n]; upper-case A, C, G, T are bases, a window that holds any other byte never hits.
-            backend: None: tables for an array or a tensor on the CPU, and for one on a GPU the kernel as `dispatch.pwm_scan`
+            backend: None takes tables for an array or a tensor on the CPU, and for one on a GPU the kernel as `pwm_scan`
                 chooses it. Anything else makes that choice on any device; "torch" and "auto" are slow on a CPU.
 
         Returns:

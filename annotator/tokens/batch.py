@@ -20,12 +20,12 @@ class TokenBatch:
     """R tokenised rows of L bases each, padded to T tokens.
 
     Attributes:
-        ids: int64, [R, T].
+        ids: Token ids, int64, [R, T].
         attention_mask: True where there is a token (special ones count), False in the padding, bool, [R, T].
         base_spans: Bases each token covers, int64, [R, T, 2]; (-1, -1) for special tokens and padding.
         base_token: Token that stands for each base, int64, [R, L]: one that covers it, and of several the one that is
             centred on it or nearest to that.
-        pad_id: What further padding is made of.
+        pad_id: Id of further padding.
     """
 
     ids: Tensor
@@ -35,7 +35,7 @@ class TokenBatch:
     pad_id: int
 
     def __len__(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return len(self.ids)
 
     @property
@@ -59,8 +59,8 @@ class RowTokenizer(Protocol):
 
     Attributes:
         vocabulary_size: Ids are below this, V.
-        pad_id: Of padding.
-        mask_id: Of a hidden token; None where the family has none.
+        pad_id: Id of padding.
+        mask_id: Id of a hidden token; None where the family has none.
         max_tokens: Longest row the model takes, special tokens included; None where there is no limit.
     """
 

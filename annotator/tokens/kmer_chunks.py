@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from annotator.tokens.batch import TokenBatch
-from annotator.tokens.kmer import kmer_ids_of_rows
+from annotator.tokens.kmer_rows import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator_kernels.dispatch import kmer_tokenize
 
 _ORDER = "ATCG"
 
@@ -25,10 +24,10 @@ class ChunkIds:
 
     Attributes:
         first_kmer_id: Id of AAAAAA.
-        prefix_id: Put before every row, or None.
-        unknown_id: Of a run of letters other than A, C, G, T, U and N.
-        pad_id: Of padding.
-        mask_id: Of a hidden token, or None.
+        prefix_id: Id put before every row, or None.
+        unknown_id: Id of a run of letters other than A, C, G, T, U and N.
+        pad_id: Id of padding.
+        mask_id: Id of a hidden token, or None.
         k: Bases of a k-mer, 2..8.
     """
 
@@ -75,8 +74,8 @@ class KmerChunks:
     Attributes:
         ids: Layout of the ids.
         vocabulary_size: Ids are below this.
-        pad_id: Of padding.
-        mask_id: Of a hidden token.
+        pad_id: Id of padding.
+        mask_id: Id of a hidden token.
         max_tokens: Longest row the model takes, the prefix included; None where there is no limit.
     """
 
@@ -85,7 +84,8 @@ class KmerChunks:
         self.ids = ids
         self.vocabulary_size = ids.size
         self.pad_id, self.mask_id, self.max_tokens = ids.pad_id, ids.mask_id, max_tokens
-        self._kmers = KmerVocabulary(ids.k, _ORDER, ids.first_kmer_id, ids.unknown_id, lower_case=False)
+        kmers = KmerVocabulary(ids.k, _ORDER, ids.first_kmer_id, ids.unknown_id, lower_case=False)
+        self._every_kmer, self._side_by_side = kmers.scheme(), kmers.scheme(ids.k, cls_id=ids.prefix_id)
         self._singles = torch.full((256,), ids.unknown_id)
         self._singles[list(_ORDER.encode())] = torch.arange(4) + ids.first_single_id
         self._singles[ord("U")] = self._singles[ord("T")]
@@ -120,14 +120,9 @@ class KmerChunks:
     def _encode_clean(self, rows: Tensor) -> TokenBatch | None:
         """Tokens of rows of nothing but bases, which all have the same frame; None where there is another letter."""
         count, length = rows.shape
-        k, v, device = self.ids.k, self._kmers, rows.device
+        k, device = self.ids.k, rows.device
         chunks = length // k
-        starts = torch.arange(count, device=device) * length
-        ids = kmer_tokenize(
-            rows.reshape(-1), starts, torch.zeros_like(starts, dtype=torch.bool), tokens=chunks, k=k, kmer_stride=k,
-            code_table=v.code_table, complement_table=v.complement_table, first_kmer_id=v.first_kmer_id,
-            ambiguous_id=v.ambiguous_id, cls_id=self.ids.prefix_id, dtype=torch.int64,
-        )  # fmt: skip
+        ids = kmer_ids_of_rows(rows, self._side_by_side, torch.int64)
         ids = torch.cat((ids, self._single_ids(rows[:, chunks * k :])), 1)
         if bool(((ids == self.ids.unknown_id) | (ids == self.ids.n_id)).any()):
             return None
@@ -153,7 +148,7 @@ class KmerChunks:
 
         id_at = single.clone()
         if length >= k:
-            kmers = kmer_ids_of_rows(rows, self._kmers).long()
+            kmers = kmer_ids_of_rows(rows, self._every_kmer).long()
             id_at[:, : kmers.shape[1]] = torch.where(in_chunk[:, : kmers.shape[1]], kmers, single[:, : kmers.shape[1]])
         unknown = single == self.ids.unknown_id
         starts = ~in_chunk | (offset % k == 0)

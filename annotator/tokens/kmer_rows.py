@@ -1,4 +1,4 @@
-"""Stride-1 k-mers of rows, with the special tokens around them: DNABERT's tokens."""
+"""k-mers of rows of bases; with special tokens around stride-1 k-mers, DNABERT's tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,26 @@ from torch.nn import functional as F
 
 from annotator.tokens.batch import TokenBatch
 from annotator.tokens.vocabulary import DNABERT_SPECIAL, KmerVocabulary, dnabert_vocabulary
-from annotator_kernels.dispatch import kmer_tokenize
+from annotator_kernels.kmer.op import kmer_tokenize
+from annotator_kernels.kmer.scheme import KmerScheme
+
+
+def kmer_ids_of_rows(rows: Tensor, scheme: KmerScheme, dtype: torch.dtype = torch.int32) -> Tensor:
+    """Token ids of rows that are already in reading direction.
+
+    Args:
+        rows: ASCII bases, uint8, [R, L].
+        scheme: How bases become ids.
+        dtype: Type of the ids, int32 or int64.
+
+    Returns:
+        Ids, `dtype`, [R, (cls) + T + (sep)], on the device of `rows`; the k-mer of token t starts at column t * stride, and T
+        is the number of k-mers that fit a row.
+    """
+    count, length = rows.shape
+    starts = torch.arange(count, device=rows.device) * length
+    forward = torch.zeros_like(starts, dtype=torch.bool)
+    return kmer_tokenize(rows.reshape(-1), starts, forward, scheme, tokens=scheme.tokens_in(length), dtype=dtype)
 
 
 class KmerRows:
@@ -19,8 +38,8 @@ class KmerRows:
     Attributes:
         vocabulary: Ids of the k-mers.
         vocabulary_size: Ids are below this.
-        pad_id: Of padding; rows of one length need none.
-        mask_id: Of a hidden token.
+        pad_id: Id of padding; rows of one length need none.
+        mask_id: Id of a hidden token.
         max_tokens: Longest row the model takes, special tokens included; None where there is no limit.
     """
 
@@ -38,12 +57,7 @@ class KmerRows:
         self.vocabulary = vocabulary
         self.vocabulary_size = vocabulary.size
         self.pad_id, self.mask_id, self.max_tokens = pad_id, mask_id, max_tokens
-        self._cls_id, self._sep_id = cls_id, sep_id
-
-    @property
-    def _specials(self) -> tuple[int, int]:
-        """Special tokens before and after the k-mers."""
-        return int(self._cls_id is not None), int(self._sep_id is not None)
+        self._scheme = vocabulary.scheme(cls_id=cls_id, sep_id=sep_id)
 
     def encode(self, rows: Tensor) -> TokenBatch:
         """Tokenise rows; never cuts.
@@ -59,26 +73,22 @@ class KmerRows:
             ValueError: L < k and there are no special tokens, so nothing stands for the bases.
         """
         count, length = rows.shape
-        v, (before, after) = self.vocabulary, self._specials
-        kmers = max(0, length - v.k + 1)
+        k, before, after = self.vocabulary.k, self._scheme.lead, self._scheme.tail
+        kmers = self._scheme.tokens_in(length)
         if kmers == 0 and before + after == 0:
-            raise ValueError(f"rows of {length} bases hold no {v.k}-mer")
-        starts = torch.arange(count, device=rows.device) * length
-        ids = kmer_tokenize(
-            rows.reshape(-1), starts, torch.zeros_like(starts, dtype=torch.bool), tokens=kmers, k=v.k, kmer_stride=1,
-            code_table=v.code_table, complement_table=v.complement_table, first_kmer_id=v.first_kmer_id,
-            ambiguous_id=v.ambiguous_id, cls_id=self._cls_id, sep_id=self._sep_id, dtype=torch.int64,
-        )  # fmt: skip
+            raise ValueError(f"rows of {length} bases hold no {k}-mer")
+        ids = kmer_ids_of_rows(rows, self._scheme, torch.int64)
         first = torch.arange(kmers, device=rows.device)
-        spans = F.pad(torch.stack((first, first + v.k), 1), (0, 0, before, after), value=-1)
-        centred = torch.arange(length, device=rows.device) - v.k // 2
+        spans = F.pad(torch.stack((first, first + k), 1), (0, 0, before, after), value=-1)
+        centred = torch.arange(length, device=rows.device) - k // 2
         base_token = centred.clamp(0, kmers - 1) + before if kmers else torch.zeros_like(centred)
         mask = torch.ones_like(ids, dtype=torch.bool)
         return TokenBatch(ids, mask, spans.repeat(count, 1, 1), base_token.repeat(count, 1), self.pad_id)
 
     def longest_bp(self) -> int | None:
         """Most bases that `max_tokens` hold; None where there is no limit."""
-        return None if self.max_tokens is None else self.max_tokens - sum(self._specials) + self.vocabulary.k - 1
+        specials = self._scheme.lead + self._scheme.tail
+        return None if self.max_tokens is None else self.max_tokens - specials + self.vocabulary.k - 1
 
 
 def dnabert_rows(k: int, max_tokens: int | None = 512) -> KmerRows:

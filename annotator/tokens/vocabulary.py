@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from annotator_kernels.kmer_cpu import AMBIGUOUS
+from annotator_kernels.kmer.scheme import AMBIGUOUS, KmerScheme
 
 _COMPLEMENT = {"A": "T", "C": "G", "G": "C", "T": "A"}
 COMPLEMENT_BYTE = torch.full((256,), ord("N"), dtype=torch.uint8)
@@ -69,6 +69,20 @@ class KmerVocabulary:
             if self.lower_case:
                 table[ord(letter.lower())] = code
         return table
+
+    def scheme(self, stride: int = 1, *, cls_id: int | None = None, sep_id: int | None = None) -> KmerScheme:
+        """What the k-mer kernels take: these ids for k-mers at a stride, with special tokens around them.
+
+        Args:
+            stride: Bases between token starts, >= 1.
+            cls_id: Id put before the k-mers of a window, or None.
+            sep_id: Id put after them, or None.
+
+        Returns:
+            A new scheme; keep it, as it holds its tables on the devices it was used on.
+        """
+        tables = (self.code_table, self.complement_table)
+        return KmerScheme(self.k, stride, *tables, self.first_kmer_id, self.ambiguous_id, cls_id, sep_id)
 
     def encode(self, kmer: str) -> int:
         """Id of one k-mer."""

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from annotator.errors import ModelFault
 from annotator.labels.labelled import LabelledGenome
 from annotator.models.families.compact.net import CompactNet
-from annotator.tokens.kmer import kmer_ids_of_rows
+from annotator.tokens.kmer_rows import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator.training.compact.options import TrainOptions, WindowOptions
 from annotator.training.dataset import Batch, draw_batch
@@ -161,7 +161,7 @@ class Trainer:
 
     def _loss(self, batch: Batch) -> tuple[Tensor, list[float]]:
         self.net.train()
-        ids = kmer_ids_of_rows(torch.from_numpy(batch.bases), self.vocabulary).to(self.device)
+        ids = kmer_ids_of_rows(torch.from_numpy(batch.bases), self.vocabulary.scheme()).to(self.device)
         targets, weights = (torch.from_numpy(x).to(self.device) for x in (batch.targets, batch.weights))
         clade = torch.from_numpy(batch.clade).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16):

@@ -9,24 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from annotator_kernels import dispatch
-from annotator_kernels.arguments import MotifRows, PwmHits, Sites
-from annotator_kernels.dispatch import Backend, chosen_backends
-from annotator_kernels.kmer_cpu import AMBIGUOUS
-from annotator_kernels.reference import (
-    call_sites_reference,
-    kmer_embed_reference,
-    kmer_tokenize_reference,
-    pwm_scan_reference,
-    residual_conv_reference,
-)
+from annotator_kernels.backends import Backend, chosen_backends
+from annotator_kernels.kmer.op import kmer_embed, kmer_embed_reference, kmer_tokenize, kmer_tokenize_reference
+from annotator_kernels.kmer.scheme import AMBIGUOUS, KmerScheme
+from annotator_kernels.local_maxima.op import Maxima, local_maxima, local_maxima_reference
+from annotator_kernels.pwm_scan.op import MotifRows, PwmHits, pwm_scan, pwm_scan_reference
+from annotator_kernels.residual_conv.op import residual_conv, residual_conv_reference
 
 _ORDER = "ATCG"
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
@@ -61,11 +55,11 @@ def check_kernels(device: torch.device, backend: Backend = "auto") -> list[Kerne
     """Run each kernel on a device and hold it against its oracle and against plain loops, both on the CPU.
 
     Args:
-        device: Where the kernels run.
-        backend: As in `annotator_kernels.dispatch`.
+        device: Device on which the kernels run.
+        backend: Backend to check: "triton" or "torch", or "auto" for the one that the operations choose themselves.
 
     Returns:
-        One check a kernel, in fixed order. Ids, hits and sites must be equal; floats must lie within a bound, relative to
+        One check a kernel, in fixed order. Ids, hits and maxima must be equal; floats must lie within a bound, relative to
         the sum of the absolute terms of each element. A kernel that raises is a failed check with the exception's type and
         message: reporting it is the purpose here.
 
@@ -93,18 +87,15 @@ def check_kernels(device: torch.device, backend: Backend = "auto") -> list[Kerne
 @dataclass(frozen=True)
 class _KmerCase:
     k: int
-    kmer_stride: int
+    stride: int
     tokens: int
     special: bool
 
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments of `kmer_tokenize` and `kmer_embed`."""
-        return {
-            "tokens": self.tokens, "k": self.k, "kmer_stride": self.kmer_stride, "code_table": _code_table(_ORDER),
-            "complement_table": _code_table(_ORDER.translate(_COMPLEMENT)), "first_kmer_id": _FIRST_KMER_ID,
-            "ambiguous_id": _AMBIGUOUS_ID, "cls_id": _CLS_ID if self.special else None,
-            "sep_id": _SEP_ID if self.special else None,
-        }  # fmt: skip
+    def scheme(self) -> KmerScheme:
+        """The k-mers and ids of this case."""
+        cls_id, sep_id = (_CLS_ID, _SEP_ID) if self.special else (None, None)
+        forward, complement = _code_table(_ORDER), _code_table(_ORDER.translate(_COMPLEMENT))
+        return KmerScheme(self.k, self.stride, forward, complement, _FIRST_KMER_ID, _AMBIGUOUS_ID, cls_id, sep_id)
 
 
 _KMER_CASES = (_KmerCase(6, 1, 1061, False), _KmerCase(6, 6, 177, True), _KmerCase(3, 1, 1027, True))
@@ -129,13 +120,13 @@ def _kmer_input(seed: int) -> tuple[str, Tensor, Tensor, Tensor]:
 def _looked_up_ids(text: str, starts: Tensor, reverse: Tensor, case: _KmerCase) -> Tensor:
     """The ids by a dictionary of all k-mers, from upper-case text."""
     ids = {"".join(kmer): _FIRST_KMER_ID + i for i, kmer in enumerate(product(_ORDER, repeat=case.k))}
-    span = (case.tokens - 1) * case.kmer_stride + case.k
+    span = (case.tokens - 1) * case.stride + case.k
     rows = []
     for start, backward in zip(starts.tolist(), reverse.tolist(), strict=True):
         window = "".join(text[i] if 0 <= i < len(text) else "?" for i in range(start, start + span)).upper()
         if backward:
             window = window.translate(_COMPLEMENT)[::-1]
-        row = [ids.get(window[t * case.kmer_stride :][: case.k], _AMBIGUOUS_ID) for t in range(case.tokens)]
+        row = [ids.get(window[t * case.stride :][: case.k], _AMBIGUOUS_ID) for t in range(case.tokens)]
         rows.append([_CLS_ID, *row, _SEP_ID] if case.special else row)
     return torch.tensor(rows)
 
@@ -145,13 +136,13 @@ def _check_kmer_tokenize(device: torch.device, backend: Backend) -> str:
     for seed, case in enumerate(_KMER_CASES):
         text, block, starts, reverse = _kmer_input(seed)
         dtype = torch.int64 if case.special else torch.int32
-        options = case.options() | {"dtype": dtype}
-        ids = dispatch.kmer_tokenize(
-            block.to(device), starts.to(device), reverse.to(device), **_on(device, options), backend=backend
-        ).cpu()
+        scheme, tokens = case.scheme(), case.tokens
+        given = (block.to(device), starts.to(device), reverse.to(device))
+        ids = kmer_tokenize(*given, scheme, tokens=tokens, dtype=dtype, backend=backend).cpu()
         if ids.dtype != dtype:
             raise _Mismatch(f"ids are {ids.dtype}, not {dtype}")
-        _same("ids", ids, kmer_tokenize_reference(block, starts, reverse, **options), "the oracle")
+        oracle = kmer_tokenize_reference(block, starts, reverse, scheme, tokens=tokens, dtype=dtype)
+        _same("ids", ids, oracle, "the oracle")
         _same("ids", ids, _looked_up_ids(text, starts, reverse, case).to(dtype), "plain loops")
         compared += ids.numel()
     return f"{compared:,} ids equal"
@@ -164,13 +155,13 @@ def _check_kmer_embed(device: torch.device, backend: Backend) -> str:
         generator = torch.Generator().manual_seed(seed)
         rows = _FIRST_KMER_ID + 4**case.k
         values = torch.randn(rows, 20, generator=generator).to(dtype)
-        options = case.options()
+        scheme, tokens = case.scheme(), case.tokens
         table = values.to(device).requires_grad_()
-        out = dispatch.kmer_embed(
-            block.to(device), starts.to(device), reverse.to(device), table, **_on(device, options), backend=backend
-        )
+        given = (block.to(device), starts.to(device), reverse.to(device))
+        out = kmer_embed(*given, table, scheme, tokens=tokens, backend=backend)
         ids = _looked_up_ids(text, starts, reverse, case)
-        _same("embeddings", out.detach().cpu(), kmer_embed_reference(block, starts, reverse, values, **options), "the oracle")
+        oracle = kmer_embed_reference(block, starts, reverse, values, scheme, tokens=tokens)
+        _same("embeddings", out.detach().cpu(), oracle, "the oracle")
         _same("embeddings", out.detach().cpu(), values[ids], "plain loops")
         upstream = torch.randn(*ids.shape, 20, generator=generator).to(dtype)
         out.backward(upstream.to(device))  # type: ignore[no-untyped-call]
@@ -201,7 +192,7 @@ def _check_residual_conv(device: torch.device, backend: Backend) -> str:
             weight = torch.randn(taps, inner, outer, generator=generator).to(dtype)
             bias = torch.randn(outer, generator=generator)
             residual = torch.randn(2, 131, outer, generator=generator).to(dtype) if added else None
-            y = dispatch.residual_conv(
+            y = residual_conv(
                 x.to(device), weight.to(device), bias.to(device), dilation=dilation, slope=slope,
                 residual=None if residual is None else residual.to(device), backend=backend,
             )  # fmt: skip
@@ -237,10 +228,10 @@ def _convolved(
     return y, size
 
 
-# --- sites and motifs
+# --- local maxima and motifs
 
 
-def _check_call_sites(device: torch.device, backend: Backend) -> str:
+def _check_local_maxima(device: torch.device, backend: Backend) -> str:
     generator = torch.Generator().manual_seed(5)
     length = 1061
     logits = torch.round(torch.randn(4, length, 4, generator=generator) * 4) / 4  # rounded, so that there are ties
@@ -249,12 +240,10 @@ def _check_call_sites(device: torch.device, backend: Backend) -> str:
     reverse = torch.tensor([False, True, True, False])
     least = torch.tensor([1.5, 0.0, 0.5, float("inf")])
     radius = torch.tensor([0, 3, 50, 2])
-    sites = dispatch.call_sites(
-        logits.to(device), owned.to(device), real.to(device), reverse.to(device), least=least.to(device),
-        radius=radius.to(device), backend=backend,
-    )  # fmt: skip
-    oracle = call_sites_reference(logits, owned, real, reverse, least=least, radius=radius)
-    for name, values, expected in zip(Sites._fields, sites, oracle, strict=True):
+    rows = (logits.to(device), owned.to(device), real.to(device), reverse.to(device))
+    maxima = local_maxima(*rows, least=least.to(device), radius=radius.to(device), backend=backend)
+    oracle = local_maxima_reference(logits, owned, real, reverse, least=least, radius=radius)
+    for name, values, expected in zip(Maxima._fields, maxima, oracle, strict=True):
         _same(name, values.cpu(), expected, "the oracle")
     plain = []
     value: list[list[list[float]]] = logits.tolist()
@@ -268,10 +257,10 @@ def _check_call_sites(device: torch.device, backend: Backend) -> str:
                 rivals = [(value[row][p][track], p if reverse[row] else -p) for p in seen if abs(p - at) <= reach]
                 if mine == max(rivals):
                     plain.append((row, at, track, mine[0]))
-    found = list(zip(*(column.tolist() for column in sites), strict=True))
+    found = list(zip(*(column.tolist() for column in maxima), strict=True))
     if found != plain:
-        raise _Mismatch(f"{len(found)} sites, but plain loops find {len(plain)} or others")
-    return f"{len(plain):,} sites equal"
+        raise _Mismatch(f"{len(found)} maxima, but plain loops find {len(plain)} or others")
+    return f"{len(plain):,} maxima equal"
 
 
 def _check_pwm_scan(device: torch.device, backend: Backend) -> str:
@@ -286,7 +275,7 @@ def _check_pwm_scan(device: torch.device, backend: Backend) -> str:
     text, block, _, _ = _kmer_input(7)
     table = _code_table(_ORDER)
     on_device = MotifRows(rows.steps.to(device), rows.widths.to(device), rows.thresholds.to(device))
-    hits = dispatch.pwm_scan(block.to(device), on_device, code_table=table.to(device), backend=backend)
+    hits = pwm_scan(block.to(device), on_device, code_table=table.to(device), backend=backend)
     oracle = pwm_scan_reference(block, rows, code_table=table)
     for name, values, expected in zip(PwmHits._fields, hits, oracle, strict=True):
         _same(name, values.cpu(), expected, "the oracle")
@@ -306,10 +295,6 @@ def _check_pwm_scan(device: torch.device, backend: Backend) -> str:
 
 
 # --- comparison
-
-
-def _on(device: torch.device, options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in options.items()}
 
 
 def _same(what: str, values: Tensor, expected: Tensor, of: str) -> None:
@@ -339,6 +324,6 @@ _CHECKS: dict[str, Callable[[torch.device, Backend], str]] = {
     "kmer_tokenize": _check_kmer_tokenize,
     "kmer_embed": _check_kmer_embed,
     "residual_conv": _check_residual_conv,
-    "call_sites": _check_call_sites,
+    "local_maxima": _check_local_maxima,
     "pwm_scan": _check_pwm_scan,
 }

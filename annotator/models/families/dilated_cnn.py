@@ -22,14 +22,15 @@ from annotator.models.device import choose_precision
 from annotator.models.manifest import LARGEST_SIZE, Manifest
 from annotator.models.weights import build_with_weights, read_safetensors
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator_kernels.dispatch import kmer_tokenize, residual_conv
+from annotator_kernels.kmer.op import kmer_tokenize
+from annotator_kernels.residual_conv.op import residual_conv
 
 SLOPE = 0.1
 SKIP_EVERY = 4
 """Units between two contributions to the skip sum."""
 CLASS_OF_TRACK = {"acceptor": 1, "donor": 2}
 """Entry of the softmax; entry 0 is neither."""
-VOCABULARY = KmerVocabulary(k=1, order="ACGT", first_kmer_id=1, ambiguous_id=0)
+BASES = KmerVocabulary(k=1, order="ACGT", first_kmer_id=1, ambiguous_id=0).scheme()
 """Bases as rows of the folded stem; row 0 is N."""
 
 
@@ -243,13 +244,9 @@ class DilatedCnn(nn.Module):
             length: Bases of a row, L.
 
         Returns:
-            Base ids of `VOCABULARY`, int32, [R, L], in the order each row is read.
+            Base ids of `BASES`, int32, [R, L], in the order each row is read.
         """
-        return kmer_tokenize(
-            block, starts, reverse, tokens=length, k=1, kmer_stride=1, code_table=VOCABULARY.code_table,
-            complement_table=VOCABULARY.complement_table, first_kmer_id=VOCABULARY.first_kmer_id,
-            ambiguous_id=VOCABULARY.ambiguous_id,
-        )  # fmt: skip
+        return kmer_tokenize(block, starts, reverse, BASES, tokens=length)
 
     def logits(self, x: Tensor) -> Tensor:
         """One-vs-rest log-odds: their sigmoid is the networks' mean softmax probability.

@@ -85,7 +85,7 @@ class AnnotateStage:
     def report(self) -> WorkerReport:
         """Time, kernels, batch and memory."""
         from annotator.pipeline.worker.measures import peak_memory
-        from annotator_kernels.dispatch import chosen_backends
+        from annotator_kernels.backends import chosen_backends
 
         worker = self._loaded
         seconds = dict(worker.clock.seconds)

@@ -16,7 +16,8 @@ from annotator.models.device import choose_precision
 from annotator.models.families.compact.net import SLOPE, CompactConfig, CompactNet, ConvNorm
 from annotator.models.manifest import LARGEST_SIZE, MANIFEST_NAME, Manifest
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator_kernels.dispatch import kmer_embed, residual_conv
+from annotator_kernels.kmer.op import kmer_embed
+from annotator_kernels.residual_conv.op import residual_conv
 
 
 def load_compact(folder: Path, manifest: Manifest) -> CompactNet:
@@ -118,8 +119,6 @@ class FoldedNet(nn.Module):
     """
 
     table: Tensor
-    code_table: Tensor
-    complement_table: Tensor
 
     def __init__(self, net: CompactNet, clade: int, vocabulary: KmerVocabulary, *, dtype: torch.dtype = torch.float32) -> None:
         """Fold a network for one clade.
@@ -131,11 +130,9 @@ class FoldedNet(nn.Module):
             dtype: Of weights and activations, float32 or bfloat16.
         """
         super().__init__()
-        self.config, self.vocabulary, self.dtype = net.config, vocabulary, dtype
+        self.config, self.scheme, self.dtype = net.config, vocabulary.scheme(), dtype
         fine, step = net.config.fine_channels, net.config.step_bp
         self.register_buffer("table", net.embed.weight.detach().to(dtype))
-        self.register_buffer("code_table", vocabulary.code_table)
-        self.register_buffer("complement_table", vocabulary.complement_table)
         self.stem = nn.ModuleList(_Conv(*fold(layer, clade), dtype) for layer in net.stem)  # type: ignore[arg-type]
         weight, bias = fold(net.down, clade)
         self.down = _Conv(weight.reshape(1, -1, weight.shape[2]), bias, dtype)  # stride = width: a product with 8 rows in one
@@ -163,14 +160,10 @@ class FoldedNet(nn.Module):
         Returns:
             [R, L, H], in the order each row is read.
         """
-        k = self.vocabulary.k
+        k = self.scheme.k
         before = (k - 1) // 2  # a base's k-mer covers this many bases before it, and k - 1 - before after it
         overhang = torch.where(reverse, k - 1 - before, before)
-        return kmer_embed(
-            block, starts - overhang, reverse, self.table, tokens=length, k=k, kmer_stride=1, code_table=self.code_table,
-            complement_table=self.complement_table, first_kmer_id=self.vocabulary.first_kmer_id,
-            ambiguous_id=self.vocabulary.ambiguous_id,
-        )  # fmt: skip
+        return kmer_embed(block, starts - overhang, reverse, self.table, self.scheme, tokens=length)
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits of embedded rows.

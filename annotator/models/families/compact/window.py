@@ -20,7 +20,7 @@ from annotator.models.families.compact.net import CompactConfig, CompactNet
 from annotator.models.manifest import LARGEST_SIZE, MANIFEST_NAME, Manifest
 from annotator.models.weights import build_with_weights, read_safetensors
 from annotator.tokens.batch import reverse_complement_rows
-from annotator.tokens.kmer import kmer_ids_of_rows
+from annotator.tokens.kmer_rows import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
 
 ROWS_PER_PASS = 256
@@ -100,7 +100,7 @@ class CompactWindow(nn.Module):
     def __init__(self, config: CompactWindowConfig, classes: int) -> None:
         """Build with random weights."""
         super().__init__()
-        self.config, self.vocabulary = config, KmerVocabulary(config.k)
+        self.config, self.scheme = config, KmerVocabulary(config.k).scheme()
         self.net = CompactNet(config.net)
         del self.net.head  # the per-base outputs, which nothing here reads
         steps = -(-config.window_bp // config.step_bp)
@@ -137,7 +137,7 @@ class CompactWindow(nn.Module):
         step, k = self.config.step_bp, self.config.k
         rows = F.pad(rows, (0, -rows.shape[1] % step), value=UNKNOWN_BASE)
         before = (k - 1) // 2
-        ids = kmer_ids_of_rows(F.pad(rows, (before, k - 1 - before), value=UNKNOWN_BASE), self.vocabulary)
+        ids = kmer_ids_of_rows(F.pad(rows, (before, k - 1 - before), value=UNKNOWN_BASE), self.scheme)
         known = rows != UNKNOWN_BASE
         fine, trunk = self.net.features(ids, None, dropout)
         pooled = [

@@ -1,6 +1,6 @@
 """Triton kernel that finds the local maxima of tracks that reach a threshold.
 
-Coordinates are 0-based positions of a row. The oracle is `annotator_kernels.reference.call_sites_reference`.
+Coordinates are 0-based positions of a row. The oracle is `annotator_kernels.local_maxima.op.local_maxima_reference`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from annotator_kernels.arguments import Sites, check_site_arguments
-from annotator_kernels.launch import launch_on
+from annotator_kernels.backends import launch_on
+from annotator_kernels.local_maxima.op import Maxima, check_maxima_arguments
 
 BLOCK_POSITIONS = 1024
 """Positions of one program."""
@@ -22,14 +22,14 @@ _VARYING = ["length", "tracks", "tiles", "row_stride", "position_stride", "track
 
 
 @triton.jit(do_not_specialize=_VARYING)  # type: ignore[untyped-decorator]  # no recompilation where one is 1 or 16 m
-def _call_sites_kernel(  # type: ignore[no-untyped-def]
+def _local_maxima_kernel(  # type: ignore[no-untyped-def]
     logits_ptr,
     owned_ptr,
     real_ptr,
     reverse_ptr,
     least_ptr,
     radius_ptr,
-    sites_ptr,
+    maxima_ptr,
     count_ptr,
     length,
     tracks,
@@ -40,14 +40,14 @@ def _call_sites_kernel(  # type: ignore[no-untyped-def]
     capacity,
     LANES: tl.constexpr,
 ):
-    """Write the sites of one tile of one track of one row, `(row * length + position) * tracks + track`, in no order.
+    """Write the maxima of one tile of one track of one row, `(row * length + position) * tracks + track`, in no order.
 
     Only what reaches the threshold looks at its neighbours, nearest first, and stops being loaded for once it is beaten. A
     neighbour that comes first on the plus strand beats an equal one.
 
     Grid: (R * tiles * C,); program p works on track p % C of tile p // C % tiles, so that neighbouring programs share the
-    cache lines of tracks that lie side by side. Memory: logits float32 with any strides (in elements); sites [capacity] and
-    count [1] int64, which also counts the sites without room.
+    cache lines of tracks that lie side by side. Memory: logits float32 with any strides (in elements); maxima [capacity] and
+    count [1] int64, which also counts the maxima without room.
     """
     program = tl.program_id(0).to(tl.int64)
     track = program % tracks
@@ -75,10 +75,10 @@ def _call_sites_kernel(  # type: ignore[no-untyped-def]
             beaten_right = is_right & ((after > centre) | ((after == centre) & backward))
             site = site & ((beaten_left | beaten_right) == 0)
         slot = tl.atomic_add(count_ptr + tl.zeros([LANES], dtype=tl.int32), 1, mask=site, sem="relaxed")
-        tl.store(sites_ptr + slot, (row * length + at) * tracks + track, mask=site & (slot < capacity))
+        tl.store(maxima_ptr + slot, (row * length + at) * tracks + track, mask=site & (slot < capacity))
 
 
-def call_sites(
+def local_maxima(
     logits: Tensor,
     owned: Tensor,
     real: Tensor,
@@ -87,21 +87,21 @@ def call_sites(
     least: Tensor,
     radius: Tensor,
     capacity: int | None = None,
-) -> Sites:
-    """Find the local maxima at or above a threshold, in one launch; see `call_sites_reference` for the rule.
+) -> Maxima:
+    """Find the local maxima at or above a threshold, in one launch; see `local_maxima_reference` for the rule.
 
     Args:
-        logits: float32, [R, L, C], of any strides; none is copied.
+        logits: Logits, float32, [R, L, C], of any strides; none is copied.
         owned: First position a row may call, and one past its last, int64, [R, 2]; inside `real` and the row.
-        real: The same for the positions that exist on the row's contig, int64, [R, 2]; others are not looked at.
+        real: First position that exists on the row's contig, and one past its last, int64, [R, 2]; others are not looked at.
         reverse: Whether a row is read from the minus strand, bool, [R].
-        least: Lowest logit of a site, float32, [C]; infinity for a track that is not wanted.
-        radius: Positions on either side that a site is compared with, >= 0, int64, [C].
-        capacity: Sites that the first pass has room for, >= 1; None is one in 64 logits. Where there are more, a second
+        least: Lowest logit of a maximum, float32, [C]; infinity for a track that is not wanted.
+        radius: Positions on either side that a maximum is compared with, >= 0, int64, [C].
+        capacity: Maxima that the first pass has room for, >= 1; None is one in 64 logits. Where there are more, a second
             pass has room for all.
 
     Returns:
-        The sites, on the device of the logits, sorted by row, position, track; equal to `call_sites_reference`.
+        The maxima, on the device of the logits, sorted by row, position, track; equal to `local_maxima_reference`.
 
     Raises:
         ValueError: An argument has a wrong shape, type or range, or the logits are not on a CUDA device (nor in Triton's
@@ -109,33 +109,33 @@ def call_sites(
 
     Notes:
         Traffic is four bytes read a logit; neighbours of the few that reach the threshold come from the cache. Memory: eight
-        bytes for each site there is room for.
+        bytes for each maximum there is room for.
     """
-    check_site_arguments(logits, owned, real, reverse, least, radius)
+    check_maxima_arguments(logits, owned, real, reverse, least, radius)
     if capacity is not None and capacity < 1:
         raise ValueError(f"capacity must be >= 1, not {capacity}")
     device = logits.device
-    current = launch_on(logits, "call_sites", "logits")
+    current = launch_on(logits, "local_maxima", "logits", interpreted=triton.knobs.runtime.interpret)
     rows, length, tracks = logits.shape
     if logits.numel() == 0:
         none = torch.empty(0, dtype=torch.int64, device=device)
-        return Sites(none, none, none, logits.new_empty(0))
+        return Maxima(none, none, none, logits.new_empty(0))
     owned, real, reverse = (each.to(device).contiguous() for each in (owned, real, reverse))
     least, radius = least.to(device).contiguous(), radius.to(device).contiguous()
     tiles = triton.cdiv(length, BLOCK_POSITIONS)
     room = capacity or max(_LEAST_ROOM, logits.numel() // 64)
     while True:
         count = torch.zeros(1, dtype=torch.int64, device=device)
-        sites = torch.empty(room, dtype=torch.int64, device=device)
+        maxima = torch.empty(room, dtype=torch.int64, device=device)
         with current:
-            _call_sites_kernel[(rows * tiles * tracks,)](
+            _local_maxima_kernel[(rows * tiles * tracks,)](
                 logits,
                 owned,
                 real,
                 reverse.view(torch.uint8),
                 least,
                 radius,
-                sites,
+                maxima,
                 count,
                 length,
                 tracks,
@@ -148,7 +148,7 @@ def call_sites(
         if found <= room:
             break
         room = found
-    site = sites[:found].sort().values
-    at, track = site // tracks, site % tracks
+    maximum = maxima[:found].sort().values
+    at, track = maximum // tracks, maximum % tracks
     row, at = at // length, at % length
-    return Sites(row, at, track, logits[row, at, track])
+    return Maxima(row, at, track, logits[row, at, track])

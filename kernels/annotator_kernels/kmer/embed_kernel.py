@@ -1,12 +1,12 @@
 """Triton kernels that cut windows out of a block of bases and look their k-mers up in an embedding table, with gradient.
 
 Coordinates are 0-based; a window start may be negative or run past the block: bases outside the block count as ambiguous.
-The oracle is `annotator_kernels.reference.kmer_embed_reference`.
+The oracle is `annotator_kernels.kmer.op.kmer_embed_reference`.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from annotator_kernels.arguments import check_embed_arguments, check_kmer_arguments
-from annotator_kernels.kmer_tokenize import kmer_tokenize
-from annotator_kernels.kmer_values import kmer_ids, packed_words
-from annotator_kernels.launch import launch_on
+from annotator_kernels.backends import launch_on
+from annotator_kernels.kmer.op import check_table, check_window_arguments
+from annotator_kernels.kmer.scheme import KmerScheme
+from annotator_kernels.kmer.tokenize_kernel import kmer_tokenize
+from annotator_kernels.kmer.words import kmer_ids, packed_words
 
 PIECE_TOKENS = 512
 """Tokens whose gradients one program of the backward pass adds up."""
@@ -126,86 +127,61 @@ def _add_rows_kernel(  # type: ignore[no-untyped-def]
     tl.store(out_ptr + program * H + column, tl.sum(total, 0).to(out_ptr.dtype.element_ty), mask=column < H)
 
 
-class _Cut(NamedTuple):
-    """The scalars of `kmer_embed`, as the wrapper's caller names them."""
-
-    tokens: int
-    k: int
-    kmer_stride: int
-    first_kmer_id: int
-    ambiguous_id: int
-    cls_id: int | None
-    sep_id: int | None
-
-
 class _KmerEmbed(Function):
     """`kmer_embed` as a node of the autograd graph: differentiable with respect to the table."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        table: Tensor,
-        block: Tensor,
-        starts: Tensor,
-        reverse: Tensor,
-        code_table: Tensor,
-        complement_table: Tensor,
-        cut: _Cut,
+        ctx: Any, table: Tensor, block: Tensor, starts: Tensor, reverse: Tensor, scheme: KmerScheme, tokens: int
     ) -> Tensor:
         """Launch the forward kernel, and keep what the ids can be made from again."""
-        ctx.save_for_backward(block, starts, reverse, code_table, complement_table)
-        ctx.cut, ctx.table_shape, ctx.table_type = cut, table.shape, table.dtype
-        return _embed(table, block, starts, reverse, code_table, complement_table, cut)
+        ctx.save_for_backward(block, starts, reverse)
+        ctx.scheme, ctx.tokens, ctx.table_shape, ctx.table_type = scheme, tokens, table.shape, table.dtype
+        return _embed(table, block, starts, reverse, scheme, tokens)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradient of the table: for each row the sum over the tokens that have its id."""
-        nothing = (None,) * 6
+        nothing = (None,) * 5
         if not ctx.needs_input_grad[0]:
             return None, *nothing
-        block, starts, reverse, code_table, complement_table = ctx.saved_tensors
-        ids = kmer_tokenize(
-            block, starts, reverse, code_table=code_table, complement_table=complement_table, **ctx.cut._asdict()
-        )  # fmt: skip
+        block, starts, reverse = ctx.saved_tensors
+        ids = kmer_tokenize(block, starts, reverse, ctx.scheme, tokens=ctx.tokens)
         vocabulary, width = ctx.table_shape
         return add_rows_by_id(ids.flatten(), gradient.reshape(-1, width), vocabulary, ctx.table_type), *nothing
 
 
-def _embed(
-    table: Tensor, block: Tensor, starts: Tensor, reverse: Tensor, code_table: Tensor, complement_table: Tensor, cut: _Cut
-) -> Tensor:
+def _embed(table: Tensor, block: Tensor, starts: Tensor, reverse: Tensor, scheme: KmerScheme, tokens: int) -> Tensor:
     """Launch the forward kernel."""
-    has_cls, has_sep = cut.cls_id is not None, cut.sep_id is not None
-    columns, width = cut.tokens + has_cls + has_sep, table.shape[1]
+    columns, width = scheme.lead + tokens + scheme.tail, table.shape[1]
     out = torch.empty((len(starts), columns, width), dtype=table.dtype, device=table.device)
     if out.numel() == 0:
         return out
     block_h = min(triton.next_power_of_2(width), _WIDEST_TILE)
     block_t = min(_TILE_VALUES // block_h, 256)
     tiles = triton.cdiv(columns, block_t)
-    with launch_on(table, "kmer_embed", "a table"):
+    with launch_on(table, "kmer_embed", "a table", interpreted=triton.knobs.runtime.interpret):
         _kmer_embed_kernel[(len(starts) * tiles,)](
             block,
             starts,
             reverse.view(torch.uint8),
             table,
-            code_table,
-            complement_table,
+            *scheme.tables(table.device),
             out,
             len(block),
-            cut.tokens,
+            tokens,
             columns,
             tiles,
-            cut.first_kmer_id,
-            cut.ambiguous_id,
-            cut.cls_id or 0,
-            cut.sep_id or 0,
+            scheme.first_kmer_id,
+            scheme.ambiguous_id,
+            scheme.cls_id or 0,
+            scheme.sep_id or 0,
             H=width,
-            K=cut.k,
-            STRIDE=cut.kmer_stride,
-            HAS_CLS=has_cls,
-            HAS_SEP=has_sep,
+            K=scheme.k,
+            STRIDE=scheme.stride,
+            HAS_CLS=scheme.cls_id is not None,
+            HAS_SEP=scheme.sep_id is not None,
             BLOCK_T=block_t,
             BLOCK_H=block_h,
         )
@@ -252,7 +228,7 @@ def _add_rows(source: Tensor, order: Tensor | None, begins: Tensor, ends: Tensor
     """Launch the kernel that adds up ranges of rows."""
     width = source.shape[1]
     block_h = min(triton.next_power_of_2(width), 128)
-    with launch_on(out, "kmer_embed", "rows"):
+    with launch_on(out, "kmer_embed", "rows", interpreted=triton.knobs.runtime.interpret):
         _add_rows_kernel[(len(begins), triton.cdiv(width, block_h))](
             source,
             order if order is not None else begins,
@@ -266,22 +242,7 @@ def _add_rows(source: Tensor, order: Tensor | None, begins: Tensor, ends: Tensor
         )
 
 
-def kmer_embed(
-    block: Tensor,
-    starts: Tensor,
-    reverse: Tensor,
-    table: Tensor,
-    *,
-    tokens: int,
-    k: int,
-    kmer_stride: int,
-    code_table: Tensor,
-    complement_table: Tensor,
-    first_kmer_id: int,
-    ambiguous_id: int,
-    cls_id: int | None = None,
-    sep_id: int | None = None,
-) -> Tensor:
+def kmer_embed(block: Tensor, starts: Tensor, reverse: Tensor, table: Tensor, scheme: KmerScheme, *, tokens: int) -> Tensor:
     """Cut windows out of a block of bases and look their k-mers up in an embedding table, in one launch.
 
     Args:
@@ -289,15 +250,8 @@ def kmer_embed(
         starts: First base of each window, int64, [B].
         reverse: Whether a window is read from the minus strand, bool, [B].
         table: Embeddings, float32 or bfloat16, [V, H], on the block's device; V above every id.
+        scheme: How bases become ids.
         tokens: k-mer tokens per window, >= 0.
-        k: Bases per token, 1..8.
-        kmer_stride: Bases between token starts, >= 1.
-        code_table: Code 0..3 of each byte, or 4 for ambiguous, uint8, [256].
-        complement_table: The same for the complement of each byte, uint8, [256].
-        first_kmer_id: Id of the first k-mer.
-        ambiguous_id: Id of a k-mer with an unknown base, or one outside the block.
-        cls_id: Id put before the k-mers, or None.
-        sep_id: Id put after the k-mers, or None.
 
     Returns:
         Embeddings, [B, (cls) + tokens + (sep), H], of the table's type, on the block's device; equal to
@@ -309,17 +263,15 @@ def kmer_embed(
             CUDA device (nor Triton's interpreter, which needs TRITON_INTERPRET=1 before this module is imported).
 
     Notes:
-        Traffic is H values written and `kmer_stride` bytes read a token; the table's rows come from the caches. The
-        backward pass makes the ids again, sorts them (which dominates) and reads the gradient once.
+        Traffic is H values written and `stride` bytes read a token; the table's rows come from the caches. The backward pass
+        makes the ids again, sorts them (which dominates) and reads the gradient once.
     """
-    check_embed_arguments(table, k, first_kmer_id, ambiguous_id, cls_id, sep_id)
-    check_kmer_arguments(block, starts, reverse, tokens, k, kmer_stride, code_table, complement_table, torch.int32)
+    check_table(table, scheme)
+    check_window_arguments(block, starts, reverse, tokens)
     device = block.device
-    launch_on(block, "kmer_embed", "a block")  # refuses a CPU before anything is copied
+    launch_on(block, "kmer_embed", "a block", interpreted=triton.knobs.runtime.interpret)  # refuses before anything is copied
     if table.device != device:
         raise ValueError(f"kmer_embed: the table is on {table.device}, the block on {device}")
     starts, reverse = starts.to(device).contiguous(), reverse.to(device).contiguous()
-    code_table, complement_table = code_table.to(device).contiguous(), complement_table.to(device).contiguous()
-    cut = _Cut(tokens, k, kmer_stride, first_kmer_id, ambiguous_id, cls_id, sep_id)
-    out: Tensor = _KmerEmbed.apply(table.contiguous(), block.contiguous(), starts, reverse, code_table, complement_table, cut)  # type: ignore[no-untyped-call]
+    out: Tensor = _KmerEmbed.apply(table.contiguous(), block.contiguous(), starts, reverse, scheme, tokens)  # type: ignore[no-untyped-call]
     return out

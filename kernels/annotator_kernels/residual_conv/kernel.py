@@ -1,6 +1,6 @@
 """Triton kernel of one block of the bundled model: dilated convolution, bias, leaky ReLU, residual, in one pass.
 
-Activations are channels last. The oracle is `annotator_kernels.reference.residual_conv_reference`.
+Activations are channels last. The oracle is `annotator_kernels.residual_conv.op.residual_conv_reference`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from annotator_kernels.arguments import check_conv_arguments
-from annotator_kernels.launch import launch_on
+from annotator_kernels.backends import launch_on
+from annotator_kernels.residual_conv.op import check_conv_arguments
 
 _FOLD = 4
 """Positions that are computed as one where there are few channels."""
@@ -134,8 +134,8 @@ def fold_positions(weight: Tensor, bias: Tensor, fold: int) -> tuple[Tensor, Ten
     convolution of dilation 1 has fewer taps of larger matrices, some of whose blocks are zero.
 
     Args:
-        weight: [W, I, O]; W odd.
-        bias: [O].
+        weight: Weights, [W, I, O]; W odd.
+        bias: Bias, [O].
         fold: Positions of a group.
 
     Returns:
@@ -166,15 +166,15 @@ def residual_conv(
 
     Args:
         x: Activations, channels last, float32 or bfloat16, [B, L, I]; copied first where it is not contiguous.
-        weight: Taps first, of x's type, [W, I, O]; W odd.
-        bias: float32, [O]; a norm is folded into it and the weight beforehand.
+        weight: Weights, taps first, in the type of `x`, [W, I, O]; W odd.
+        bias: Bias, float32, [O]; a norm is folded into it and the weight beforehand.
         dilation: Positions between two taps, >= 1.
-        slope: Of the negative half of the leaky ReLU; 1 for no activation.
-        residual: Added last, of x's type, [B, L, O]; None adds nothing.
+        slope: Slope of the negative half of the leaky ReLU; 1 for no activation.
+        residual: Tensor added last, in the type of `x`, [B, L, O]; None adds nothing.
 
     Returns:
-        [B, L, O], of x's type, contiguous, on x's device; `residual_conv_reference` up to the order of float32 sums, rounded
-        once.
+        Activations, [B, L, O], in the type of `x`, contiguous, on its device; equal to `residual_conv_reference` up to the
+        order of float32 sums, rounded once.
 
     Raises:
         ValueError: An argument has a wrong shape, type or range, the tensors are on different devices, x is not on a CUDA
@@ -187,7 +187,7 @@ def residual_conv(
         matrices of a size that tensor cores like. A value that is not finite then reaches the whole group of four.
     """
     check_conv_arguments(x, weight, bias, dilation, slope, residual)
-    current = launch_on(x, "residual_conv", "a tensor")
+    current = launch_on(x, "residual_conv", "a tensor", interpreted=triton.knobs.runtime.interpret)
     given = [x, weight, bias] if residual is None else [x, weight, bias, residual]
     if any(tensor.device != x.device for tensor in given):
         raise ValueError(f"residual_conv: tensors on different devices: {', '.join(str(tensor.device) for tensor in given)}")

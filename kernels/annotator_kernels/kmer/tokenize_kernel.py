@@ -1,7 +1,7 @@
 """Triton kernel that cuts windows out of a block of bases and writes their k-mer ids.
 
 Coordinates are 0-based; a window start may be negative or run past the block: bases outside the block count as ambiguous.
-The oracle is `annotator_kernels.reference.kmer_tokenize_reference`.
+The oracle is `annotator_kernels.kmer.op.kmer_tokenize_reference`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from annotator_kernels.arguments import check_kmer_arguments, kmer_output
-from annotator_kernels.kmer_values import kmer_ids, packed_words
-from annotator_kernels.launch import launch_on
+from annotator_kernels.backends import launch_on
+from annotator_kernels.kmer.op import check_window_arguments, kmer_output
+from annotator_kernels.kmer.scheme import KmerScheme
+from annotator_kernels.kmer.words import kmer_ids, packed_words
 
 WORDS = 256
 """Words of eight bases that one program packs at stride 1, at most."""
@@ -101,16 +102,9 @@ def kmer_tokenize(
     block: Tensor,
     starts: Tensor,
     reverse: Tensor,
+    scheme: KmerScheme,
     *,
     tokens: int,
-    k: int,
-    kmer_stride: int,
-    code_table: Tensor,
-    complement_table: Tensor,
-    first_kmer_id: int,
-    ambiguous_id: int,
-    cls_id: int | None = None,
-    sep_id: int | None = None,
     dtype: torch.dtype = torch.int32,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -120,15 +114,8 @@ def kmer_tokenize(
         block: Bases as ASCII, uint8, [n]; copied first where it is not contiguous.
         starts: First base of each window, int64, [B].
         reverse: Whether a window is read from the minus strand, bool, [B].
+        scheme: How bases become ids.
         tokens: k-mer tokens per window, >= 0.
-        k: Bases per token, 1..8.
-        kmer_stride: Bases between token starts, >= 1.
-        code_table: Code 0..3 of each byte, or 4 for ambiguous, uint8, [256].
-        complement_table: The same for the complement of each byte, uint8, [256].
-        first_kmer_id: Id of the first k-mer.
-        ambiguous_id: Id of a k-mer with an unknown base, or one outside the block.
-        cls_id: Id put before the k-mers, or None.
-        sep_id: Id put after the k-mers, or None.
         dtype: Type of the ids, int32 or int64.
         out: Where to put the ids, contiguous, of the result's shape, type and device; None allocates.
 
@@ -143,18 +130,16 @@ def kmer_tokenize(
         Traffic is one byte read and one id written a token at stride 1. A base is read and looked up once; a thread packs
         eight of them, and two packed words hold all the bases of eight tokens. About 30 instructions a token.
     """
-    check_kmer_arguments(block, starts, reverse, tokens, k, kmer_stride, code_table, complement_table, dtype)
+    check_window_arguments(block, starts, reverse, tokens)
     device = block.device
-    current = launch_on(block, "kmer_tokenize", "a block")
-    has_cls, has_sep = cls_id is not None, sep_id is not None
-    columns = tokens + has_cls + has_sep
+    current = launch_on(block, "kmer_tokenize", "a block", interpreted=triton.knobs.runtime.interpret)
+    columns = scheme.lead + tokens + scheme.tail
     ids = kmer_output(out, (len(starts), columns), dtype, device)
     if ids.numel() == 0:
         return ids
     block = block.contiguous()
     starts, reverse = starts.to(device).contiguous(), reverse.to(device).contiguous()
-    code_table, complement_table = code_table.to(device).contiguous(), complement_table.to(device).contiguous()
-    if kmer_stride == 1:  # short windows take small programs, so that few lanes idle
+    if scheme.stride == 1:  # short windows take small programs, so that few lanes idle
         lanes = min(WORDS, max(32, triton.next_power_of_2(triton.cdiv(tokens, 8) + 1)))
         tile, warps = 8 * (lanes - 1), max(1, lanes // 64)
     else:
@@ -166,21 +151,20 @@ def kmer_tokenize(
             block,
             starts,
             reverse.view(torch.uint8),
-            code_table,
-            complement_table,
+            *scheme.tables(device),
             ids,
             len(block),
             tokens,
             columns,
             tiles,
-            first_kmer_id,
-            ambiguous_id,
-            cls_id or 0,
-            sep_id or 0,
-            K=k,
-            STRIDE=kmer_stride,
-            HAS_CLS=has_cls,
-            HAS_SEP=has_sep,
+            scheme.first_kmer_id,
+            scheme.ambiguous_id,
+            scheme.cls_id or 0,
+            scheme.sep_id or 0,
+            K=scheme.k,
+            STRIDE=scheme.stride,
+            HAS_CLS=scheme.cls_id is not None,
+            HAS_SEP=scheme.sep_id is not None,
             LANES=lanes,
             num_warps=warps,
         )

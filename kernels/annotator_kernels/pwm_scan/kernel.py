@@ -1,6 +1,6 @@
 """Triton kernels that scan a block of bases for all matrices at once: a filter on tensor cores, then exact scores.
 
-Coordinates are 0-based on the block. The oracle is `annotator_kernels.reference.pwm_scan_reference`.
+Coordinates are 0-based on the block. The oracle is `annotator_kernels.pwm_scan.op.pwm_scan_reference`.
 
 A window hits where its shortfall (steps lost against the best score of its row) fits the row's budget (best score -
 threshold). For the filter, shortfalls are rounded down to multiples of a quantum, chosen for each row so that its budget is
@@ -26,8 +26,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn.functional import pad
 
-from annotator_kernels.arguments import KernelUnavailable, MotifRows, PwmHits, check_scan_arguments
-from annotator_kernels.launch import launch_on
+from annotator_kernels.backends import KernelUnavailable, launch_on
+from annotator_kernels.pwm_scan.op import MotifRows, PwmHits, check_scan_arguments
 
 BLOCK_POSITIONS = 128
 BLOCK_ROWS = 128
@@ -218,7 +218,7 @@ def pwm_scan(block: Tensor, rows: MotifRows, *, code_table: Tensor, capacity: in
     if capacity is not None and capacity < 1:
         raise ValueError(f"capacity must be >= 1, not {capacity}")
     device = block.device
-    current = launch_on(block, "pwm_scan", "a block")
+    current = launch_on(block, "pwm_scan", "a block", interpreted=triton.knobs.runtime.interpret)
     if block.is_cuda:
         _check_capability(device)
     tables = _tables_on(rows, device)

@@ -58,8 +58,8 @@ def packed_words(  # type: ignore[no-untyped-def]
 
     Args:
         block_ptr: Bases, uint8, [n].
-        code_table_ptr: uint8, [256].
-        complement_table_ptr: uint8, [256].
+        code_table_ptr: Code of each byte, uint8, [256].
+        complement_table_ptr: Code of each byte's complement, uint8, [256].
         n: Bases in the block.
         start: First base of the window, int64.
         span: Bases of the window, int64.

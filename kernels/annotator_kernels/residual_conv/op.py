@@ -1,0 +1,116 @@
+"""The operation `residual_conv`: the public function, the checks of its arguments, and its plain-torch oracle."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from annotator_kernels.backends import Backend, run_kernel
+
+
+def residual_conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    dilation: int = 1,
+    slope: float = 1.0,
+    residual: Tensor | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Dilated convolution, bias, leaky ReLU and residual in one pass, channels last.
+
+    Args:
+        x: Activations, float32 or bfloat16, [B, L, I].
+        weight: Weights, taps first, in the type of `x`, [W, I, O]; W odd.
+        bias: Bias, float32, [O].
+        dilation: Positions between two taps, >= 1.
+        slope: Slope of the negative half of the leaky ReLU; 1 for no activation.
+        residual: Tensor added last, in the type of `x`, [B, L, O]; None adds nothing.
+        backend: "triton" or "torch" run that or raise; "auto" runs Triton on a CUDA tensor where it can, else torch.
+
+    Returns:
+        Activations, [B, L, O], in the type of `x`, on its device; backends differ by the rounding of that type and the order
+        of float32 sums.
+
+    Raises:
+        BackendError: "triton" was asked for and cannot be imported.
+        ValueError: An argument has a wrong shape, type or range, or "triton" was asked for on a CPU.
+    """
+    return run_kernel(
+        "residual_conv",
+        "annotator_kernels.residual_conv.kernel",
+        residual_conv_reference,
+        lambda function: function(x, weight, bias, dilation=dilation, slope=slope, residual=residual),
+        device=x.device,
+        backend=backend,
+    )
+
+
+def check_conv_arguments(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, slope: float, residual: Tensor | None) -> None:
+    """Refuse arguments that `residual_conv` (kernel or oracle) has no meaning for.
+
+    Raises:
+        ValueError: An argument has a wrong shape, type or range.
+    """
+    if x.dim() != 3 or x.dtype not in (torch.float32, torch.bfloat16):
+        raise ValueError(f"x must be float32 or bfloat16 [B, L, I], not {x.dtype} {list(x.shape)}")
+    if weight.dim() != 3 or weight.dtype != x.dtype or weight.shape[1] != x.shape[2] or len(weight) % 2 == 0:
+        raise ValueError(f"weight must be {x.dtype} [odd W, {x.shape[2]}, O], not {weight.dtype} {list(weight.shape)}")
+    if bias.dtype != torch.float32 or bias.shape != weight.shape[2:]:
+        raise ValueError(f"bias must be float32 [{weight.shape[2]}], not {bias.dtype} {list(bias.shape)}")
+    if dilation < 1:
+        raise ValueError(f"dilation must be >= 1, not {dilation}")
+    if not 0.0 <= slope <= 1.0:
+        raise ValueError(f"slope must be 0..1, not {slope}")
+    shape = (*x.shape[:2], weight.shape[2])
+    if residual is not None and (residual.shape != shape or residual.dtype != x.dtype):
+        raise ValueError(f"residual must be {x.dtype} {list(shape)}, not {residual.dtype} {list(residual.shape)}")
+
+
+def residual_conv_reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    dilation: int = 1,
+    slope: float = 1.0,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """One block of the bundled model: dilated convolution, bias, leaky ReLU, and the residual added.
+
+    `y[b, l, o] = residual[b, l, o] + f(bias[o] + sum_{t, i} x[b, l + (t - W // 2) * dilation, i] * weight[t, i, o])` with
+    `f(z) = z if z >= 0 else slope * z` and zeros for x outside [0, L). Sums are float32. In bfloat16 the sum, what is left
+    of it by f, and the result are rounded, where the kernel rounds once: as an oracle, call it on float32 copies.
+
+    Args:
+        x: Activations, channels last, float32 or bfloat16, [B, L, I].
+        weight: Weights, taps first, in the type of `x`, [W, I, O]; W odd.
+        bias: Bias, float32, [O]; a norm is folded into it and the weight beforehand.
+        dilation: Positions between two taps, >= 1.
+        slope: Slope of the negative half of the leaky ReLU; 1 for no activation.
+        residual: Tensor added last, in the type of `x`, [B, L, O]; None adds nothing.
+
+    Returns:
+        Activations, [B, L, O], in the type of `x`, contiguous, on its device.
+
+    Raises:
+        ValueError: An argument has a wrong shape, type or range.
+
+    Notes:
+        The cost is 2 * W * I * O FLOPs a position. Channels last is the layout in which oneDNN's convolutions are fastest and
+        in which a down-sampling convolution (stride = width) is a plain matrix product over a reshaped view.
+    """
+    check_conv_arguments(x, weight, bias, dilation, slope, residual)
+    if x.shape[1] == 0:
+        return x.new_empty(len(x), 0, weight.shape[2])
+    images = x.transpose(1, 2).unsqueeze(2)  # [B, I, 1, L], channels last in memory
+    kernel = weight.permute(2, 1, 0).unsqueeze(2)  # [O, I, 1, W]
+    y = F.conv2d(images, kernel, bias.to(x.dtype), padding=(0, dilation * (len(weight) // 2)), dilation=(1, dilation))
+    y = y.squeeze(2).transpose(1, 2)
+    if slope != 1.0:
+        y = F.leaky_relu_(y, slope)
+    if residual is not None:
+        y = y.add_(residual)
+    return y.contiguous()
