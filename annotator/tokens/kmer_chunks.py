@@ -73,6 +73,7 @@ class KmerChunks:
 
     Attributes:
         ids: Layout of the ids.
+        vocabulary: Ids of the k-mers.
         vocabulary_size: Ids are below this.
         pad_id: Id of padding.
         mask_id: Id of a hidden token.
@@ -84,8 +85,9 @@ class KmerChunks:
         self.ids = ids
         self.vocabulary_size = ids.size
         self.pad_id, self.mask_id, self.max_tokens = ids.pad_id, ids.mask_id, max_tokens
-        kmers = KmerVocabulary(ids.k, _ORDER, ids.first_kmer_id, ids.unknown_id, lower_case=False)
-        self._every_kmer, self._side_by_side = kmers.scheme(), kmers.scheme(ids.k, cls_id=ids.prefix_id)
+        self.vocabulary = KmerVocabulary(ids.k, _ORDER, ids.first_kmer_id, ids.unknown_id, lower_case=False)
+        self._every_kmer = self.vocabulary.scheme()
+        self._side_by_side = self.vocabulary.scheme(ids.k, cls_id=ids.prefix_id)
         self._singles = torch.full((256,), ids.unknown_id)
         self._singles[list(_ORDER.encode())] = torch.arange(4) + ids.first_single_id
         self._singles[ord("U")] = self._singles[ord("T")]

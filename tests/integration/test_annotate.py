@@ -433,5 +433,5 @@ def test_run_json_says_where_the_time_went_and_what_computed(model: Path, motifs
     assert run(model, motifs, write_fasta(tmp_path / "g.fa", {"c": planted()[0]}), tmp_path / "out") == 0
     told = json.loads((tmp_path / "out" / "run.json").read_text())
     assert set(told["stage_s"]) == {"read", "tokenise", "model", "calls", "motifs", "write", "merge"}
-    assert {"kmer_embed/cpu", "residual_conv/cpu", "call_sites/cpu"} <= set(told["backends"])
+    assert {"kmer_embed/cpu", "residual_conv/cpu", "local_maxima/cpu"} <= set(told["backends"])
     assert told["batch_bp_used"] == told["plan"]["batch_bp"]

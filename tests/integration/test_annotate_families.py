@@ -99,7 +99,7 @@ def _letters(tokenizer: RowTokenizer) -> dict[int, str]:
         vocabulary = tokenizer.vocabulary
         return {i: kmer for i in range(vocabulary.size) if (kmer := vocabulary.decode(i))}
     if isinstance(tokenizer, KmerChunks):
-        kmers = tokenizer._kmers
+        kmers = tokenizer.vocabulary
         singles = {tokenizer.ids.first_single_id + i: base for i, base in enumerate("ATCG")}
         return {i: kmer for i in range(kmers.size) if (kmer := kmers.decode(i))} | singles
     assert isinstance(tokenizer, BpeTokenizer)

@@ -18,8 +18,9 @@ from annotator.genome.plan import PlanOptions
 from annotator.models.families.compact.net import CompactConfig
 from annotator.pipeline.options import BATCH_BP
 from annotator.pipeline.worker.order import WorkOrder
-from annotator_kernels import dispatch
+from annotator_kernels import backends
 from benchmarks import compact_forward, cost_model, end_to_end, family_cost, guarded, gue, kernel_problems, kernels
+from tests.support.kernels import OPERATIONS
 
 ROOT = Path(__file__).parents[2]
 COMMON = {"benchmark", "commit", "date", "device", "versions", "variant", "path", "shape", "parity", "p20_s", "p50_s", "p80_s",
@@ -66,14 +67,14 @@ def test_rows_of_the_kernels(tmp_path: Path) -> None:
 def test_a_kernel_that_differs_ends_the_run_without_a_row(
     kernel: str, oracle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    right = getattr(kernel_problems.dispatch, oracle)
+    right = getattr(OPERATIONS[kernel], oracle)
 
     def wrong(*args: Any, **options: Any) -> torch.Tensor:
         result: torch.Tensor = right(*args, **options)
         result[-1, -1] += 1
         return result
 
-    monkeypatch.setattr(kernel_problems.dispatch, oracle, wrong)
+    monkeypatch.setattr(OPERATIONS[kernel], oracle, wrong)
     out = tmp_path / "rows.jsonl"
     assert kernels.main(["--device", "cpu", "--small", "--kernels", kernel, "--out", str(out)]) == 1
     assert not out.exists()
@@ -85,7 +86,7 @@ def test_without_triton_the_oracles_are_timed_and_it_says_so(
 ) -> None:
     monkeypatch.setattr(kernels, "installed_version", lambda name: "absent")
     out = tmp_path / "rows.jsonl"
-    command = ["--device", "cpu", "--small", "--repeats", "3", "--kernels", "call_sites", "--out", str(out)]
+    command = ["--device", "cpu", "--small", "--repeats", "3", "--kernels", "local_maxima", "--out", str(out)]
     assert kernels.main(command) == 0
     assert "triton is not installed" in capsys.readouterr().out
     assert [row["path"] for row in read_rows(out)] == ["torch on cpu"]
@@ -96,13 +97,13 @@ def test_a_forward_pass_with_a_fallen_back_kernel_has_no_row(
     fallen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The forward pass of a CPU stands in for one on CUDA, whose kernels all said "triton" but one."""
-    report = dispatch._report
+    report = backends._report
 
     def one_falls_back(where: str, choice: str, level: int) -> None:
         report(where, "torch (PassManager::run failed)" if where.startswith(fallen) else "triton", level)
 
-    monkeypatch.setattr(dispatch, "_chosen", {})
-    monkeypatch.setattr(dispatch, "_report", one_falls_back)
+    monkeypatch.setattr(backends, "_chosen", {})
+    monkeypatch.setattr(backends, "_report", one_falls_back)
     (problem,) = compact_forward.compact_forward(kernel_problems.SMALL, torch.device("cpu"))
     problem.run("torch")
     for call in (problem.run, problem.difference):

@@ -17,9 +17,10 @@ from annotator import doctor
 from annotator.cli.app import main
 from annotator.models import directory as registry
 from annotator.models.directory import bundled_models
-from annotator_kernels import dispatch
+from annotator_kernels.kmer import op as kmer
+from annotator_kernels.local_maxima import op as local_maxima
+from tests.support.kernels import KERNELS
 
-KERNELS = ["kmer_tokenize", "kmer_embed", "residual_conv", "call_sites", "pwm_scan"]
 MOST_SECONDS = 30
 """Twice what it may take on two free cores: tests share theirs."""
 
@@ -85,8 +86,8 @@ def test_text_is_aligned_and_says_the_same() -> None:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("arguments", [[], ["--json"]], ids=["text", "json"])
 def test_a_wrong_kernel_is_exit_5_and_named(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    right = dispatch.kmer_tokenize_reference
-    monkeypatch.setattr(dispatch, "kmer_tokenize_reference", lambda *a, **o: right(*a, **o) + 1)
+    right = kmer.kmer_tokenize_reference
+    monkeypatch.setattr(kmer, "kmer_tokenize_reference", lambda *a, **o: right(*a, **o) + 1)
     code, out, err = run("--device", "cpu", *arguments)
     assert code == 5
     assert err.startswith("annotator: error: kernel kmer_tokenize: ids: ") and err.count("\n") == 1
@@ -104,10 +105,10 @@ def test_a_kernel_that_raises_is_exit_5_and_no_traceback(monkeypatch: pytest.Mon
     def broken(*arguments: object, **options: object) -> None:
         raise RuntimeError("an illegal memory access")
 
-    monkeypatch.setattr(dispatch, "call_sites_reference", broken)
+    monkeypatch.setattr(local_maxima, "local_maxima_reference", broken)
     code, out, err = run("--device", "cpu")
-    assert (code, err) == (5, "annotator: error: kernel call_sites: RuntimeError: an illegal memory access\n")
-    assert "call_sites     FAIL" in out and "Traceback" not in out
+    assert (code, err) == (5, "annotator: error: kernel local_maxima: RuntimeError: an illegal memory access\n")
+    assert "local_maxima   FAIL" in out and "Traceback" not in out
 
 
 @pytest.mark.usefixtures("quick")

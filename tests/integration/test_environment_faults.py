@@ -22,13 +22,13 @@ from annotator.cli.app import main
 from annotator.errors import EnvironmentFault, UsageError
 from annotator.models import device as device_module
 from annotator.models.device import choose_device
-from annotator_kernels import dispatch
-from annotator_kernels.dispatch import BackendError, chosen_backends, run_kernel
+from annotator_kernels import backends
+from annotator_kernels.backends import Backend, BackendError, chosen_backends, run_kernel
 from tests.support.detector import ACCEPTOR, DONOR, write_detector
+from tests.support.kernels import KERNELS, WRAPPERS
 from tests.support.runs import plant, random_bases, results, revcomp, table, write_fasta
 
 ROOT = Path(__file__).parents[2]
-KERNELS = ["kmer_tokenize", "kmer_embed", "residual_conv", "call_sites", "pwm_scan"]
 
 
 @pytest.fixture(scope="module")
@@ -178,9 +178,15 @@ def test_E03_without_triton_the_calls_are_the_same(model: Path, fasta: Path, tmp
 
 @pytest.fixture
 def fresh_choices(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(dispatch, "_chosen", {})
-    monkeypatch.setattr(dispatch, "_given_up", set())
+    monkeypatch.setattr(backends, "_chosen", {})
+    monkeypatch.setattr(backends, "_given_up", set())
     yield
+
+
+def run_on_a_gpu(kernel: str, backend: Backend) -> str:
+    """Run an operation as if on a GPU, with an oracle that says its name."""
+    gpu = torch.device("cuda")
+    return run_kernel(kernel, WRAPPERS[kernel], lambda: "oracle", lambda f: f(), device=gpu, backend=backend)
 
 
 class CompilationFault(Exception):
@@ -196,23 +202,22 @@ def test_E03_a_kernel_that_cannot_be_built_falls_back_once(
 ) -> None:
     tried: list[str] = []
 
-    def load(kernel: str) -> Callable[..., Any]:
+    def load(kernel: str, module: str) -> Callable[..., Any]:
         def wrapper(*arguments: object) -> None:
             tried.append(kernel)
             raise CompilationFault("at 7:12: type mismatch")
 
         return wrapper
 
-    monkeypatch.setattr(dispatch, "_load", load)
-    gpu = torch.device("cuda")
+    monkeypatch.setattr(backends, "_load", load)
     for _ in range(3):
-        assert run_kernel(name, lambda: "oracle", lambda f: f(), device=gpu, backend="auto") == "oracle"
+        assert run_on_a_gpu(name, "auto") == "oracle"
     assert tried == [name]
     (record,) = caplog.records
     assert record.levelno == logging.WARNING and name in record.getMessage() and "does not compile" in record.getMessage()
     assert chosen_backends()[f"{name}/cuda"].startswith("torch (the kernel does not compile: CompilationFault: at 7:12")
     with pytest.raises(CompilationFault):
-        run_kernel(name, lambda: "oracle", lambda f: f(), device=gpu, backend="triton")
+        run_on_a_gpu(name, "triton")
 
 
 @pytest.mark.usefixtures("fresh_choices")
@@ -221,13 +226,12 @@ def test_E03_no_kernel_needs_triton_and_one_asked_for_says_it_is_absent(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, f"annotator_kernels.{name}", raising=False)
-    gpu = torch.device("cuda")
+    monkeypatch.delitem(sys.modules, WRAPPERS[name], raising=False)
     for _ in range(3):
-        assert run_kernel(name, lambda: "oracle", lambda f: f(), device=gpu, backend="auto") == "oracle"
+        assert run_on_a_gpu(name, "auto") == "oracle"
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     with pytest.raises(BackendError, match=f"{name}: the triton backend was asked for"):
-        run_kernel(name, lambda: "oracle", lambda f: f(), device=gpu, backend="triton")
+        run_on_a_gpu(name, "triton")
 
 
 @pytest.mark.usefixtures("fresh_choices")
@@ -235,9 +239,9 @@ def test_E03_a_fault_while_a_kernel_runs_is_raised(monkeypatch: pytest.MonkeyPat
     def broken() -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(dispatch, "_load", lambda kernel: broken)
+    monkeypatch.setattr(backends, "_load", lambda kernel, module: broken)
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        run_kernel("some", lambda: "oracle", lambda f: f(), device=torch.device("cuda"), backend="auto")
+        run_on_a_gpu("kmer_tokenize", "auto")
 
 
 # --- E06: bad model files. Each case spoils a good model directory.

@@ -17,10 +17,9 @@ from torch import Tensor
 pytest.importorskip("triton", reason="triton is not installed: the kernel cannot run, not even in its interpreter")
 
 from annotator.tokens.vocabulary import KmerVocabulary, dnabert_vocabulary
-from annotator_kernels import dispatch
-from annotator_kernels import kmer_embed as module
-from annotator_kernels.kmer_embed import PIECE_TOKENS, add_rows_by_id, kmer_embed
-from annotator_kernels.reference import kmer_embed_reference, kmer_tokenize_reference
+from annotator_kernels.kmer import embed_kernel, op
+from annotator_kernels.kmer.embed_kernel import PIECE_TOKENS, add_rows_by_id, kmer_embed
+from annotator_kernels.kmer.op import kmer_embed_reference, kmer_tokenize_reference
 from tests.support.compiling import run_compiler
 
 GUARD = 64
@@ -71,11 +70,7 @@ def arguments(
 
 
 def options(vocabulary: KmerVocabulary, tokens: int, kmer_stride: int = 1, **special: int) -> dict[str, Any]:
-    return dict(
-        tokens=tokens, k=vocabulary.k, kmer_stride=kmer_stride, code_table=vocabulary.code_table,
-        complement_table=vocabulary.complement_table, first_kmer_id=vocabulary.first_kmer_id,
-        ambiguous_id=vocabulary.ambiguous_id, **special,
-    )  # fmt: skip
+    return {"scheme": vocabulary.scheme(kmer_stride, **special), "tokens": tokens}
 
 
 def rows_of(vocabulary: KmerVocabulary) -> int:
@@ -181,7 +176,7 @@ def test_gradient(
 ) -> None:
     vocabulary = KmerVocabulary(1)
     table = random_table(rows_of(vocabulary), width, dtype).to(kernel_device).requires_grad_()
-    chosen = options(vocabulary, 40) | {"cls_id": cls_id}
+    chosen = {"scheme": vocabulary.scheme(cls_id=cls_id), "tokens": 40}
     given = arguments(random_block(50), BOTH_STRANDS, table.detach(), kernel_device)[:3]
     out = kmer_embed(*given, table, **chosen)
     gradient = random_table(out.shape[0] * out.shape[1], width, dtype).view(out.shape)
@@ -225,7 +220,7 @@ def test_no_gradient_work_where_the_table_needs_none(kernel_device: torch.device
     def refuse(*_: object) -> Tensor:
         raise AssertionError("a gradient was computed")
 
-    monkeypatch.setattr(module, "add_rows_by_id", refuse)
+    monkeypatch.setattr(embed_kernel, "add_rows_by_id", refuse)
     vocabulary = KmerVocabulary(1)
     given = arguments(random_block(20), [(0, False)], random_table(rows_of(vocabulary), 3), kernel_device)
     out = kmer_embed(*given, **options(vocabulary, 10))
@@ -234,17 +229,13 @@ def test_no_gradient_work_where_the_table_needs_none(kernel_device: torch.device
         kmer_embed(*given, **options(vocabulary, 10))
 
 
-def test_dispatch_is_differentiable_on_every_backend(kernel_device: torch.device) -> None:
+def test_it_is_differentiable_on_every_backend(kernel_device: torch.device) -> None:
     vocabulary = KmerVocabulary(1)
     gradients = []
     for backend in ("torch", "triton"):
         table = random_table(rows_of(vocabulary), 3).to(kernel_device).requires_grad_()
         given = arguments(random_block(50), BOTH_STRANDS, table.detach(), kernel_device)[:3]
-        chosen = {
-            name: value.to(kernel_device) if isinstance(value, Tensor) else value
-            for name, value in options(vocabulary, 40).items()
-        }
-        dispatch.kmer_embed(*given, table, **chosen, backend=backend).square().sum().backward()
+        op.kmer_embed(*given, table, **options(vocabulary, 40), backend=backend).square().sum().backward()
         assert table.grad is not None
         gradients.append(table.grad)
     torch.testing.assert_close(*gradients)
@@ -275,7 +266,7 @@ def test_compiles_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from annotator_kernels.kmer_embed import _add_rows_kernel, _kmer_embed_kernel
+from annotator_kernels.kmer.embed_kernel import _add_rows_kernel, _kmer_embed_kernel
 
 def compiled(kernel, types, constants):
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}

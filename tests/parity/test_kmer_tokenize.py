@@ -19,12 +19,13 @@ from torch import Tensor
 pytest.importorskip("triton", reason="triton is not installed: the kernel cannot run, not even in its interpreter")
 
 from annotator.tokens.vocabulary import KmerVocabulary, dnabert_vocabulary
-from annotator_kernels import dispatch
-from annotator_kernels.arguments import KernelUnavailable
-from annotator_kernels.dispatch import BackendError, chosen_backends, run_kernel
-from annotator_kernels.kmer_tokenize import BLOCK_TOKENS, kmer_tokenize
-from annotator_kernels.reference import kmer_tokenize_reference
+from annotator_kernels import backends
+from annotator_kernels.backends import Backend, BackendError, KernelUnavailable, chosen_backends, run_kernel
+from annotator_kernels.kmer import op
+from annotator_kernels.kmer.op import kmer_tokenize_reference
+from annotator_kernels.kmer.tokenize_kernel import BLOCK_TOKENS, kmer_tokenize
 from tests.support.compiling import run_compiler
+from tests.support.kernels import WRAPPERS
 
 POISON = -77
 GUARD = 64
@@ -54,13 +55,10 @@ def check(
     starts = torch.tensor([start for start, _ in windows], dtype=torch.int64)
     reverse = torch.tensor([backward for _, backward in windows], dtype=torch.bool)
 
+    scheme = vocabulary.scheme(kmer_stride, cls_id=cls_id, sep_id=sep_id)
+
     def run(function: Callable[..., Tensor], device: torch.device, out: Tensor | None) -> Tensor:
-        return function(
-            block.to(device), starts.to(device), reverse.to(device), tokens=tokens, k=vocabulary.k, kmer_stride=kmer_stride,
-            code_table=vocabulary.code_table.to(device), complement_table=vocabulary.complement_table.to(device),
-            first_kmer_id=vocabulary.first_kmer_id, ambiguous_id=vocabulary.ambiguous_id, cls_id=cls_id, sep_id=sep_id,
-            dtype=dtype, out=out,
-        )  # fmt: skip
+        return function(block.to(device), starts.to(device), reverse.to(device), scheme, tokens=tokens, dtype=dtype, out=out)
 
     ids = run(kmer_tokenize, device, buffer[GUARD : len(buffer) - GUARD].view(shape))
     oracle = run(kmer_tokenize_reference, torch.device("cpu"), torch.full(shape, POISON, dtype=dtype))
@@ -146,15 +144,11 @@ def test_the_palindrome_reads_the_same_backward(kernel_device: torch.device) -> 
 
 
 def test_non_contiguous_block_and_starts(kernel_device: torch.device) -> None:
-    vocabulary = dnabert_vocabulary(6)
+    scheme = dnabert_vocabulary(6).scheme()
     block, starts = random_block(80).to(kernel_device)[::2], torch.tensor([0, 9, 3, 9], device=kernel_device)[::2]
     reverse = torch.tensor([True, False, False, False], device=kernel_device)[::2]
-    options = dict(
-        tokens=20, k=6, kmer_stride=1, code_table=vocabulary.code_table, complement_table=vocabulary.complement_table,
-        first_kmer_id=5, ambiguous_id=1,
-    )  # fmt: skip
-    ids = kmer_tokenize(block, starts, reverse, **options)
-    expected = kmer_tokenize_reference(block.cpu(), starts.cpu(), reverse.cpu(), **options)
+    ids = kmer_tokenize(block, starts, reverse, scheme, tokens=20)
+    expected = kmer_tokenize_reference(block.cpu(), starts.cpu(), reverse.cpu(), scheme, tokens=20)
     assert torch.equal(ids.cpu(), expected)
 
 
@@ -165,18 +159,15 @@ def test_non_contiguous_block_and_starts(kernel_device: torch.device) -> None:
 @pytest.mark.parametrize("kmer_stride", [1, 2])
 def test_a_block_of_more_than_2_to_the_31_bases(kmer_stride: int, backward: bool) -> None:
     """One window over all of it: its first and last ids are those of short windows there."""
-    device, vocabulary = torch.device("cuda"), dnabert_vocabulary(6)
+    device, scheme = torch.device("cuda"), dnabert_vocabulary(6).scheme(kmer_stride)
     unit = random_block(4096).to(device)
     block = unit.repeat((1 << 31) // len(unit) + 5)
-    tokens = (len(block) - 6) // kmer_stride + 1
-    span = (tokens - 1) * kmer_stride + 6
+    tokens = scheme.tokens_in(len(block))
+    span = scheme.span_bp(tokens)
 
     def run(start: int, tokens: int) -> Tensor:
         starts, reverse = torch.tensor([start], device=device), torch.tensor([backward], device=device)
-        return kmer_tokenize(
-            block, starts, reverse, tokens=tokens, k=6, kmer_stride=kmer_stride, code_table=vocabulary.code_table,
-            complement_table=vocabulary.complement_table, first_kmer_id=5, ambiguous_id=1,
-        )  # fmt: skip
+        return kmer_tokenize(block, starts, reverse, scheme, tokens=tokens)
 
     ids = run(0, tokens)
     short_span = 2999 * kmer_stride + 6
@@ -200,7 +191,7 @@ def test_compiles_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from annotator_kernels.kmer_tokenize import _kmer_tokenize_kernel as kernel
+from annotator_kernels.kmer.tokenize_kernel import _kmer_tokenize_kernel as kernel
 constants = {"K": 6, "STRIDE": 1, "HAS_CLS": True, "HAS_SEP": True, "LANES": 256}
 types = {"block_ptr": "*u8", "starts_ptr": "*i64", "reverse_ptr": "*u8", "code_table_ptr": "*u8",
          "complement_table_ptr": "*u8", "ids_ptr": "*i32", "n": "i64"}
@@ -215,25 +206,21 @@ print(".entry" in triton.compile(ASTSource(kernel, signature, constants), target
 
 @pytest.fixture
 def fresh_choices(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(dispatch, "_chosen", {})
-    monkeypatch.setattr(dispatch, "_given_up", set())
+    monkeypatch.setattr(backends, "_chosen", {})
+    monkeypatch.setattr(backends, "_given_up", set())
     yield
 
 
 @pytest.fixture
 def no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "annotator_kernels.kmer_tokenize", raising=False)
+    monkeypatch.delitem(sys.modules, WRAPPERS["kmer_tokenize"], raising=False)
 
 
-def tokenize(backend: dispatch.Backend, device: str = "cpu") -> list[list[int]]:
-    vocabulary = dnabert_vocabulary(6)
+def tokenize(backend: Backend, device: str = "cpu") -> list[list[int]]:
     block = torch.tensor(list(b"ACGTACGT"), dtype=torch.uint8, device=device)
-    return dispatch.kmer_tokenize(
-        block, torch.zeros(1, dtype=torch.int64, device=device), torch.zeros(1, dtype=torch.bool, device=device), tokens=3, k=6,
-        kmer_stride=1, code_table=vocabulary.code_table, complement_table=vocabulary.complement_table,
-        first_kmer_id=vocabulary.first_kmer_id, ambiguous_id=vocabulary.ambiguous_id, backend=backend,
-    ).tolist()  # fmt: skip
+    start, reverse = torch.zeros(1, dtype=torch.int64, device=device), torch.zeros(1, dtype=torch.bool, device=device)
+    return op.kmer_tokenize(block, start, reverse, dnabert_vocabulary(6).scheme(), tokens=3, backend=backend).tolist()
 
 
 @pytest.mark.usefixtures("fresh_choices")
@@ -244,7 +231,7 @@ def test_automatic_choice(device: torch.device) -> None:
 
 @pytest.mark.usefixtures("fresh_choices")
 @pytest.mark.parametrize("backend", ["triton", "torch"])
-def test_explicit_choice(kernel_device: torch.device, backend: dispatch.Backend) -> None:
+def test_explicit_choice(kernel_device: torch.device, backend: Backend) -> None:
     assert tokenize(backend, kernel_device.type) == [[727, 2896, 3378]]
     assert chosen_backends() == {f"kmer_tokenize/{kernel_device.type}": f"{backend} (asked for)"}
 
@@ -259,18 +246,22 @@ def test_E03_explicit_triton_without_triton_fails_loudly() -> None:
 @pytest.mark.usefixtures("fresh_choices", "no_triton")
 def test_E03_without_triton_the_choice_is_torch_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
-        assert (
-            run_kernel("kmer_tokenize", lambda: "oracle", lambda f: f(), device=torch.device("cuda"), backend="auto") == "oracle"
-        )
+        assert run_some("kmer_tokenize", "auto") == "oracle"
     assert chosen_backends()["kmer_tokenize/cuda"].startswith("torch (triton cannot be imported:")
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-def _wrapper_that_raises(fault: Exception) -> Callable[[str], Callable[[], str]]:
+def run_some(kernel: str, backend: Backend) -> str:
+    """Run an operation on a GPU that need not be there."""
+    wrapper = WRAPPERS.get(kernel, "a module that is never imported")
+    return run_kernel(kernel, wrapper, lambda: "oracle", lambda f: f(), device=torch.device("cuda"), backend=backend)
+
+
+def _wrapper_that_raises(fault: Exception) -> Callable[[str, str], Callable[[], str]]:
     def wrapper() -> str:
         raise fault
 
-    return lambda kernel: wrapper
+    return lambda kernel, module: wrapper
 
 
 def _setup_faults() -> list[Exception]:
@@ -312,21 +303,21 @@ def _name_of(fault: Exception) -> str:
 def test_E03_a_kernel_that_does_not_compile_falls_back_once(
     fault: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(dispatch, "_load", _wrapper_that_raises(fault))
+    monkeypatch.setattr(backends, "_load", _wrapper_that_raises(fault))
     for _ in range(2):
-        assert run_kernel("some", lambda: "oracle", lambda f: f(), device=torch.device("cuda"), backend="auto") == "oracle"
+        assert run_some("some", "auto") == "oracle"
     assert chosen_backends()["some/cuda"].startswith("torch (the kernel does not compile:")
     assert len(caplog.records) == 1
     with pytest.raises(type(fault)):
-        run_kernel("some", lambda: "oracle", lambda f: f(), device=torch.device("cuda"), backend="triton")
+        run_some("some", "triton")
 
 
 @pytest.mark.usefixtures("fresh_choices")
 @pytest.mark.parametrize("fault", _RUNNING_FAULTS, ids=_name_of)
 def test_faults_of_the_running_kernel_are_not_swallowed(fault: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_load", _wrapper_that_raises(fault))
+    monkeypatch.setattr(backends, "_load", _wrapper_that_raises(fault))
     with pytest.raises(type(fault), match=re.escape(str(fault))):
-        run_kernel("some", lambda: "oracle", lambda f: f(), device=torch.device("cuda"), backend="auto")
+        run_some("some", "auto")
     assert chosen_backends() == {}
 
 
@@ -335,24 +326,23 @@ def test_E03_a_kernel_that_is_unavailable_falls_back_once_and_asked_for_it_raise
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     reason = "some needs compute capability 8.0 or higher, this device has 7.5"
-    monkeypatch.setattr(dispatch, "_load", _wrapper_that_raises(KernelUnavailable(reason)))
+    monkeypatch.setattr(backends, "_load", _wrapper_that_raises(KernelUnavailable(reason)))
     for _ in range(2):
-        assert run_kernel("some", lambda: "oracle", lambda f: f(), device=torch.device("cuda"), backend="auto") == "oracle"
+        assert run_some("some", "auto") == "oracle"
     assert chosen_backends() == {"some/cuda": f"torch ({reason})"}
     assert len(caplog.records) == 1
     with pytest.raises(BackendError, match=f"the triton backend was asked for, but {reason}"):
-        run_kernel("some", lambda: "oracle", lambda f: f(), device=torch.device("cuda"), backend="triton")
+        run_some("some", "triton")
 
 
 @pytest.mark.usefixtures("fresh_choices")
 def test_a_kernel_given_up_is_not_reported_as_triton_after_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = torch.device("cuda")
-    monkeypatch.setattr(dispatch, "_load", _wrapper_that_raises(RuntimeError("PassManager::run failed")))
-    run_kernel("some", lambda: "oracle", lambda f: f(), device=gpu, backend="auto")
-    monkeypatch.setattr(dispatch, "_load", lambda kernel: lambda: "kernel")
-    assert run_kernel("some", lambda: "oracle", lambda f: f(), device=gpu, backend="triton") == "kernel"
+    monkeypatch.setattr(backends, "_load", _wrapper_that_raises(RuntimeError("PassManager::run failed")))
+    run_some("some", "auto")
+    monkeypatch.setattr(backends, "_load", lambda kernel, module: lambda: "kernel")
+    assert run_some("some", "triton") == "kernel"
     assert chosen_backends() == {"some/cuda": "triton (asked for)"}
-    assert run_kernel("some", lambda: "oracle", lambda f: f(), device=gpu, backend="auto") == "oracle"
+    assert run_some("some", "auto") == "oracle"
     assert chosen_backends() == {"some/cuda": "torch (the kernel was given up before)"}
 
 

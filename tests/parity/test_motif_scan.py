@@ -15,7 +15,7 @@ from annotator.motifs import tables as motif_tables
 from annotator.motifs.read import Motif, jaspar_motifs, read_motifs
 from annotator.motifs.scan import MotifHits, MotifScanner
 from annotator.motifs.scores import STEPS_PER_BIT, score_matrix
-from annotator_kernels.dispatch import Backend
+from annotator_kernels.backends import Backend
 
 COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
 
@@ -214,7 +214,7 @@ def on_kernel_device(bases: np.ndarray) -> torch.Tensor:
 
 def kernel_hits(scanner: MotifScanner, bases: np.ndarray, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> MotifHits:
     if backend == "triton":
-        module = pytest.importorskip("annotator_kernels.pwm_scan", reason="triton is not installed")
+        module = pytest.importorskip("annotator_kernels.pwm_scan.kernel", reason="triton is not installed")
         if not torch.cuda.is_available():  # the interpreter pays for each program
             monkeypatch.setattr(module, "BLOCK_CANDIDATES", 256)
             monkeypatch.setattr(module, "_LEAST_ROOM", 256)

@@ -16,10 +16,10 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="triton is not installed: the kernel cannot run, not even in its interpreter")
 
-from annotator_kernels import dispatch, pwm_scan
-from annotator_kernels.arguments import KernelUnavailable, MotifRows, PwmHits
-from annotator_kernels.pwm_scan import BLOCK_POSITIONS, BLOCK_ROWS
-from annotator_kernels.reference import pwm_scan_reference
+from annotator_kernels.backends import Backend, KernelUnavailable
+from annotator_kernels.pwm_scan import kernel, op
+from annotator_kernels.pwm_scan.kernel import BLOCK_POSITIONS, BLOCK_ROWS
+from annotator_kernels.pwm_scan.op import MotifRows, PwmHits, pwm_scan_reference
 from tests.support.compiling import run_compiler
 
 pytestmark = pytest.mark.usefixtures("poisoned_buffers")
@@ -32,8 +32,8 @@ CODES[list(b"ACGT")] = torch.arange(4, dtype=torch.uint8)
 def interpreter_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer, larger programs: the interpreter pays for each, also for those that find nothing to do."""
     if not torch.cuda.is_available():
-        monkeypatch.setattr(pwm_scan, "BLOCK_CANDIDATES", 256)
-        monkeypatch.setattr(pwm_scan, "_LEAST_ROOM", 256)
+        monkeypatch.setattr(kernel, "BLOCK_CANDIDATES", 256)
+        monkeypatch.setattr(kernel, "_LEAST_ROOM", 256)
 
 
 def random_block(n: int, *, clean: bool = False, seed: int = 0) -> Tensor:
@@ -56,7 +56,7 @@ def random_rows(widths: list[int], *, rate: float = 0.01, columns: int | None = 
 
 def check(device: torch.device, block: Tensor, rows: MotifRows, *, capacity: int | None = None) -> PwmHits:
     """Compare the kernels' hits with the oracle's; the hits."""
-    hits = pwm_scan.pwm_scan(block.to(device), rows, code_table=CODES.to(device), capacity=capacity)
+    hits = kernel.pwm_scan(block.to(device), rows, code_table=CODES.to(device), capacity=capacity)
     assert {field.device.type for field in hits} == {device.type}
     oracle = pwm_scan_reference(block.cpu(), rows, code_table=CODES)
     for name in PwmHits._fields:
@@ -181,8 +181,8 @@ def test_more_hits_than_candidates(kernel_device: torch.device) -> None:
 
 def test_spans_and_their_halves_change_nothing(kernel_device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     block, rows = random_block(450, clean=True), random_rows([3, 8, 7], rate=0.1)
-    monkeypatch.setattr(pwm_scan, "SPAN_BP", 300)
-    monkeypatch.setattr(pwm_scan, "MOST_CANDIDATES", 60)
+    monkeypatch.setattr(kernel, "SPAN_BP", 300)
+    monkeypatch.setattr(kernel, "MOST_CANDIDATES", 60)
     assert len(check(kernel_device, block, rows).start) > 100
 
 
@@ -190,32 +190,32 @@ def test_the_room_of_a_span_is_remembered(kernel_device: torch.device) -> None:
     rows = random_rows([3] * 40, rate=0.5)
     block = random_block(600, clean=True)
     check(kernel_device, block, rows)
-    tables = pwm_scan._tables[rows][torch.zeros(0, device=kernel_device).device]
+    tables = kernel._tables[rows][torch.zeros(0, device=kernel_device).device]
     assert tables.rate > 0.25
     check(kernel_device, block, rows)
-    assert pwm_scan._tables[rows][torch.zeros(0, device=kernel_device).device] is tables
+    assert kernel._tables[rows][torch.zeros(0, device=kernel_device).device] is tables
     check(kernel_device, torch.full((300,), ord("N"), dtype=torch.uint8), rows)
     assert tables.rate == 0.25, "one repetitive span must not cost later ones memory"
 
 
 def test_candidates_and_hits_have_rooms_of_their_own(kernel_device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    rooms, score = [], pwm_scan._score
+    rooms, score = [], kernel._score
 
     def spy(*arguments: Any) -> tuple[Tensor, Tensor]:
         rooms.append((len(arguments[4]), arguments[6]))
         return score(*arguments)
 
-    monkeypatch.setattr(pwm_scan, "_score", spy)
-    monkeypatch.setattr(pwm_scan, "_LEAST_ROOM", 64)
+    monkeypatch.setattr(kernel, "_score", spy)
+    monkeypatch.setattr(kernel, "_LEAST_ROOM", 64)
     rows = random_rows([3] * 4, rate=0.5)
-    tables = pwm_scan._tables_on(rows, torch.zeros(0, device=kernel_device).device)
+    tables = kernel._tables_on(rows, torch.zeros(0, device=kernel_device).device)
     tables.rate = 1.0
     hits = check(kernel_device, random_block(400, clean=True), rows)
     assert rooms == [(400, 100), (400, len(hits.start))]
 
 
 def test_a_span_without_memory_is_halved(kernel_device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    spans, alive, run_filter, run_score = [], [], pwm_scan._filter, pwm_scan._score
+    spans, alive, run_filter, run_score = [], [], kernel._filter, kernel._score
 
     def spy(block: Tensor, codes: Tensor, tables: Any, first: int, last: int, room: int) -> tuple[Tensor, Tensor]:
         spans.append((first, last))
@@ -231,9 +231,9 @@ def test_a_span_without_memory_is_halved(kernel_device: torch.device, monkeypatc
         assert alive[0]() is None, "the failed attempt still holds its candidates"
         alive.append(None)
 
-    monkeypatch.setattr(pwm_scan, "_filter", spy)
-    monkeypatch.setattr(pwm_scan, "_score", full_once)
-    monkeypatch.setattr(pwm_scan.torch.cuda, "empty_cache", empty_cache)
+    monkeypatch.setattr(kernel, "_filter", spy)
+    monkeypatch.setattr(kernel, "_score", full_once)
+    monkeypatch.setattr(kernel.torch.cuda, "empty_cache", empty_cache)
     assert len(check(kernel_device, random_block(450, clean=True), random_rows([3, 8, 7], rate=0.1)).start) > 100
     assert spans == [(0, 450), (225, 450), (0, 225)] and len(alive) == 2
 
@@ -247,7 +247,7 @@ def test_no_memory_even_for_one_block_of_positions_is_raised(
         spans.append(last - first)
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(pwm_scan, "_filter", full)
+    monkeypatch.setattr(kernel, "_filter", full)
     with pytest.raises(torch.OutOfMemoryError):
         check(kernel_device, random_block(4 * BLOCK_POSITIONS), random_rows([3]))
     assert spans == [4 * BLOCK_POSITIONS, 2 * BLOCK_POSITIONS, BLOCK_POSITIONS]
@@ -259,19 +259,19 @@ def test_E03_older_devices_are_refused_before_anything_compiles(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     with pytest.raises(KernelUnavailable, match=rf"pwm_scan needs compute capability 8\.0 .*{capability[0]}\.{capability[1]}"):
-        pwm_scan._check_capability(torch.device("cuda"))
+        kernel._check_capability(torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    pwm_scan._check_capability(torch.device("cuda"))
+    kernel._check_capability(torch.device("cuda"))
 
 
 def test_tiles_of_the_widest_class_fit_the_shared_memory_of_smaller_devices() -> None:
-    tables = pwm_scan._tables_on(random_rows([8] * 300 + [32] * 300 + [64] * 300), torch.device("cpu"))
+    tables = kernel._tables_on(random_rows([8] * 300 + [32] * 300 + [64] * 300), torch.device("cpu"))
     assert [(part.columns, part.tile_rows) for part in tables.classes] == [(8, 128), (32, 128), (64, 64)]
 
 
 def test_tables_go_with_their_rows() -> None:
     rows = random_rows([3])
-    pwm_scan._tables_on(rows, torch.device("cpu"))
+    kernel._tables_on(rows, torch.device("cpu"))
     gone = weakref.ref(rows)
     del rows
     gc.collect()
@@ -285,7 +285,7 @@ def test_non_contiguous_block(kernel_device: torch.device) -> None:
 
 def test_repeated_runs_give_the_same_bytes(kernel_device: torch.device) -> None:
     block, rows = random_block(300).to(kernel_device), random_rows([4, 9, 4, 9], rate=0.1)
-    runs = [pwm_scan.pwm_scan(block, rows, code_table=CODES) for _ in range(2)]
+    runs = [kernel.pwm_scan(block, rows, code_table=CODES) for _ in range(2)]
     assert all(map(torch.equal, *runs))
 
 
@@ -293,7 +293,7 @@ def test_the_filter_loses_no_hit_and_lets_few_others_through() -> None:
     rows = random_rows([10] * 200, rate=0.001, seed=5)
     steps = rows.steps.long()
     budgets = steps.amax(2).sum(1) - rows.thresholds
-    weights, _ = pwm_scan._filter_weights(steps, budgets, 16)
+    weights, _ = kernel._filter_weights(steps, budgets, 16)
     windows = torch.randint(4, (10_000, 10), generator=torch.Generator().manual_seed(1))
     exact = sum(steps[:, j, windows[:, j]] for j in range(10)) >= rows.thresholds[:, None]
     passes = sum(weights[:, j, windows[:, j]].int() for j in range(10)) > 0
@@ -303,7 +303,7 @@ def test_the_filter_loses_no_hit_and_lets_few_others_through() -> None:
 
 def test_bad_capacity_is_refused(kernel_device: torch.device) -> None:
     with pytest.raises(ValueError, match="capacity must be >= 1, not 0"):
-        pwm_scan.pwm_scan(random_block(3).to(kernel_device), random_rows([2]), code_table=CODES, capacity=0)
+        kernel.pwm_scan(random_block(3).to(kernel_device), random_rows([2]), code_table=CODES, capacity=0)
 
 
 def test_kernel_refuses_a_cpu_block_outside_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,13 +311,13 @@ def test_kernel_refuses_a_cpu_block_outside_the_interpreter(monkeypatch: pytest.
 
     monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
     with pytest.raises(ValueError, match="pwm_scan: the triton kernel needs a block on a CUDA device, not on cpu"):
-        dispatch.pwm_scan(random_block(9), random_rows([2]), code_table=CODES, backend="triton")
+        op.pwm_scan(random_block(9), random_rows([2]), code_table=CODES, backend="triton")
 
 
 @pytest.mark.parametrize("backend", ["triton", "torch"])
-def test_explicit_choice(kernel_device: torch.device, backend: dispatch.Backend) -> None:
+def test_explicit_choice(kernel_device: torch.device, backend: Backend) -> None:
     block, rows = random_block(90).to(kernel_device), random_rows([2, 5], rate=0.1)
-    hits = dispatch.pwm_scan(block, rows, code_table=CODES, backend=backend)
+    hits = op.pwm_scan(block, rows, code_table=CODES, backend=backend)
     assert all(map(torch.equal, (field.cpu() for field in hits), pwm_scan_reference(block.cpu(), rows, code_table=CODES)))
 
 
@@ -330,7 +330,7 @@ def test_compiles_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from annotator_kernels.pwm_scan import _pwm_scan_kernel, _pwm_score_kernel
+from annotator_kernels.pwm_scan.kernel import _pwm_scan_kernel, _pwm_score_kernel
 types = {"block_ptr": "*u8", "code_table_ptr": "*u8", "weights_ptr": "*i8", "candidates_ptr": "*i64", "counts_ptr": "*i64",
          "steps_ptr": "*i32", "facts_ptr": "*i64", "keys_ptr": "*i64", "scores_ptr": "*i32", "n": "i64"}
 for kernel, constants, capability in ((_pwm_scan_kernel, {"COLUMNS": 16, "POSITIONS": 128, "ROWS": 128, "GROUP": 32}, 90),
@@ -362,6 +362,6 @@ def test_addresses_beyond_int32() -> None:
     steps = torch.full((3, 10, 4), -100, dtype=torch.int32)
     steps[:, range(10), CODES[site.cpu().long()].long()] = 10
     rows = MotifRows(steps, torch.full((3,), 10), torch.tensor([100, 101, 90], dtype=torch.int32))
-    hits = pwm_scan.pwm_scan(block, rows, code_table=CODES)
+    hits = kernel.pwm_scan(block, rows, code_table=CODES)
     assert hits.start.tolist() == [start for start in starts for _ in range(2)]
     assert hits.row.tolist() == [0, 2] * 4 and hits.score.tolist() == [100] * 8

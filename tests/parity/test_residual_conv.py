@@ -16,9 +16,9 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="triton is not installed: the kernel cannot run, not even in its interpreter")
 
-from annotator_kernels import dispatch
-from annotator_kernels.reference import residual_conv_reference
-from annotator_kernels.residual_conv import choose_tile, fold_positions, residual_conv
+from annotator_kernels.residual_conv import op
+from annotator_kernels.residual_conv.kernel import choose_tile, fold_positions, residual_conv
+from annotator_kernels.residual_conv.op import residual_conv_reference
 from tests.support.compiling import run_compiler
 
 GUARD = 64
@@ -189,9 +189,9 @@ def test_folded_weights_make_the_same_convolution(taps: int, fold: int) -> None:
     torch.testing.assert_close(y, residual_conv_reference(x, weight, bias, slope=0.1))
 
 
-def test_dispatch_runs_it(kernel_device: torch.device) -> None:
+def test_the_operation_runs_it(kernel_device: torch.device) -> None:
     def run(*arguments: Tensor, **options: object) -> Tensor:
-        return dispatch.residual_conv(*arguments, **options, backend="triton")  # type: ignore[arg-type]
+        return op.residual_conv(*arguments, **options, backend="triton")  # type: ignore[arg-type]
 
     check(kernel_device, random_case(1, 30, BLOCK, torch.bfloat16, residual=True), dilation=4, run=run)
 
@@ -242,7 +242,7 @@ def test_compiles_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from annotator_kernels.residual_conv import _residual_conv_kernel as kernel
+from annotator_kernels.residual_conv.kernel import _residual_conv_kernel as kernel
 for (inputs, outputs, taps), (block_l, block_i, block_o, warps, stages) in {[(s, tuple(t)) for s, t in tiles.items()]}:
     constants = {{"W": taps, "I": inputs, "O": outputs, "HAS_RESIDUAL": inputs == outputs, "BLOCK_L": block_l,
                   "BLOCK_I": block_i, "BLOCK_O": block_o, "WIDEN": False}}

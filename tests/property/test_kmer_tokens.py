@@ -13,10 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotator.tokens.kmer import kmer_ids_of_rows
+from annotator.tokens.kmer_rows import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator_kernels import arguments, kmer_cpu, reference
-from annotator_kernels.reference import kmer_tokenize_reference
+from annotator_kernels.kmer import cpu, op
+from annotator_kernels.kmer.op import kmer_tokenize_reference
+from annotator_kernels.kmer.scheme import KmerScheme
 
 COMPLEMENT = dict(zip("ACGTUNRYacgtunry", "TGCAANYRtgcaanyr", strict=True))
 
@@ -69,14 +70,14 @@ def reverse_complement(text: str) -> str:
 
 
 def tokenize(call: Call) -> torch.Tensor:
-    v = call.vocabulary
     return kmer_tokenize_reference(
         torch.tensor(list(call.text.encode()), dtype=torch.uint8),
         torch.tensor([start for start, _ in call.windows], dtype=torch.int64),
         torch.tensor([backward for _, backward in call.windows], dtype=torch.bool),
-        tokens=call.tokens, k=v.k, kmer_stride=call.kmer_stride, code_table=v.code_table, complement_table=v.complement_table,
-        first_kmer_id=v.first_kmer_id, ambiguous_id=v.ambiguous_id, cls_id=call.cls_id, sep_id=call.sep_id, dtype=call.dtype,
-    )  # fmt: skip
+        call.vocabulary.scheme(call.kmer_stride, cls_id=call.cls_id, sep_id=call.sep_id),
+        tokens=call.tokens,
+        dtype=call.dtype,
+    )
 
 
 def slow_ids(call: Call) -> list[list[int]]:
@@ -115,7 +116,7 @@ def test_ids_equal_the_slow_oracle(call: Call) -> None:
 @settings(deadline=None, max_examples=100)
 @given(calls, st.integers(1, 40))
 def test_ids_do_not_depend_on_how_the_work_is_cut(call: Call, piece: int) -> None:
-    with mock.patch.object(kmer_cpu, "CPU_PIECE_BASES", piece):
+    with mock.patch.object(cpu, "CPU_PIECE_BASES", piece):
         assert tokenize(call).tolist() == slow_ids(call)
 
 
@@ -123,8 +124,8 @@ def test_ids_do_not_depend_on_how_the_work_is_cut(call: Call, piece: int) -> Non
 @given(calls, st.integers(1, 40))
 def test_plain_torch_path_of_other_devices_gives_the_same_ids(call: Call, piece: int) -> None:
     with (
-        mock.patch.object(reference, "fill_on_cpu", reference._fill_on_device),
-        mock.patch.object(reference, "_DEVICE_PIECE_BASES", piece),
+        mock.patch.object(op, "fill_on_cpu", op._fill_on_device),
+        mock.patch.object(op, "_DEVICE_PIECE_BASES", piece),
     ):
         assert tokenize(call).tolist() == slow_ids(call)
 
@@ -163,7 +164,7 @@ def test_encode_undoes_decode(vocabulary: KmerVocabulary, data: st.DataObject) -
 def test_rows_are_tokenised_apart_from_each_other(count: int, text: str) -> None:
     vocabulary = KmerVocabulary(6)
     rows = torch.tensor([list(text.encode())] * count, dtype=torch.uint8).reshape(count, len(text))
-    ids = kmer_ids_of_rows(rows, vocabulary)
+    ids = kmer_ids_of_rows(rows, vocabulary.scheme())
     assert ids.tolist() == [[vocabulary.encode(text[i : i + 6]) for i in range(len(text) - 5)]] * count
 
 
@@ -172,14 +173,16 @@ def test_non_contiguous_block() -> None:
     spaced = torch.tensor(list("-".join(text).encode()), dtype=torch.uint8)[::2]
     assert not spaced.is_contiguous()
     vocabulary = KmerVocabulary(3)
-    assert kmer_ids_of_rows(spaced[None], vocabulary).tolist() == [[vocabulary.encode(text[i : i + 3]) for i in range(10)]]
+    assert kmer_ids_of_rows(spaced[None], vocabulary.scheme()).tolist() == [
+        [vocabulary.encode(text[i : i + 3]) for i in range(10)]
+    ]
 
 
 def test_large_results_take_the_huge_page_allocation() -> None:
-    tokens = arguments._HUGE_PAGE_BYTES // 4
+    tokens = op._HUGE_PAGE_BYTES // 4
     vocabulary = KmerVocabulary(6)
     block = torch.full((tokens + 5,), ord("A"), dtype=torch.uint8)
-    ids = kmer_ids_of_rows(block[None], vocabulary)
+    ids = kmer_ids_of_rows(block[None], vocabulary.scheme())
     assert ids.shape == (1, tokens)
     assert torch.equal(ids, torch.full_like(ids, vocabulary.encode("AAAAAA")))
 
@@ -191,10 +194,6 @@ def test_large_results_take_the_huge_page_allocation() -> None:
         ("starts", torch.zeros(1, dtype=torch.int32), "starts must be int64"),
         ("reverse", torch.zeros(2, dtype=torch.bool), "reverse must be bool"),
         ("tokens", -1, "tokens must be >= 0"),
-        ("k", 0, r"k must be 1\.\.8"),
-        ("k", 9, r"k must be 1\.\.8"),
-        ("kmer_stride", 0, "kmer_stride must be"),
-        ("code_table", torch.zeros(255, dtype=torch.uint8), "code_table must be uint8"),
         ("dtype", torch.int16, "int32 or int64"),
         ("out", torch.zeros((1, 3), dtype=torch.int32), "out must be"),
         ("out", torch.zeros((1, 2), dtype=torch.int64), "out must be"),
@@ -202,12 +201,45 @@ def test_large_results_take_the_huge_page_allocation() -> None:
     ],
 )
 def test_meaningless_arguments_are_refused(argument: str, value: object, message: str) -> None:
-    vocabulary = KmerVocabulary(3)
     arguments = {
         "block": torch.zeros(4, dtype=torch.uint8), "starts": torch.zeros(1, dtype=torch.int64),
-        "reverse": torch.zeros(1, dtype=torch.bool), "tokens": 2, "k": 3, "kmer_stride": 1,
-        "code_table": vocabulary.code_table, "complement_table": vocabulary.complement_table,
-        "first_kmer_id": 5, "ambiguous_id": 1,
+        "reverse": torch.zeros(1, dtype=torch.bool), "scheme": KmerVocabulary(3).scheme(), "tokens": 2,
     }  # fmt: skip
     with pytest.raises(ValueError, match=message):
         kmer_tokenize_reference(**(arguments | {argument: value}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("k", 0, r"k must be 1\.\.8, not 0"),
+        ("k", 9, r"k must be 1\.\.8, not 9"),
+        ("stride", 0, "stride must be 1"),
+        ("stride", 2**28 + 1, "stride must be 1"),
+        ("code_table", torch.zeros(255, dtype=torch.uint8), "code_table must be uint8"),
+        ("complement_table", torch.zeros(256), "complement_table must be uint8"),
+    ],
+)
+def test_meaningless_schemes_are_refused(field: str, value: object, message: str) -> None:
+    table = torch.zeros(256, dtype=torch.uint8)
+    fields = {
+        "k": 3, "stride": 1, "code_table": table, "complement_table": table, "first_kmer_id": 5, "ambiguous_id": 1,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        KmerScheme(**(fields | {field: value}))
+
+
+@given(st.integers(1, 8), st.integers(1, 20), st.integers(0, 200))
+def test_as_many_tokens_as_fit(k: int, stride: int, length_bp: int) -> None:
+    scheme = KmerVocabulary(k).scheme(stride)
+    tokens = scheme.tokens_in(length_bp)
+    assert tokens == len(range(0, length_bp - k + 1, stride))
+    assert tokens == 0 or scheme.span_bp(tokens) <= length_bp < scheme.span_bp(tokens + 1)
+
+
+def test_the_tables_of_a_scheme_are_copied_to_a_device_once(device: torch.device) -> None:
+    vocabulary = KmerVocabulary(2)
+    scheme = vocabulary.scheme()
+    for table, expected in zip(scheme.tables(device), (vocabulary.code_table, vocabulary.complement_table), strict=True):
+        assert table.device.type == device.type and torch.equal(table.cpu(), expected)
+    assert all(first is again for first, again in zip(scheme.tables(device), scheme.tables(device), strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -85,9 +86,8 @@ def test_ray_is_imported_in_one_module_at_most() -> None:
 
 def test_triton_is_imported_in_kernel_files_only() -> None:
     found = importers("triton", "annotator", "kernels")
-    assert "kernels/annotator_kernels/kmer_tokenize.py" in found
-    assert not found & {"kernels/annotator_kernels/reference.py", "kernels/annotator_kernels/dispatch.py"}
-    assert all(name.startswith("kernels/annotator_kernels/") for name in found)
+    assert "kernels/annotator_kernels/kmer/tokenize_kernel.py" in found
+    assert all(re.fullmatch(r"kernels/annotator_kernels/\w+/(\w*kernel|words)\.py", name) for name in found)
 
 
 def test_transformers_is_imported_in_models_only() -> None:
@@ -147,12 +147,13 @@ def test_kernels_work_with_torch_alone() -> None:
     blocked = (*BLOCKED, "triton", "transformers", "annotator")
     script = BLOCK.format(blocked=blocked) + (
         "import torch\n"
-        "from annotator_kernels.dispatch import chosen_backends, kmer_tokenize\n"
+        "from annotator_kernels.backends import chosen_backends\n"
+        "from annotator_kernels.kmer.op import kmer_tokenize\n"
+        "from annotator_kernels.kmer.scheme import KmerScheme\n"
         "table = torch.full((256,), 4, dtype=torch.uint8)\n"
         "table[list(b'ATCG')] = torch.arange(4, dtype=torch.uint8)\n"
         "block = torch.tensor(list(b'ACGTAC'), dtype=torch.uint8)\n"
-        "ids = kmer_tokenize(block, torch.tensor([0]), torch.tensor([False]), tokens=1, k=6, kmer_stride=1, code_table=table,\n"
-        "    complement_table=table, first_kmer_id=5, ambiguous_id=1)\n"
+        "ids = kmer_tokenize(block, torch.tensor([0]), torch.tensor([False]), KmerScheme(6, 1, table, table, 5, 1), tokens=1)\n"
         "print(ids.tolist(), chosen_backends())"
     )
     assert run_python(script) == "[[727]] {'kmer_tokenize/cpu': 'torch (no CUDA tensor)'}\n"

@@ -10,15 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from annotator_kernels import dispatch, self_check
-from annotator_kernels.arguments import PwmHits, Sites
+from annotator_kernels import backends, self_check
+from annotator_kernels.local_maxima.op import Maxima
+from annotator_kernels.pwm_scan.op import PwmHits
 from annotator_kernels.self_check import _KmerCase, check_kernels
+from tests.support.kernels import KERNELS, OPERATIONS, WRAPPERS
 
 CPU = torch.device("cpu")
-KERNELS = ["kmer_tokenize", "kmer_embed", "residual_conv", "call_sites", "pwm_scan"]
 
 
-def verdicts(device: torch.device = CPU, backend: dispatch.Backend = "auto") -> dict[str, bool]:
+def verdicts(device: torch.device = CPU, backend: backends.Backend = "auto") -> dict[str, bool]:
     return {check.name: check.ok for check in check_kernels(device, backend)}
 
 
@@ -75,9 +76,9 @@ WRONG: list[tuple[str, Callable[[Any], Any]]] = [
     ("residual_conv", lambda y: y.roll(1, 1)),
     ("residual_conv", lambda y: y * float("nan")),
     ("residual_conv", lambda y: y.double()),
-    ("call_sites", last_left_out),
-    ("call_sites", other_order),
-    ("call_sites", lambda s: Sites(s.row, s.at + 1, s.track, s.value)),
+    ("local_maxima", last_left_out),
+    ("local_maxima", other_order),
+    ("local_maxima", lambda m: Maxima(m.row, m.at + 1, m.track, m.value)),
     ("pwm_scan", last_left_out),
     ("pwm_scan", other_order),
     ("pwm_scan", lambda h: PwmHits(h.start, h.row, h.score + 1)),
@@ -90,20 +91,21 @@ def test_a_wrong_result_is_found(
     name: str, spoil: Callable[[Any], Any], oracle_too: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = f"{name}_reference"
-    right = getattr(dispatch, reference)
+    right = getattr(OPERATIONS[name], reference)
 
     def wrong(*arguments: Any, **options: Any) -> Any:
         return spoil(right(*arguments, **options))
 
-    monkeypatch.setattr(dispatch, reference, wrong)
+    monkeypatch.setattr(OPERATIONS[name], reference, wrong)
     if oracle_too:
         monkeypatch.setattr(self_check, reference, wrong)
     assert verdicts() == all_but(name)
 
 
 def test_a_wrong_result_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = dispatch.kmer_tokenize_reference
-    monkeypatch.setattr(dispatch, "kmer_tokenize_reference", lambda *a, **o: one_wrong_id(right(*a, **o)))
+    op = OPERATIONS["kmer_tokenize"]
+    right = op.kmer_tokenize_reference
+    monkeypatch.setattr(op, "kmer_tokenize_reference", lambda *a, **o: one_wrong_id(right(*a, **o)))
     detail = check_kernels(CPU)[0].detail
     assert "1 of 6,366 differ from the oracle, first at [5, 1059]: " in detail
 
@@ -113,8 +115,8 @@ def test_a_fault_is_reported_and_the_other_kernels_are_checked(fault: Exception,
     def broken(*arguments: object, **options: object) -> None:
         raise fault
 
-    monkeypatch.setattr(dispatch, "pwm_scan_reference", broken)
-    monkeypatch.setattr(dispatch, "_chosen", {})
+    monkeypatch.setattr(OPERATIONS["pwm_scan"], "pwm_scan_reference", broken)
+    monkeypatch.setattr(backends, "_chosen", {})
     checks = check_kernels(CPU)
     assert {check.name: check.ok for check in checks} == all_but("pwm_scan")
     assert checks[-1].path == "none"
@@ -125,15 +127,15 @@ def test_the_end_of_the_program_is_not_a_failed_check(monkeypatch: pytest.Monkey
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dispatch, "pwm_scan_reference", interrupted)
+    monkeypatch.setattr(OPERATIONS["pwm_scan"], "pwm_scan_reference", interrupted)
     with pytest.raises(KeyboardInterrupt):
         check_kernels(CPU)
 
 
 def test_a_backend_that_is_asked_for_and_absent_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", None)
-    for name in KERNELS:
-        monkeypatch.delitem(sys.modules, f"annotator_kernels.{name}", raising=False)
+    for wrapper in WRAPPERS.values():
+        monkeypatch.delitem(sys.modules, wrapper, raising=False)
     checks = check_kernels(CPU, "triton")
     assert not any(check.ok for check in checks)
     assert all(check.detail.startswith("BackendError: ") and "cannot be imported" in check.detail for check in checks)

@@ -1,4 +1,4 @@
-"""The kernel that calls sites against its oracle (in Triton's interpreter where there is no CUDA).
+"""The kernel that finds local maxima against its oracle (in Triton's interpreter where there is no CUDA).
 
 Coordinates are 0-based positions of a row.
 """
@@ -13,10 +13,10 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="triton is not installed: the kernel cannot run, not even in its interpreter")
 
-from annotator_kernels import call_sites, dispatch, reference
-from annotator_kernels.arguments import Sites
-from annotator_kernels.call_sites import BLOCK_POSITIONS
-from annotator_kernels.reference import call_sites_reference
+from annotator_kernels.backends import Backend
+from annotator_kernels.local_maxima import op
+from annotator_kernels.local_maxima.kernel import BLOCK_POSITIONS, local_maxima
+from annotator_kernels.local_maxima.op import Maxima, local_maxima_reference
 from tests.support.compiling import run_compiler
 
 pytestmark = pytest.mark.usefixtures("poisoned_buffers")
@@ -41,7 +41,7 @@ def check(
     radius: list[int] | None = None,
     capacity: int | None = None,
 ) -> list[tuple[int, int, int]]:
-    """Compare the kernel's sites with the oracle's; (row, position, track) of each."""
+    """Compare the kernel's maxima with the oracle's; (row, position, track) of each."""
     rows, length, tracks = logits.shape
     whole = [(0, length)] * rows
     arguments = [
@@ -53,12 +53,12 @@ def check(
         "least": torch.tensor(least or [2.0] * tracks),
         "radius": torch.tensor(radius or [3] * tracks, dtype=torch.int64),
     }
-    oracle = call_sites_reference(logits.cpu(), *arguments, **options)
+    oracle = local_maxima_reference(logits.cpu(), *arguments, **options)
     on_device = {name: value.to(device) for name, value in options.items()}
-    sites = call_sites.call_sites(logits.to(device), *(a.to(device) for a in arguments), **on_device, capacity=capacity)
-    assert {field.device.type for field in sites} == {device.type}
-    for name in Sites._fields:
-        mine, theirs = getattr(sites, name).cpu(), getattr(oracle, name)
+    maxima = local_maxima(logits.to(device), *(a.to(device) for a in arguments), **on_device, capacity=capacity)
+    assert {field.device.type for field in maxima} == {device.type}
+    for name in Maxima._fields:
+        mine, theirs = getattr(maxima, name).cpu(), getattr(oracle, name)
         assert mine.dtype == theirs.dtype, name
         assert torch.equal(mine, theirs), name
     return list(zip(oracle.row.tolist(), oracle.at.tolist(), oracle.track.tolist(), strict=True))
@@ -66,55 +66,55 @@ def check(
 
 @pytest.mark.parametrize("length", [0, 1, 2, 7, BLOCK_POSITIONS - 1, BLOCK_POSITIONS, BLOCK_POSITIONS + 1, 1003, 2500])
 def test_awkward_lengths(kernel_device: torch.device, length: int) -> None:
-    sites = check(kernel_device, random_logits(2, length, 2))
-    assert len(sites) > 100 or length < 1003
+    maxima = check(kernel_device, random_logits(2, length, 2))
+    assert len(maxima) > 100 or length < 1003
 
 
 @pytest.mark.parametrize(("rows", "tracks"), [(0, 2), (1, 1), (2, 0), (5, 1), (1, 6), (3, 5)])
 def test_rows_and_tracks(kernel_device: torch.device, rows: int, tracks: int) -> None:
-    sites = check(kernel_device, random_logits(rows, 60, tracks))
-    assert {(row, track) for row, _, track in sites} == {(row, track) for row in range(rows) for track in range(tracks)}
+    maxima = check(kernel_device, random_logits(rows, 60, tracks))
+    assert {(row, track) for row, _, track in maxima} == {(row, track) for row in range(rows) for track in range(tracks)}
 
 
 @pytest.mark.parametrize("radius", [0, 1, 2, 10, 49, 50, 51, 400])
 def test_radii(kernel_device: torch.device, radius: int) -> None:
-    sites = check(kernel_device, random_logits(2, 50, 2), radius=[radius, 3])
-    assert radius < 49 or len([site for site in sites if site[2] == 0]) == 2
+    maxima = check(kernel_device, random_logits(2, 50, 2), radius=[radius, 3])
+    assert radius < 49 or len([maximum for maximum in maxima if maximum[2] == 0]) == 2
 
 
 def test_each_track_has_its_own_threshold_and_radius(kernel_device: torch.device) -> None:
-    sites = check(kernel_device, random_logits(2, 200, 4), least=[0.0, 3.0, 4.0, INFINITY], radius=[0, 9, 1, 2])
-    assert {track for _, _, track in sites} == {0, 1, 2}
+    maxima = check(kernel_device, random_logits(2, 200, 4), least=[0.0, 3.0, 4.0, INFINITY], radius=[0, 9, 1, 2])
+    assert {track for _, _, track in maxima} == {0, 1, 2}
 
 
 @pytest.mark.parametrize(("backward", "expected"), [(False, [2, 8]), (True, [4, 9])], ids=["forward", "reverse"])
 def test_ties_go_to_the_first_on_the_plus_strand(kernel_device: torch.device, backward: bool, expected: list[int]) -> None:
     logits = torch.zeros(1, 12, 1)
     logits[0, [2, 3, 4, 8, 9], 0] = 5.0
-    sites = check(kernel_device, logits, reverse=[backward], radius=[2])
-    assert [at for _, at, _ in sites] == expected
+    maxima = check(kernel_device, logits, reverse=[backward], radius=[2])
+    assert [at for _, at, _ in maxima] == expected
 
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "reverse"])
 def test_a_plateau_across_the_border_of_two_programs(kernel_device: torch.device, backward: bool) -> None:
     logits = torch.full((1, 2 * BLOCK_POSITIONS, 1), -1.0)
     logits[0, BLOCK_POSITIONS - 3 : BLOCK_POSITIONS + 3, 0] = 4.0
-    sites = check(kernel_device, logits, reverse=[backward], radius=[10])
-    assert [at for _, at, _ in sites] == [BLOCK_POSITIONS + 2 if backward else BLOCK_POSITIONS - 3]
+    maxima = check(kernel_device, logits, reverse=[backward], radius=[10])
+    assert [at for _, at, _ in maxima] == [BLOCK_POSITIONS + 2 if backward else BLOCK_POSITIONS - 3]
 
 
 def test_only_owned_positions_call_and_only_real_ones_are_looked_at(kernel_device: torch.device) -> None:
     owned = [(0, 40), (10, 30), (35, 35), (0, 1), (39, 40), (12, 20)]
     real = [(0, 40), (10, 30), (0, 40), (-5, 1), (39, 100), (5, 33)]
-    sites = check(kernel_device, random_logits(6, 40, 2), owned=owned, real=real, least=[-1.0, 1.0])
-    assert {row for row, _, _ in sites} >= {0, 1, 5} and 2 not in {row for row, _, _ in sites}
+    maxima = check(kernel_device, random_logits(6, 40, 2), owned=owned, real=real, least=[-1.0, 1.0])
+    assert {row for row, _, _ in maxima} >= {0, 1, 5} and 2 not in {row for row, _, _ in maxima}
 
 
 def test_a_higher_position_beyond_the_owned_ones_beats_and_one_that_is_not_real_does_not(kernel_device: torch.device) -> None:
     logits = torch.zeros(1, 10, 1)
     logits[0, :, 0] = torch.tensor([9.0, 0, 3, 0, 0, 0, 0, 3, 0, 9])
-    sites = check(kernel_device, logits, owned=[(2, 8)], real=[(1, 10)])
-    assert sites == [(0, 2, 0)]
+    maxima = check(kernel_device, logits, owned=[(2, 8)], real=[(1, 10)])
+    assert maxima == [(0, 2, 0)]
 
 
 def test_nan_and_infinity(kernel_device: torch.device) -> None:
@@ -123,10 +123,10 @@ def test_nan_and_infinity(kernel_device: torch.device) -> None:
     logits[:, ::7] = NAN
     logits[:, 3::11] = -INFINITY
     logits[0, 40] = INFINITY
-    sites = check(kernel_device, logits, least=[2.0, -100.0, NAN])
-    called = {float(logits[site]) for site in sites}
+    maxima = check(kernel_device, logits, least=[2.0, -100.0, NAN])
+    called = {float(logits[maximum]) for maximum in maxima}
     assert INFINITY in called and -INFINITY not in called and len(called) == len({value for value in called if value == value})
-    assert {track for _, _, track in sites} == {0, 1}
+    assert {track for _, _, track in maxima} == {0, 1}
     check(kernel_device, logits, least=[-INFINITY, INFINITY, 0.0])
 
 
@@ -134,11 +134,11 @@ def test_nan_and_infinity(kernel_device: torch.device) -> None:
 def test_how_the_oracle_is_cut_changes_nothing(neighbours: int, monkeypatch: pytest.MonkeyPatch) -> None:
     logits, span, backward = random_logits(2, 90, 3), torch.tensor([[0, 90]] * 2), torch.tensor([False, True])
     options = {"least": torch.tensor([0.0, 1.0, -9.0]), "radius": torch.tensor([2, 0, 30])}
-    whole = call_sites_reference(logits, span, span, backward, **options)
-    order = [tuple(site) for site in torch.stack(whole[:3], 1).tolist()]
+    whole = local_maxima_reference(logits, span, span, backward, **options)
+    order = [tuple(maximum) for maximum in torch.stack(whole[:3], 1).tolist()]
     assert order == sorted(order) and {track for _, _, track in order} == {0, 1, 2}
-    monkeypatch.setattr(reference, "_NEIGHBOURS_AT_ONCE", neighbours)
-    assert all(map(torch.equal, call_sites_reference(logits, span, span, backward, **options), whole))
+    monkeypatch.setattr(op, "_NEIGHBOURS_AT_ONCE", neighbours)
+    assert all(map(torch.equal, local_maxima_reference(logits, span, span, backward, **options), whole))
 
 
 def test_nothing_reaches_the_threshold(kernel_device: torch.device) -> None:
@@ -146,9 +146,9 @@ def test_nothing_reaches_the_threshold(kernel_device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("capacity", [1, 5, 239, 240, 241])
-def test_sites_without_room_come_in_a_second_pass(kernel_device: torch.device, capacity: int) -> None:
-    sites = check(kernel_device, random_logits(2, 60, 2), least=[-9.0, -9.0], radius=[0, 0], capacity=capacity)
-    assert len(sites) == 240
+def test_maxima_without_room_come_in_a_second_pass(kernel_device: torch.device, capacity: int) -> None:
+    maxima = check(kernel_device, random_logits(2, 60, 2), least=[-9.0, -9.0], radius=[0, 0], capacity=capacity)
+    assert len(maxima) == 240
 
 
 @pytest.mark.parametrize("layout", ["permuted", "strided", "expanded"])
@@ -174,18 +174,18 @@ def test_bad_arguments_are_refused(kernel_device: torch.device, monkeypatch: pyt
     with pytest.raises(ValueError, match="capacity must be >= 1, not 0"):
         check(kernel_device, random_logits(1, 5, 1), capacity=0)
     monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
-    with pytest.raises(ValueError, match="call_sites: the triton kernel needs logits on a CUDA device, not on cpu"):
+    with pytest.raises(ValueError, match="local_maxima: the triton kernel needs logits on a CUDA device, not on cpu"):
         check(torch.device("cpu"), random_logits(1, 5, 1))
 
 
 @pytest.mark.parametrize("backend", ["triton", "torch"])
-def test_explicit_choice(kernel_device: torch.device, backend: dispatch.Backend) -> None:
+def test_explicit_choice(kernel_device: torch.device, backend: Backend) -> None:
     span = torch.tensor([[0, 20]], device=kernel_device)
-    sites = dispatch.call_sites(
+    maxima = op.local_maxima(
         random_logits(1, 20, 1).to(kernel_device), span, span, torch.zeros(1, dtype=torch.bool, device=kernel_device),
         least=torch.ones(1, device=kernel_device), radius=torch.ones(1, dtype=torch.int64, device=kernel_device), backend=backend,
     )  # fmt: skip
-    assert len(sites.at) > 2
+    assert len(maxima.at) > 2
 
 
 def test_compiles_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
@@ -194,10 +194,10 @@ def test_compiles_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from annotator_kernels.call_sites import _call_sites_kernel as kernel
+from annotator_kernels.local_maxima.kernel import _local_maxima_kernel as kernel
 constants = {"LANES": 1024}
 types = {"logits_ptr": "*fp32", "owned_ptr": "*i64", "real_ptr": "*i64", "reverse_ptr": "*u8", "least_ptr": "*fp32",
-         "radius_ptr": "*i64", "sites_ptr": "*i64", "count_ptr": "*i64", "row_stride": "i64"}
+         "radius_ptr": "*i64", "maxima_ptr": "*i64", "count_ptr": "*i64", "row_stride": "i64"}
 signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}
 ptx = triton.compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 90, 32)).asm["ptx"]
 print(".entry" in ptx, ".local" in ptx)
@@ -217,8 +217,6 @@ def test_addresses_beyond_int32() -> None:
         logits[0, at, track] = 4.0
         logits[0, at - 1, track] = 3.0
     span = torch.tensor([[0, length]])
-    sites = call_sites.call_sites(
-        logits, span, span, torch.tensor([False]), least=torch.full((3,), 2.0), radius=torch.tensor([2, 2, 2])
-    )
-    assert list(zip(sites.at.tolist(), sites.track.tolist(), strict=True)) == expected
-    assert sites.value.tolist() == [4.0] * 4
+    maxima = local_maxima(logits, span, span, torch.tensor([False]), least=torch.full((3,), 2.0), radius=torch.tensor([2, 2, 2]))
+    assert list(zip(maxima.at.tolist(), maxima.track.tolist(), strict=True)) == expected
+    assert maxima.value.tolist() == [4.0] * 4
