@@ -4,9 +4,33 @@ from __future__ import annotations
 
 
 class AnnotatorError(Exception):
-    """Base of all expected errors; the message is the one line the user sees."""
+    """Base of all expected errors; the message is the one line the user sees.
+
+    An error about one option carries that option's name and value apart from the reason: the message names the field as Python
+    does (`threads=-1: cannot be negative`), and the command line writes the flag in its place (`--threads -1: cannot be
+    negative`).
+
+    Attributes:
+        exit_code: What the program ends with.
+        reason: What is wrong.
+        field: The option it is about, as a parameter of Python, such as `threads` or `thresholds["donor"]`; empty where the
+            error is not about one option.
+        value: What the option was given; None where the reason says enough.
+    """
 
     exit_code = 1
+
+    def __init__(self, reason: str, field: str = "", value: object = None) -> None:
+        """Say what is wrong, and with which option."""
+        super().__init__(*((reason, field, value) if field else (reason,)))  # what an error is made of again in another process
+        self.reason, self.field, self.value = reason, field, value
+
+    def __str__(self) -> str:
+        """The message in Python's terms."""
+        if not self.field:
+            return self.reason
+        shown = self.value if isinstance(self.value, str | int | float | tuple) else str(self.value)
+        return f"{self.field}{'' if self.value is None else f'={shown!r}'}: {self.reason}"
 
 
 class ModelFault(AnnotatorError):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from annotator.errors import UsageError
+from annotator.checks import check_count
+from annotator.errors import AnnotatorError, InputError, UsageError
 from annotator.machine import usable_cpus
+from annotator.pipeline.options import EVERY_KIND
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option("-t", "--threads", help="CPU threads; 0 takes all this process may use.")]
@@ -19,6 +22,29 @@ AllowDownload = Annotated[
     typer.Option("--allow-download", help="Fetch hub:OWNER/NAME@COMMIT from the Hugging Face hub if it is not in the cache."),
 ]
 
+FLAG_OF_FIELD = {
+    "eof_check": "--no-eof-check",
+    "header": "--no-header",
+    "thresholds": "--threshold",
+    "shard_timeout_s": "--shard-timeout",
+    "node_timeout_s": "--node-timeout",
+    "max_runtime_s": "--max-runtime",
+}
+"""Flags of the command line that are not named after the field of Python they stand for."""
+
+
+def in_flags(error: AnnotatorError) -> str:
+    """The message of an error with the command line's flag in place of the field: `--threshold donor=2: ...`."""
+    if not error.field:
+        return str(error)
+    name, _, key = error.field.partition("[")
+    key = key.strip("]\"'")
+    flag = FLAG_OF_FIELD.get(name, "--" + name.replace("_", "-"))
+    if error.value is None:
+        return f"{flag}: {error.reason}"
+    value = f"{error.value:g}" if isinstance(error.value, float) else str(error.value)
+    return f"{flag} {value if key in ('', EVERY_KIND) else f'{key}={value}'}: {error.reason}"
+
 
 def comma_list(text: str) -> tuple[str, ...]:
     """Parts between commas, without the blanks around them."""
@@ -27,8 +53,7 @@ def comma_list(text: str) -> tuple[str, ...]:
 
 def thread_count(asked: int) -> int:
     """Threads to use; 0 stands for all CPUs this process may use (macOS only knows how many there are)."""
-    if asked < 0:
-        raise UsageError(f"--threads {asked}: cannot be negative")
+    check_count("threads", asked)
     return asked or usable_cpus()
 
 
@@ -55,7 +80,7 @@ def pairs(option: str, values: list[str] | None) -> dict[str, str]:
 
 
 def whole_numbers(option: str, values: dict[str, str]) -> dict[str, int]:
-    """The same with whole numbers as values."""
+    """A table of `NAME=VALUE` options with whole numbers as values; UsageError where one is not."""
     try:
         return {name: int(value) for name, value in values.items()}
     except ValueError as error:
@@ -76,3 +101,24 @@ def resolved_model(reference: str, *, allow_download: bool) -> str:
     from annotator.models.hub import resolve_reference
 
     return str(resolve_reference(reference, allow_download=allow_download))
+
+
+def refuse_idle(options: dict[str, Any], belongs_to: str) -> None:
+    """Raise UsageError where an option was given that nothing would look at."""
+    if idle := [name for name, value in options.items() if value]:
+        raise UsageError(f"{idle[0]}: only with {belongs_to}")
+
+
+def json_table(path: Path | None) -> dict[str, Any]:
+    """Contents of a JSON file that holds one object; nothing where there is no file."""
+    if path is None:
+        return {}
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: not a JSON object")
+    return raw

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from annotator.checks import check_choice, check_flags
+
 
 @dataclass(frozen=True, slots=True)
 class GenomeOptions:
@@ -19,3 +21,12 @@ class GenomeOptions:
     dup_names: Literal["error", "suffix"] = "error"
     gaps_as_n: bool = False
     eof_check: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values.
+
+        Raises:
+            UsageError: One is wrong; the message names the field.
+        """
+        check_choice("dup_names", self.dup_names, ("error", "suffix"))
+        check_flags(self, "gaps_as_n", "eof_check")

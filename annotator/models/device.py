@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import warnings
 from pathlib import Path
 
 import torch
 
-from annotator.errors import EnvironmentFault, UsageError
+from annotator.checks import check_device
+from annotator.errors import EnvironmentFault
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ def choose_device(device: str) -> str:
         EnvironmentFault: It was asked for by name and is not there.
         UsageError: No such kind of device.
     """
+    check_device(device)
     if device == "auto":
         chosen, reason = automatic_device()
         # A machine without a GPU is no fault. One that has a GPU which torch cannot reach computes slower than it should.
@@ -35,13 +36,10 @@ def choose_device(device: str) -> str:
         return chosen
     if device == "cpu":
         return device
-    named = re.fullmatch(r"cuda(?::(\d+))?", device, re.ASCII)
-    if named is None:
-        raise UsageError(f"--device {device}: choose auto, cpu, cuda or cuda:N")
     if (fault := cuda_fault()) is not None:
-        raise EnvironmentFault(f"--device {device}: no such device here ({fault})")
-    if int(named[1] or 0) >= torch.cuda.device_count():
-        raise EnvironmentFault(f"--device {device}: no such device here (CUDA devices: {torch.cuda.device_count()})")
+        raise EnvironmentFault(f"no such device here ({fault})", "device", device)
+    if int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
+        raise EnvironmentFault(f"no such device here (CUDA devices: {torch.cuda.device_count()})", "device", device)
     return device
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from annotator.checks import check_flags
+
 
 @dataclass(frozen=True, slots=True)
 class BedOptions:
@@ -16,6 +18,14 @@ class BedOptions:
 
     header: bool = True
     bed6: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values.
+
+        Raises:
+            UsageError: One is wrong; the message names the field.
+        """
+        check_flags(self, "header", "bed6")
 
 
 DEFAULT_BED = BedOptions()

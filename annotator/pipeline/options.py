@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from annotator.checks import check_choice, check_count, check_device, check_flags, check_number
+from annotator.errors import UsageError
 from annotator.genome.options import GenomeOptions
+from annotator.kinds import CLADES, DEFAULT_CLADE, TASKS
+from annotator.models.options import PRECISIONS
 from annotator.output.options import BedOptions
 
 EVERY_KIND = "all"
 """Key of a threshold that holds for every kind without one of its own."""
 
 SHARD_BP = {"cpu": 2_000_000, "cuda": 8_000_000}
-BATCH_BP = {"cpu": 49_152, "cuda": 90 * 49_152}
-"""Of the bundled model on CUDA two such batches are one shard, so that hardly a row is there to fill up."""
+"""Bases of a shard by default, per kind of device."""
+
+LONGEST_WAIT_S = 1e9
+"""Seconds that no wait for a worker may reach; clocks and queues do not take just any number."""
 
 RAY_OFF, RAY_AUTO, RAY_LOCAL = "off", "auto", "local"
 SHARED, OBJECT_STORE = "shared", "object-store"
@@ -43,7 +50,7 @@ class AnnotateOptions:
         model: Bundled model's name or a model directory.
         clade: Which thresholds, motif group and clade bias to use.
         tasks: Subset of TASKS; None for all, but promoters only where they are validated.
-        thresholds: Probability per kind that replaces the model's.
+        thresholds: Probability per kind, above 0 and at most 1, that replaces the model's; EVERY_KIND stands for all others.
         motifs: "jaspar", or a motif file.
         tfbs_pvalue: A motif hit has this p-value or a smaller one.
         regions: BED file; only calls whose position lies in a region.
@@ -51,15 +58,15 @@ class AnnotateOptions:
         precision: "float32", "bfloat16", or "auto" for the device's own; part of the plan.
         threads: CPU threads of a worker's model, 0 for what suits the executor; part of the plan, since the bits of a score
             depend on it.
-        shard_bp: Bases of a shard; None for the device's default.
-        batch_bp: Bases of a batch; None for the device's default.
+        shard_bp: Bases of a shard; None or 0 for the device's default.
+        batch_bp: Bases of a batch; None or 0 for the device's default.
         overwrite: Replace the files of an earlier run in a results folder.
         genome: How the FASTA is read.
         bed: Shape of the BED files.
     """
 
     model: str = "compact"
-    clade: str = "vertebrate"
+    clade: str = DEFAULT_CLADE
     tasks: tuple[str, ...] | None = None
     thresholds: dict[str, float] = field(default_factory=dict)
     motifs: str = "jaspar"
@@ -73,6 +80,39 @@ class AnnotateOptions:
     overwrite: bool = False
     genome: GenomeOptions = field(default_factory=GenomeOptions)
     bed: BedOptions = field(default_factory=BedOptions)
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values; what depends on the model or the machine is checked when a run looks them up.
+
+        Raises:
+            UsageError: One is wrong; the message names the field.
+        """
+        check_choice("clade", self.clade, CLADES)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_device(self.device)
+        self._check_tasks()
+        for kind, probability in self.thresholds.items():
+            name = f'thresholds["{kind}"]'
+            if not 0 < check_number(name, probability) <= 1:
+                raise UsageError("a probability lies above 0 and not above 1", name, probability)
+        if not 0 < check_number("tfbs_pvalue", self.tfbs_pvalue) < 1:
+            raise UsageError("lies between 0 and 1", "tfbs_pvalue", self.tfbs_pvalue)
+        if self.regions is not None and not Path(self.regions).exists():
+            raise UsageError("no such file", "regions", self.regions)
+        for name in ("threads", "shard_bp", "batch_bp"):
+            if (value := getattr(self, name)) is not None:
+                check_count(name, value)
+        check_flags(self, "overwrite")
+
+    def _check_tasks(self) -> None:
+        if self.tasks is None:
+            return
+        if isinstance(self.tasks, str):  # a tuple of its letters to whoever takes it for a tuple
+            raise UsageError(f"give a tuple such as ({self.tasks!r},)", "tasks", self.tasks)
+        if not self.tasks:
+            raise UsageError("name one at the least, or None for all that the model can do", "tasks", self.tasks)
+        for task in self.tasks:
+            check_choice("tasks", task, TASKS)
 
 
 @dataclass(frozen=True)
@@ -96,3 +136,18 @@ class ExecutionOptions:
     shard_timeout_s: float = 0.0
     node_timeout_s: float = 120.0
     max_runtime_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values.
+
+        Raises:
+            UsageError: One is wrong; the message names the field.
+        """
+        check_choice("stage", self.stage, STAGES)
+        check_count("workers", self.workers)
+        share = check_number("gpus_per_worker", self.gpus_per_worker)
+        if not (0 < share <= 1 or share == int(share) > 1):
+            raise UsageError("a share above 0, up to 1, or a whole number", "gpus_per_worker", share)
+        for name, limit in (("shard_timeout_s", LONGEST_WAIT_S), ("node_timeout_s", LONGEST_WAIT_S), ("max_runtime_s", math.inf)):
+            if not 0 <= check_number(name, value := getattr(self, name)) < limit:
+                raise UsageError("seconds from 0 up", name, value)

@@ -71,14 +71,14 @@ def resolve(options: AnnotateOptions, machine: Machine) -> Request:
     """
     folder, manifest = read_model(options.model)
     if options.clade not in manifest.clades:
-        raise UsageError(f"--clade {options.clade}: the model has {', '.join(manifest.clades)}")
+        raise UsageError(f"the model has {', '.join(manifest.clades)}", "clade", options.clade)
     logger.info("model: %s %s, licence of the weights: %s", manifest.name, manifest.version, manifest.licence)
     settings = manifest.clades[options.clade]
     tasks = _tasks(options, manifest, settings)
     kinds = tuple(kind for kind in manifest.track_set.kinds if kind.task in tasks)
-    for kind in options.thresholds:
+    for kind, least in options.thresholds.items():
         if kind not in (*manifest.track_set.kinds, EVERY_KIND):
-            raise UsageError(f"--threshold {kind}: the model calls {', '.join(manifest.track_set.kinds)}")
+            raise UsageError(f"the model calls {', '.join(manifest.track_set.kinds)}", f'thresholds["{kind}"]', least)
         if kind not in (*kinds, EVERY_KIND):
             logger.warning("--threshold %s: this run calls %s only", kind, ", ".join(kinds) or "motifs")
     motifs, source = _motifs(options) if "tfbs" in tasks else ((), "")
@@ -147,10 +147,8 @@ def _tasks(options: AnnotateOptions, manifest: Manifest, settings: CladeSettings
             tasks = tuple(task for task in tasks if task != "promoter")
             logger.info("promoters are off: not validated for clade %s (ask for them with --tasks)", options.clade)
     else:
-        if unknown := sorted(set(options.tasks) - set(TASKS)):
-            raise UsageError(f"--tasks {unknown[0]}: choose from {', '.join(TASKS)}")
         if absent := sorted(set(options.tasks) - possible):
-            raise UsageError(f"--tasks {absent[0]}: the model {manifest.name} calls {', '.join(manifest.track_set.kinds)} only")
+            raise UsageError(f"the model {manifest.name} calls {', '.join(manifest.track_set.kinds)} only", "tasks", absent[0])
         tasks = tuple(task for task in TASKS if task in options.tasks)
     for kind in manifest.track_set.kinds:
         if kind.task in tasks and kind not in settings.validated:

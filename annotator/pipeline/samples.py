@@ -54,7 +54,7 @@ def _read_sheet(sheet: Path) -> list[tuple[str, str]]:
     try:
         text = sheet.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UsageError(f"--sheet {sheet}: {error.strerror}") from None
+        raise UsageError(str(error.strerror), "sheet", sheet) from None
     except UnicodeDecodeError:
         raise InputError(f"{sheet}: not text in UTF-8") from None
     reader = csv.reader(text.splitlines(), strict=True)

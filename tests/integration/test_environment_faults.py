@@ -137,10 +137,10 @@ def test_E02_choices_where_there_are_two_gpus(monkeypatch: pytest.MonkeyPatch, c
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
         (logging.INFO, "device: cuda (chosen automatically: torch finds a CUDA device)")
     ]
-    with pytest.raises(EnvironmentFault, match=r"--device cuda:2: no such device here \(CUDA devices: 2\)"):
+    with pytest.raises(EnvironmentFault, match=r"^device='cuda:2': no such device here \(CUDA devices: 2\)"):
         choose_device("cuda:2")
     for name in ("cuda:", "cuda:-1", "cuda:x", "cuda:²", "gpu", ""):
-        with pytest.raises(UsageError, match=f"--device {name}: choose auto, cpu, cuda or cuda:N"):
+        with pytest.raises(UsageError, match=f"^device='{name}': choose auto, cpu, cuda or cuda:N"):
             choose_device(name)
 
 

@@ -101,7 +101,7 @@ def test_which_executor_a_run_gets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(choose_executor(options, ExecutionOptions()), ProcessExecutor)
     for device in ("cpu", "cuda:1"):
         assert isinstance(choose_executor(AnnotateOptions(device=device), ExecutionOptions()), InlineExecutor)
-    with pytest.raises(UsageError, match="--stage object-store: only with --ray"):
+    with pytest.raises(UsageError, match="stage='object-store': only with Ray"):
         choose_executor(options, ExecutionOptions(stage="object-store"))
 
 

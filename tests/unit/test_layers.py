@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    "errors", "stopping", "machine", "kinds", "files", "example", "tokens", "motifs", "genome", "models", "labels", "doctor",
+    "errors", "checks", "stopping", "machine", "kinds", "files", "example", "tokens", "motifs", "genome", "models", "labels", "doctor",
     "scan", "calls", "evaluation", "output", "variants", "training", "results", "report", "browse", "pipeline", "cli", "plots",
     "api",
 ]  # fmt: skip

@@ -22,15 +22,15 @@ def choose_executor(options: AnnotateOptions, execution: ExecutionOptions) -> Ex
 
         return RayExecutor(options, execution)
     if execution.stage != SHARED:
-        raise UsageError(f"--stage {execution.stage}: only with --ray; local processes read the FASTA themselves")
+        raise UsageError("only with Ray; local processes read the FASTA themselves", "stage", execution.stage)
     by_default = ExecutionOptions()
     if execution.node_timeout_s != by_default.node_timeout_s:
-        raise UsageError("--node-timeout: only with --ray")
+        raise UsageError("only with Ray", "node_timeout_s")
     if execution.gpus_per_worker > 1:
-        raise UsageError(f"--gpus-per-worker {execution.gpus_per_worker:g}: a local process takes one GPU or a share of it")
+        raise UsageError("a local process takes one GPU or a share of it", "gpus_per_worker", execution.gpus_per_worker)
     if execution.workers or (options.device in ("auto", "cuda") and gpus_in_sight() > 1):
         return ProcessExecutor(execution.workers, gpus_per_worker=execution.gpus_per_worker)
-    for option, given in (("--shard-timeout", execution.shard_timeout_s), ("--gpus-per-worker", execution.gpus_per_worker - 1)):
+    for field, given in (("shard_timeout_s", execution.shard_timeout_s), ("gpus_per_worker", execution.gpus_per_worker - 1)):
         if given:
-            raise UsageError(f"{option}: only with --workers, --ray or several GPUs; this process cannot replace itself")
+            raise UsageError("only with workers, Ray or several GPUs; this process cannot replace itself", field)
     return InlineExecutor()

@@ -121,7 +121,7 @@ def look_at(address: str) -> None:
         with socket.create_connection((host, int(port)), timeout=CONNECT_S):
             pass
     except OSError as error:
-        raise EnvironmentFault(f"--ray {address}: nothing answers there ({error.strerror or error})") from None
+        raise EnvironmentFault(f"nothing answers there ({error.strerror or error})", "ray", address) from None
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -118,7 +118,7 @@ class RayExecutor:
         self._private = named in ("", RAY_LOCAL)
         self._address = named
         if named.startswith("ray://"):
-            raise UsageError(f"--ray {named}: Ray's client protocol is not supported; give the head's own address, HOST:6379")
+            raise UsageError("Ray's client protocol is not supported; give the head's own address, HOST:6379", "ray", named)
         self._folder: PrivateFolder | None = None
         if self._private:
             private_environment()
@@ -143,9 +143,7 @@ class RayExecutor:
         """Join the cluster, or start one, and see what its workers compute on."""
         self._connect()
         if device.startswith("cuda:"):
-            raise UsageError(f"--device {device}: with --ray, Ray chooses the GPU; say cuda")
-        if device not in ("auto", "cpu", "cuda"):
-            raise UsageError(f"--device {device}: choose auto, cpu or cuda")
+            raise UsageError("Ray chooses the GPU; say cuda", "device", device)
         if device == "auto":
             device = "cuda" if self._ray.cluster_resources().get("GPU", 0) else "cpu"
             logger.info("device: %s (chosen automatically: the cluster has %s)", device, "no GPU" if device == "cpu" else "GPUs")

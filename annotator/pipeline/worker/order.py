@@ -111,7 +111,9 @@ def motif_scanner(order: WorkOrder) -> MotifScanner | None:
     hits = expected_hits(scanner.matrices, order.plan.shard_bp)
     if hits > MOST_HITS_A_SHARD:
         raise UsageError(
-            f"--tfbs-pvalue {scanner.p_value:g}: about {hits:,.0f} hits in every {order.plan.shard_bp:,} bp; "
-            f"more than {MOST_HITS_A_SHARD:,} do not fit in memory, choose a smaller one"
+            f"about {hits:,.0f} hits in every {order.plan.shard_bp:,} bp; "
+            f"more than {MOST_HITS_A_SHARD:,} do not fit in memory, choose a smaller one",
+            "tfbs_pvalue",
+            scanner.p_value,
         )
     return scanner

@@ -1,0 +1,77 @@
+"""Checks that frozen dataclasses of options make of their own values; each names the field that is wrong."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from annotator.errors import UsageError
+
+
+def check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is none of the choices.
+
+    Args:
+        field: Name of the field, for the message.
+        value: What it was given.
+        choices: What it may be.
+
+    Raises:
+        UsageError: The value is none of them.
+    """
+    if value not in choices:
+        raise UsageError(f"choose from {', '.join(choices)}", field, value)
+
+
+def check_count(field: str, value: object) -> None:
+    """Refuse a value that is not a whole number from 0 up; arguments as of `check_choice`.
+
+    Raises:
+        UsageError: The value is another number, or none.
+    """
+    if type(value) is not int:
+        raise UsageError("give a whole number", field, value)
+    if value < 0:
+        raise UsageError("cannot be negative", field, value)
+
+
+def check_number(field: str, value: object) -> float:
+    """Refuse a value that is not a finite number; arguments as of `check_choice`.
+
+    Returns:
+        The number.
+
+    Raises:
+        UsageError: The value is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UsageError("give a number", field, value)
+    return value
+
+
+def check_flags(options: object, *fields: str) -> None:
+    """Refuse a value that is neither True nor False, such as the text "no", in fields that say yes or no.
+
+    Args:
+        options: Dataclass that has the fields.
+        fields: Their names.
+
+    Raises:
+        UsageError: One of them holds something else.
+    """
+    for field in fields:
+        if not isinstance(value := getattr(options, field), bool):
+            raise UsageError("give True or False", field, value)
+
+
+def check_device(device: object) -> None:
+    """Refuse what names no kind of device; whether this machine has it is not looked at.
+
+    Args:
+        device: What the field `device` was given: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        UsageError: It is none of them.
+    """
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device, re.ASCII):
+        raise UsageError("choose auto, cpu, cuda or cuda:N", "device", device)

@@ -1,0 +1,78 @@
+"""The command `annotator evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from annotator.cli.progress import setup_logging
+from annotator.cli.values import Device, Quiet, Threads, Verbose, comma_list, existing, one_of, thread_count
+from annotator.errors import PartialFailure, UsageError
+from annotator.kinds import CLADES, DEFAULT_CLADE
+from annotator.models.options import PRECISIONS
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Bundled model, model directory, or (with --gue) a folder of them.")],
+    table: Annotated[Path | None, typer.Option(help="One labelled table, for a classifier of windows.")] = None,
+    gue: Annotated[Path | None, typer.Option(help="Folder of tasks; the models lie at the same places below MODEL.")] = None,
+    split: Annotated[str, typer.Option(help="Tables to take, comma-separated: of each task the first it has.")] = "test,dev",
+    fasta: Annotated[Path | None, typer.Option(help="Genome, for a model that calls sites.")] = None,
+    truth: Annotated[Path | None, typer.Option("--truth", "--gtf", help="Its sites: BED or GTF/GFF3.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="BED of sites that are neither truth nor error.")] = None,
+    clade: Annotated[str, typer.Option(help=f"Of the genome: {', '.join(CLADES)}.")] = DEFAULT_CLADE,
+    trim_bp: Annotated[
+        int, typer.Option(min=0, help="Cut up to this much off contig ends at random: for loci around genes.")
+    ] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw them: .png or .svg (needs matplotlib).")] = None,
+    replicates: Annotated[int, typer.Option(min=1, help="Draws of the bootstrap behind the intervals.")] = 1000,
+    precision: Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}.")] = "auto",
+    device: Device = "auto",
+    threads: Threads = 0,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure a model: MCC, F1, AUROC and AUPRC on tables; top-k, AUPRC, precision, recall and reliability on a genome."""
+    setup_logging(quiet=quiet, verbose=verbose)
+    if sum(map(bool, (table, gue, fasta))) != 1 or bool(fasta) != bool(truth):
+        raise UsageError("give --table, or --gue, or --fasta with its --truth")
+    if fasta is None and (mask or trim_bp):
+        raise UsageError("--mask and --trim-bp go with --fasta")
+    if not comma_list(split):
+        raise UsageError(f"--split {split}: names no table")
+    one_of("--clade", clade, CLADES)
+    one_of("--precision", precision, PRECISIONS)
+    from annotator.evaluation.genome_report import GenomeReport, evaluate_genome
+    from annotator.evaluation.report_plot import check_plot, write_plot
+    from annotator.evaluation.report_text import to_text, write_json
+    from annotator.evaluation.task_report import TaskReport, evaluate_table, evaluate_tables
+    from annotator.labels.options import Organism
+
+    if plot is not None:
+        check_plot(plot)
+    where: dict[str, Any] = {"device": device, "precision": precision, "threads": thread_count(threads)}
+    report: GenomeReport | TaskReport
+    if table is not None:
+        report = TaskReport((evaluate_table(model, existing("--table", table) or table, **where),), {}, {})
+    elif gue is not None:
+        report = evaluate_tables(Path(model), gue, comma_list(split), **where)
+    else:
+        assert fasta is not None and truth is not None
+        for option, path in (("--fasta", fasta), ("--truth", truth), ("--mask", mask)):
+            existing(option, path)
+        organism = Organism(fasta.name.partition(".")[0], clade, fasta, truth, mask, trim_bp=trim_bp)
+        report = evaluate_genome(model, organism, replicates=replicates, **where)
+    typer.echo(to_text(report))
+    if json_file is not None:
+        write_json(report, json_file)
+    if plot is not None:
+        write_plot(report, plot)
+    if isinstance(report, TaskReport) and not report.tasks and not report.failed:
+        raise UsageError(
+            f"{model}: nothing could be measured; " + "; ".join(f"{task}: {why}" for task, why in report.missing.items())
+        )
+    if isinstance(report, TaskReport) and report.failed:
+        raise PartialFailure("; ".join(f"{task}: {why}" for task, why in report.failed.items()))

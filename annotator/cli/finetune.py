@@ -1,0 +1,160 @@
+"""The command `annotator finetune`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from annotator.cli.progress import setup_logging
+from annotator.cli.values import (
+    AllowDownload,
+    Device,
+    Quiet,
+    Threads,
+    Verbose,
+    comma_list,
+    existing,
+    json_table,
+    one_of,
+    pairs,
+    refuse_idle,
+    resolved_model,
+    thread_count,
+    whole_numbers,
+)
+from annotator.errors import PartialFailure, UsageError
+from annotator.kinds import CLADES, DEFAULT_CLADE, Kind
+from annotator.models.options import FAMILIES
+
+
+def finetune(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Run folder; the same command again goes on after a kill.")],
+    base: Annotated[
+        str,
+        typer.Option(help="Checkpoint directory, hub:OWNER/NAME@COMMIT, FAMILY:SIZE from scratch, or compact (from scratch)."),
+    ] = "compact",
+    train: Annotated[Path | None, typer.Option(help="Table sequence,label (GUE .csv, DNABERT .tsv; .gz) to learn from.")] = None,
+    dev: Annotated[Path | None, typer.Option(help="Table to stop and calibrate on; a tenth of --train by default.")] = None,
+    gue: Annotated[Path | None, typer.Option(help="Folder of tasks: every sub-folder with a train table, one run each.")] = None,
+    classes: Annotated[str, typer.Option(help="What label 0, 1, ... stand for: other, tss, donor, acceptor or a name.")] = "",
+    anchor: Annotated[
+        list[str] | None, typer.Option(help="CLASS=BASE: the base of the window that donor, acceptor or tss speaks of.")
+    ] = None,
+    stride_bp: Annotated[int, typer.Option(help="Bases between windows when the model scans a genome; 0 chooses.")] = 0,
+    fasta: Annotated[list[Path] | None, typer.Option(help="Genome to learn bases from; repeatable.")] = None,
+    truth: Annotated[
+        list[Path] | None, typer.Option("--truth", "--gtf", help="Its sites: BED or GTF/GFF3; one per --fasta.")
+    ] = None,
+    mask: Annotated[list[str] | None, typer.Option(help="BED left out of the loss; one per --fasta, '-' for none.")] = None,
+    val_fasta: Annotated[list[Path] | None, typer.Option(help="Genome to stop and calibrate on.")] = None,
+    val_truth: Annotated[list[Path] | None, typer.Option("--val-truth", "--val-gtf", help="Its sites.")] = None,
+    val_mask: Annotated[list[str] | None, typer.Option(help="Its sites left out of scoring; '-' for none.")] = None,
+    feature: Annotated[list[str] | None, typer.Option(help="NAME=BED of another track of --fasta; repeatable.")] = None,
+    val_feature: Annotated[list[str] | None, typer.Option(help="NAME=BED of the same track of --val-fasta.")] = None,
+    window_bp: Annotated[
+        int, typer.Option(help="Bases of a window of a genome; 0 for as many as the model takes, at most 2,048.")
+    ] = 0,
+    margin_bp: Annotated[int, typer.Option(help="Bases at either side that are context only; 0 for a quarter.")] = 0,
+    tfbs: Annotated[str, typer.Option(help="Names of classes or features that are binding sites, comma-separated.")] = "",
+    clade: Annotated[str, typer.Option(help=f"Of the data: {', '.join(CLADES)}.")] = DEFAULT_CLADE,
+    name: Annotated[str, typer.Option(help="Of the model; the run folder's by default.")] = "",
+    family: Annotated[str, typer.Option(help="Of the checkpoint, where its config.json does not tell.")] = "",
+    architecture: Annotated[Path | None, typer.Option(help="JSON file of fields that replace those of the size.")] = None,
+    lora: Annotated[bool, typer.Option("--lora", help="Learn low-rank adapters instead of all weights.")] = False,
+    lora_rank: Annotated[int | None, typer.Option(help="Of the adapters; 8 by default.")] = None,
+    lora_alpha: Annotated[int | None, typer.Option(help="Their scale is alpha / rank; 16 by default.")] = None,
+    lora_targets: Annotated[str, typer.Option(help="Linear modules that get one; the family's own by default.")] = "",
+    epochs: Annotated[float | None, typer.Option(help="Passes over a table.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; needed for genomes.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Windows a step, over all processes.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak, after the warm-up.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Before the last layer (compact: in its trunk too).")] = None,
+    class_weights: Annotated[str, typer.Option(help="none, or balanced.")] = "none",
+    patience: Annotated[int | None, typer.Option(help="Validations without a gain before the run ends; 0 for never.")] = None,
+    validate_steps: Annotated[int | None, typer.Option(help="Steps between validations; 0 chooses.")] = None,
+    bf16: Annotated[bool | None, typer.Option("--bf16/--no-bf16", help="Autocast to bfloat16; by default on CUDA.")] = None,
+    processes: Annotated[int, typer.Option(help="One a GPU, or several on a CPU; each learns its share of every batch.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
+    licence: Annotated[str, typer.Option(help="Of the new weights; those that start from a checkpoint keep its.")] = "not stated",
+    allow_download: AllowDownload = False,
+    device: Device = "auto",
+    threads: Threads = 0,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Fine-tune a model to classify windows or to label bases; the result is a model directory for annotate --model."""
+    setup_logging(quiet=quiet, verbose=verbose)
+    if sum(map(bool, (train, gue, fasta))) != 1:
+        raise UsageError("give --train (a table), --gue (a folder of tasks) or --fasta (a genome with --truth or --feature)")
+    of_tables = {"--classes": classes, "--anchor": anchor, "--stride-bp": stride_bp, "--epochs": epochs}
+    of_genomes = {
+        "--truth": truth, "--mask": mask, "--val-fasta": val_fasta, "--val-truth": val_truth, "--val-mask": val_mask,
+        "--feature": feature, "--val-feature": val_feature, "--window-bp": window_bp, "--margin-bp": margin_bp,
+    }  # fmt: skip
+    refuse_idle(of_tables if fasta else of_genomes, "a table" if fasta else "a genome (--fasta)")
+    refuse_idle({"--dev": dev} if train is None else {}, "--train")
+    of_lora = {"--lora-rank": lora_rank, "--lora-alpha": lora_alpha, "--lora-targets": lora_targets}
+    refuse_idle({} if lora else of_lora, "--lora")
+    refuse_idle({} if classes or fasta else {"--anchor": anchor, "--tfbs": tfbs}, "--classes")
+    from_scratch = base == "compact" or base.partition(":")[0] in FAMILIES
+    refuse_idle({"--family": family} if from_scratch else {}, "a checkpoint")
+    if epochs is not None and steps:
+        raise UsageError("--epochs and --steps: give one of them")
+    one_of("--clade", clade, CLADES)
+    from annotator.cli.recipe import genome_data
+    from annotator.training.finetune.gue import run_finetuning_folder
+    from annotator.training.finetune.options import (
+        FeatureTrack,
+        FinetuneSettings,
+        GenomeData,
+        LoraOptions,
+        TableData,
+        default_options,
+    )
+    from annotator.training.finetune.run import run_finetuning
+
+    sites = comma_list(tfbs)
+    named = dict.fromkeys((*comma_list(classes), *pairs("--feature", feature), *sites))
+    features = tuple(
+        FeatureTrack(track, Kind.TFBS if track in sites else Kind.FEATURE)
+        for track in named
+        if track not in ("other", "donor", "acceptor", "tss")
+    )
+    given = {
+        "epochs": epochs, "steps": steps, "batch_rows": batch, "learning_rate": learning_rate, "patience": patience,
+        "validate_steps": validate_steps, "bf16": bf16, "dropout": dropout,
+    }  # fmt: skip
+    chosen = {key: value for key, value in given.items() if value is not None}
+    adapters = {key: value for key, value in (("rank", lora_rank), ("alpha", lora_alpha)) if value is not None}
+    try:
+        options = replace(
+            default_options(base, lora=lora), class_weights=class_weights, processes=processes, seed=seed, **chosen  # type: ignore[arg-type]
+        )  # fmt: skip
+        data: TableData | GenomeData
+        if fasta:
+            data = genome_data(
+                fasta, truth or [], mask or [], pairs("--feature", feature),
+                val_fasta or [], val_truth or [], val_mask or [], pairs("--val-feature", val_feature), clade, features,
+                window_bp=window_bp, margin_bp=margin_bp,
+            )  # fmt: skip
+        else:
+            data = TableData(
+                train=existing("--train", train) or Path(), dev=existing("--dev", dev), classes=comma_list(classes),
+                anchor_bp=whole_numbers("--anchor", pairs("--anchor", anchor)), features=features, stride_bp=stride_bp,
+            )  # fmt: skip
+        settings = FinetuneSettings(
+            name=name or out.resolve().name, base=resolved_model(base, allow_download=allow_download), data=data,
+            family=family or None, architecture=json_table(architecture), options=options, clade=clade, licence=licence,
+            lora=LoraOptions(**adapters, targets=comma_list(lora_targets)) if lora else None,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if gue is None:
+        run_finetuning(settings, out, device=device, threads=thread_count(threads))
+        return
+    runs = run_finetuning_folder(settings, existing("--gue", gue) or gue, out, device=device, threads=thread_count(threads))
+    if failed := [f"{run.task}: {run.error}" for run in runs if run.model is None]:
+        raise PartialFailure(f"{len(failed)} of {len(runs)} tasks failed: " + "; ".join(failed))

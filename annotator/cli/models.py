@@ -1,0 +1,53 @@
+"""The commands `annotator models list`, `show` and `convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from annotator.cli.progress import setup_logging
+from annotator.cli.values import AllowDownload, one_of
+from annotator.models.options import FAMILIES
+
+models_app = typer.Typer(no_args_is_help=True, help="List models, show one, or convert published weights.", rich_markup_mode=None)
+
+
+@models_app.command("list", epilog="Example: annotator models list")
+def models_list() -> None:
+    """Bundled models."""
+    from annotator.models.directory import BUNDLED, bundled_models
+    from annotator.models.manifest import read_manifest
+
+    for name in bundled_models():
+        manifest = read_manifest(BUNDLED / name)
+        typer.echo(f"{name}\t{manifest.version}\t{manifest.family}\t{','.join(manifest.tracks)}\t{','.join(manifest.clades)}")
+
+
+@models_app.command("show", epilog="Example: annotator models show compact")
+def models_show(model: Annotated[str, typer.Argument(help="Bundled model or model directory.")] = "compact") -> None:
+    """Thresholds, calibration, training data, held-out figures and licence of a model."""
+    from annotator.models.describe import describe
+    from annotator.models.directory import read_model
+
+    typer.echo(describe(*read_model(model)))
+
+
+@models_app.command("convert", epilog="Example: annotator models convert model_10000nt_rs10.pt -o splice/")
+def models_convert(
+    sources: Annotated[list[str], typer.Argument(help="Checkpoint directory, hub:OWNER/NAME@COMMIT, or pickled state dicts.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Directory to make.")],
+    family: Annotated[str, typer.Option(help=f"{', '.join(FAMILIES)} or dilated_cnn; told from the files by default.")] = "",
+    allow_download: AllowDownload = False,
+) -> None:
+    """Make a directory of plain data (safetensors) from published weights; several OpenSpliceAI files are averaged."""
+    setup_logging(quiet=False, verbose=False)
+    from annotator.models.convert import convert
+    from annotator.models.hub import PREFIX, resolve_reference
+
+    chosen = [
+        resolve_reference(source, allow_download=allow_download, pickles=True) if source.startswith(PREFIX) else Path(source)
+        for source in sources
+    ]
+    typer.echo(convert(chosen, out, one_of("--family", family, (*FAMILIES, "dilated_cnn")) if family else None))

@@ -1,0 +1,135 @@
+"""What annotate and plan have in common: their options, and the run's options made of them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from annotator.cli.values import comma_list
+from annotator.errors import UsageError
+from annotator.genome.options import GenomeOptions
+from annotator.kinds import CLADES, DEFAULT_CLADE, TASKS
+from annotator.models.options import PRECISIONS
+from annotator.pipeline.options import EVERY_KIND, AnnotateOptions, ExecutionOptions
+
+logger = logging.getLogger("annotator")
+
+Fasta = Annotated[
+    list[str] | None,
+    typer.Argument(help="FASTA: plain, gzip or BGZF; '-' reads standard input. Several: results in OUT/<sample>/."),
+]
+Sheet = Annotated[
+    Path | None, typer.Option(help="CSV with the columns sample,fasta instead of FASTA arguments; paths from the sheet's folder.")
+]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Results folder; the same command again resumes or does nothing.")]
+Model = Annotated[str, typer.Option(help="Bundled model (annotator models list) or a model directory.")]
+Clade = Annotated[
+    str, typer.Option(help=f"One of {', '.join(CLADES)}: chooses thresholds and the JASPAR group; default {DEFAULT_CLADE}.")
+]
+Tasks = Annotated[
+    str, typer.Option(help=f"Comma-separated from {','.join(TASKS)}. Default: all, but promoter only where validated.")
+]
+Threshold = Annotated[
+    list[str] | None, typer.Option(help="KIND=P (donor, promoter, tfbs, ...), repeatable, or one number for all.")
+]
+Motifs = Annotated[str, typer.Option(help="'jaspar', or a JASPAR, MEME or TRANSFAC file.")]
+TfbsPvalue = Annotated[float, typer.Option(help="p-value threshold of a motif hit.")]
+Regions = Annotated[Path | None, typer.Option(help="BED file: only calls positioned in these regions.")]
+Precision = Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}; auto is bfloat16 on CUDA, float32 on a CPU.")]
+ModelThreads = Annotated[
+    int,
+    typer.Option(
+        "-t", "--threads",
+        help="CPU threads of each worker's model, part of the plan; 0: all in one process, 1 with --workers, --ray or a GPU.",
+    ),
+]  # fmt: skip
+DupNames = Annotated[str, typer.Option(help="Duplicate contig names: error, or suffix to rename.")]
+GapsAsN = Annotated[bool, typer.Option("--gaps-as-n", help="Read '-', '.' and '*' as N instead of refusing.")]
+NoEofCheck = Annotated[bool, typer.Option("--no-eof-check", help="Accept BGZF input without its end marker.")]
+ShardBp = Annotated[int, typer.Option(help="Bases of a shard, part of the plan; 0: 2 Mb on a CPU, 8 Mb on CUDA.")]
+Workers = Annotated[
+    int,
+    typer.Option(help="Workers, each with a model: local processes or Ray actors. 0: one per GPU, all a cluster holds, or none."),
+]
+GpusPerWorker = Annotated[float, typer.Option(help="Share of a GPU that a worker takes; 0.5 puts two on one.")]
+Ray = Annotated[
+    str, typer.Option(help="off; auto: RAY_ADDRESS or a private start; local: a private start; or the address of a cluster.")
+]
+Stage = Annotated[str, typer.Option(help="shared: workers read the FASTA at its path; object-store: they get bases through Ray.")]
+ShardTimeout = Annotated[float, typer.Option(help="Seconds a worker may take for a shard; 0 adapts to the rate seen.")]
+NodeTimeout = Annotated[float, typer.Option(help="Seconds to wait for a worker where there is none.")]
+
+
+def annotate_options(
+    *, clade: str, tasks: str, threshold: list[str] | None, shard_bp: int, dup_names: str, gaps_as_n: bool, no_eof_check: bool,
+    **others: Any,
+) -> AnnotateOptions:  # fmt: skip
+    """What is to be done, from the options of the command line.
+
+    Args:
+        clade: A clade, or nothing for the default, which is then said.
+        tasks: Names between commas; nothing for the default.
+        threshold: Each `KIND=P`, or one number for all kinds.
+        shard_bp: Bases of a shard; 0 for the device's default.
+        dup_names: "error" or "suffix".
+        gaps_as_n: Read gaps as N.
+        no_eof_check: Accept BGZF input without its end marker.
+        others: Fields of `AnnotateOptions` that are typed as they are meant.
+
+    Raises:
+        UsageError: One is wrong.
+    """
+    if not clade:
+        clade = DEFAULT_CLADE
+        logger.info("clade: %s (the default; choose with --clade)", clade)
+    return AnnotateOptions(
+        clade=clade, tasks=comma_list(tasks) or None, thresholds=_thresholds(threshold or []), shard_bp=shard_bp or None,
+        genome=GenomeOptions(dup_names=dup_names, gaps_as_n=gaps_as_n, eof_check=not no_eof_check),  # type: ignore[arg-type]
+        **others,
+    )  # fmt: skip
+
+
+def execution_options(*, shard_timeout: float, node_timeout: float, max_runtime: str, **others: Any) -> ExecutionOptions:
+    """Where and how to work, from the options of the command line.
+
+    Args:
+        shard_timeout: Seconds.
+        node_timeout: Seconds.
+        max_runtime: A time such as 3h30m, or nothing for no end.
+        others: Fields of `ExecutionOptions` that are typed as they are meant.
+
+    Raises:
+        UsageError: One is wrong.
+    """
+    return ExecutionOptions(
+        shard_timeout_s=shard_timeout, node_timeout_s=node_timeout, max_runtime_s=_seconds(max_runtime), **others
+    )
+
+
+def _seconds(text: str) -> float:
+    """Seconds of a time such as 3h30m, 90m, 45s or a bare number; 0 for no text."""
+    if not text:
+        return 0.0
+    if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
+        return float(text)
+    parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text, re.ASCII)
+    if not parts or not any(parts.groups()):
+        raise UsageError(f"--max-runtime {text}: not a time such as 3h30m, 90m or 3600")
+    return sum(float(part or 0) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True))
+
+
+def _thresholds(values: list[str]) -> dict[str, float]:
+    """Probability per kind, from `KIND=P` or a bare number for all kinds; later ones win."""
+    chosen: dict[str, float] = {}
+    for value in values:
+        kind, equals, number = value.rpartition("=")
+        try:
+            p = float(number)
+        except ValueError:
+            raise UsageError(f"--threshold {value}: not KIND=P or a number") from None
+        chosen = chosen | {kind: p} if equals else {EVERY_KIND: p}
+    return chosen
