@@ -45,9 +45,10 @@ from annotator.models.families.compact.scan import folded_on, load_compact
 from annotator.models.manifest import Manifest
 from annotator.models.options import PRECISIONS
 from annotator.motifs.read import Motif
-from annotator.pipeline.options import BATCH_BP, SHARD_BP
+from annotator.pipeline.options import SHARD_BP
 from annotator.pipeline.worker.order import WorkOrder
 from annotator.pipeline.worker.shard_worker import ShardWorker
+from annotator.scan.options import BATCH_BP
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator_kernels.backends import chosen_backends
 from benchmarks.rows import RESULTS, append_row, ceilings, circumstances, peak_memory_bytes, watch_memory

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from annotator.models.families.compact.net import SLOPE, CompactConfig
 from annotator.motifs.scores import score_matrix
-from annotator.pipeline.options import BATCH_BP
+from annotator.scan.options import BATCH_BP
 from annotator.tokens.vocabulary import dnabert_vocabulary
 from annotator_kernels.backends import Backend
 from annotator_kernels.kmer.op import kmer_embed, kmer_tokenize

@@ -52,9 +52,10 @@ from annotator.pipeline import annotate
 from annotator.pipeline.driver.schedule import Key, Schedule
 from annotator.pipeline.executors.events import Event, Failed, Finished, Lost, Ready
 from annotator.pipeline.executors.machine import Machine
-from annotator.pipeline.options import BATCH_BP, ExecutionOptions, Sample
+from annotator.pipeline.options import ExecutionOptions, Sample
 from annotator.pipeline.worker.order import ShardResult, WorkerReport
 from annotator.results.workspace import FinishedShard, Workspace
+from annotator.scan.options import BATCH_BP
 from benchmarks.rows import RESULTS, append_row, circumstances
 
 HUMAN_MB = (248.96, 242.19, 198.30, 190.21, 181.54, 170.81, 159.35, 145.14, 138.39, 133.80, 135.09, 133.28, 114.36, 107.04,

@@ -18,13 +18,10 @@ from numpy.typing import NDArray
 from annotator.calls.batch import Calls
 from annotator.genome.plan import UNKNOWN_BASE, Windows
 from annotator.kinds import STRANDS, Kind, Strand
-from annotator.models.manifest import Manifest
+from annotator.models.manifest import PROBABILITY_DECIMALS, Calibration, Manifest
 from annotator.scan.block import Block
 from annotator.scan.windows import ScoredBatch
 from annotator_kernels.local_maxima.op import local_maxima
-
-DECIMALS = 6
-"""Probabilities are rounded to this many decimals before they are compared with a threshold."""
 
 
 @dataclass(frozen=True)
@@ -167,15 +164,14 @@ def _least_logit(rule: TrackRule | None) -> float:
     """A logit just below which no base reaches the threshold; probabilities are compared exactly later."""
     if rule is None:
         return float("inf")
-    floor = max(rule.threshold - 10.0**-DECIMALS, 1e-9)
+    floor = max(rule.threshold - 10.0**-PROBABILITY_DECIMALS, 1e-9)
     least = (np.log(floor / (1.0 - min(floor, 1.0 - 1e-9))) - rule.bias) / rule.scale
     return float(np.nextafter(np.float32(least), np.float32(-np.inf)))
 
 
 def probability(logits: NDArray[np.float32], rule: TrackRule) -> NDArray[np.float64]:
     """Calibrated probability, rounded as it is compared and written."""
-    p: NDArray[np.float64] = np.round(1.0 / (1.0 + np.exp(-(rule.scale * logits.astype(np.float64) + rule.bias))), DECIMALS)
-    return p
+    return Calibration(rule.scale, rule.bias).probability(logits)
 
 
 def _calls(

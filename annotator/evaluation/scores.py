@@ -19,8 +19,8 @@ from annotator.evaluation.metrics import Places
 from annotator.genome.plan import PlanOptions, Span, Windows, plan_shards
 from annotator.kinds import STRANDS
 from annotator.labels.labelled import LabelledGenome, SiteTable
-from annotator.models.options import NOT_SCORED
 from annotator.scan.block import Block
+from annotator.scan.tracks import SpanTracks
 from annotator.scan.windows import ScanModel, ScoredBatch, WindowScorer
 
 BATCH_BP = 49_152
@@ -73,19 +73,13 @@ def score_shards(
 
     for shard in plan_shards(lengths, plan):
         block = Block.read(shard.spans, lengths, plan, read)
-        windows = block.windows
-        out = [np.full((2, tracks, span.end - span.start), NOT_SCORED, np.float32) for span in shard.spans]
+        stitched = SpanTracks(block, tracks=tracks)
         calls = []
         for batch in scorer.score(block):
-            logits = batch.plus_strand(windows).cpu().numpy()
-            for row, window in enumerate(batch.rows.tolist()):
-                index = int(windows.span[window])
-                first, last = int(windows.core_start[window]), int(windows.core_end[window])
-                inside, place = first - int(windows.start[window]), first - shard.spans[index].start
-                out[index][:, :, place : place + last - first] = logits[row, :, :, inside : inside + last - first]
+            stitched.add(batch)
             if rules is not None:
                 calls.append(call_sites(batch, block, list(rules), Counter()))
-        yield ScoredShard(shard.spans, out, Calls.concatenate(calls))
+        yield ScoredShard(shard.spans, stitched.logits, Calls.concatenate(calls))
 
 
 def genome_logits(

@@ -11,6 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from annotator.errors import InputError
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import FEATURE_KINDS, TRACK_KIND, Kind
@@ -25,6 +28,8 @@ CODE_KEYS = frozenset({"auto_map", "_attn_implementation_internal", "custom_pipe
 """Keys of a configuration that make transformers import modules beside the weights, or from a hub."""
 OTHER = "other"
 """Class of a window classifier that stands for no track."""
+PROBABILITY_DECIMALS = 6
+"""Probabilities are rounded to this many decimals before they are compared with a threshold, and as they are written."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,20 @@ class Calibration:
 
     scale: float = 1.0
     bias: float = 0.0
+
+    def probability(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrated probabilities, rounded as they are compared with a threshold.
+
+        Args:
+            logits: float32, any shape; NaN stays NaN.
+
+        Returns:
+            float64, the same shape, 0 to 1.
+        """
+        with np.errstate(over="ignore"):  # a logit far below zero overflows to infinity, and its probability is 0
+            exact = 1.0 / (1.0 + np.exp(-(self.scale * logits.astype(np.float64) + self.bias)))
+        p: NDArray[np.float64] = np.round(exact, PROBABILITY_DECIMALS)
+        return p
 
 
 @dataclass(frozen=True)

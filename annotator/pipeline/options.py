@@ -105,10 +105,11 @@ class AnnotateOptions:
         check_flags(self, "overwrite")
 
     def _check_tasks(self) -> None:
+        given: object = self.tasks
+        if isinstance(given, str):  # it would be taken for a tuple of its letters
+            raise UsageError(f"give a tuple such as ({given!r},)", "tasks", given)
         if self.tasks is None:
             return
-        if isinstance(self.tasks, str):  # a tuple of its letters to whoever takes it for a tuple
-            raise UsageError(f"give a tuple such as ({self.tasks!r},)", "tasks", self.tasks)
         if not self.tasks:
             raise UsageError("name one at the least, or None for all that the model can do", "tasks", self.tasks)
         for task in self.tasks:

@@ -23,8 +23,9 @@ from annotator.motifs.read import CLADE_TAXA, JASPAR_RELEASE, Motif, jaspar_moti
 from annotator.motifs.scan import MotifScanner
 from annotator.output.schema import SCHEMA_VERSION
 from annotator.pipeline.executors.machine import Machine
-from annotator.pipeline.options import BATCH_BP, EVERY_KIND, SHARD_BP, AnnotateOptions
+from annotator.pipeline.options import EVERY_KIND, SHARD_BP, AnnotateOptions
 from annotator.pipeline.worker.order import WorkOrder, motif_scanner
+from annotator.scan.options import BATCH_BP
 from annotator_kernels.versions import installed_version
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ import torch
 
 from annotator.genome.plan import PlanOptions
 from annotator.models.families.compact.net import CompactConfig
-from annotator.pipeline.options import BATCH_BP
 from annotator.pipeline.worker.order import WorkOrder
+from annotator.scan.options import BATCH_BP
 from annotator_kernels import backends
 from benchmarks import compact_forward, cost_model, end_to_end, family_cost, guarded, gue, kernel_problems, kernels
 from tests.support.kernels import OPERATIONS

@@ -1,0 +1,132 @@
+"""Options that check themselves: the field in Python's terms, the flag in the command line's."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from annotator.cli.app import app, main
+from annotator.cli.values import FLAG_OF_FIELD, in_flags
+from annotator.errors import EnvironmentFault, UsageError
+from annotator.genome.options import GenomeOptions
+from annotator.output.options import BedOptions
+from annotator.pipeline.options import AnnotateOptions, ExecutionOptions
+
+NO_FLAG = {"batch_bp", "genome", "bed"}
+"""Fields that the command line has no flag for: one chosen by the program, and two that are options themselves."""
+
+WRONG: list[tuple[Callable[..., object], dict[str, Any], str, str]] = [
+    (AnnotateOptions, {"threads": -1}, "threads=-1: cannot be negative", "--threads -1: cannot be negative"),
+    (AnnotateOptions, {"threads": "two"}, "threads='two': give a whole number", "--threads two: give a whole number"),
+    (AnnotateOptions, {"threads": True}, "threads=True: give a whole number", "--threads True: give a whole number"),
+    (AnnotateOptions, {"shard_bp": -5}, "shard_bp=-5: cannot be negative", "--shard-bp -5: cannot be negative"),
+    (AnnotateOptions, {"clade": "fish"}, "clade='fish': choose from vert", "--clade fish: choose from vert"),
+    (AnnotateOptions, {"precision": "int8"}, "precision='int8': choose", "--precision int8: choose from auto, float32"),
+    (AnnotateOptions, {"device": "tpu"}, "device='tpu': choose auto, cpu", "--device tpu: choose auto, cpu, cuda or cuda:N"),
+    (AnnotateOptions, {"tasks": ("genes",)}, "tasks='genes': choose from promoter", "--tasks genes: choose from promoter"),
+    (AnnotateOptions, {"tasks": "splice"}, "tasks='splice': give a tuple such as ('splice',)", "--tasks splice: give a tuple"),
+    (AnnotateOptions, {"tasks": ()}, "tasks=(): name one at the least", "--tasks (): name one"),
+    (AnnotateOptions, {"thresholds": {"donor": 2}}, 'thresholds["donor"]=2: a probability', "--threshold donor=2: a probab"),
+    (AnnotateOptions, {"thresholds": {"all": 0.0}}, 'thresholds["all"]=0.0: a probability', "--threshold 0: a probability lies"),
+    (AnnotateOptions, {"thresholds": {"tfbs": "x"}}, "thresholds[\"tfbs\"]='x': give a number", "--threshold tfbs=x: give a n"),
+    (AnnotateOptions, {"tfbs_pvalue": 1.0}, "tfbs_pvalue=1.0: lies between", "--tfbs-pvalue 1: lies between 0 and 1"),
+    (AnnotateOptions, {"tfbs_pvalue": float("nan")}, "tfbs_pvalue=nan: give a number", "--tfbs-pvalue nan: give a number"),
+    (AnnotateOptions, {"regions": Path("no.bed")}, "regions='no.bed': no such file", "--regions no.bed: no such file"),
+    (AnnotateOptions, {"overwrite": "no"}, "overwrite='no': give True or False", "--overwrite no: give True or False"),
+    (GenomeOptions, {"dup_names": "drop"}, "dup_names='drop': choose from error, suffix", "--dup-names drop: choose from error"),
+    (GenomeOptions, {"eof_check": 1}, "eof_check=1: give True or False", "--no-eof-check 1: give True or False"),
+    (BedOptions, {"bed6": None}, "bed6: give True or False", "--bed6: give True or False"),
+    (ExecutionOptions, {"workers": -2}, "workers=-2: cannot be negative", "--workers -2: cannot be negative"),
+    (ExecutionOptions, {"gpus_per_worker": 1.5}, "gpus_per_worker=1.5: a share", "--gpus-per-worker 1.5: a share above 0"),
+    (ExecutionOptions, {"stage": "disk"}, "stage='disk': choose from shared", "--stage disk: choose from shared, object-store"),
+    (ExecutionOptions, {"shard_timeout_s": -0.5}, "shard_timeout_s=-0.5: seconds", "--shard-timeout -0.5: seconds from 0 up"),
+    (ExecutionOptions, {"node_timeout_s": 1e9}, "node_timeout_s=1000000000.0: seconds", "--node-timeout 1e+09: seconds from 0"),
+    (ExecutionOptions, {"max_runtime_s": -1}, "max_runtime_s=-1: seconds from 0 up", "--max-runtime -1: seconds from 0 up"),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "python", "flags"), WRONG, ids=[f"{next(iter(given))}-{i}" for i, (_, given, *_) in enumerate(WRONG)]
+)
+def test_a_wrong_value_is_named_in_the_terms_of_whoever_gave_it(
+    options: Callable[..., object], given: dict[str, Any], python: str, flags: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        options(**given)
+    assert str(caught.value).startswith(python) and caught.value.field.partition("[")[0] == next(iter(given))
+    assert in_flags(caught.value).startswith(flags)
+
+
+def test_every_field_stands_for_a_flag_of_annotate() -> None:
+    parameters = typer.main.get_command(app).commands["annotate"].params  # type: ignore[attr-defined]
+    flags = {flag for parameter in parameters for flag in parameter.opts}
+    names = {f.name for options in (AnnotateOptions, ExecutionOptions, GenomeOptions, BedOptions) for f in fields(options)}
+    assert {in_flags(UsageError("wrong", name)).removesuffix(": wrong") for name in names - NO_FLAG} <= flags
+    assert set(FLAG_OF_FIELD) <= names and NO_FLAG <= names
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--threads", "-1"], "--threads -1: cannot be negative"),
+        (["-t", "-1"], "--threads -1: cannot be negative"),
+        (["--threshold", "donor=2"], "--threshold donor=2: a probability lies above 0 and not above 1"),
+        (["--threshold", "donor=x"], "--threshold donor=x: not KIND=P or a number"),
+        (["--threshold", "1.5"], "--threshold 1.5: a probability lies above 0 and not above 1"),
+        (["--threshold", "exon=0.5"], "--threshold exon=0.5: the model calls donor, acceptor, promoter"),
+        (["--tasks", "splice,feature"], "--tasks feature: the model compact"),
+        (["--max-runtime", "soon"], "--max-runtime soon: not a time such as 3h30m, 90m or 3600"),
+        (["--stage", "object-store"], "--stage object-store: only with Ray"),
+        (["--node-timeout", "5"], "--node-timeout: only with Ray"),
+        (["--workers", "1", "--gpus-per-worker", "2"], "--gpus-per-worker 2: a local process takes one GPU"),
+        (["--gpus-per-worker", "0.5"], "--gpus-per-worker: only with workers, Ray or several GPUs"),
+        (["--dup-names", "drop"], "--dup-names drop: choose from error, suffix"),
+        (["--progress", "loud"], "--progress loud: choose from auto"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_command_line_names_the_flag(more: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "g.fa").write_text(">c\nACGT\n")
+    command = ["annotate", str(tmp_path / "g.fa"), "-o", str(tmp_path / "out"), "--device", "cpu", "--quiet", *more]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"annotator: error: {said}") and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_plan_checks_its_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "g.fa", "--workers", "-1", "-q"]) == 2
+    assert capsys.readouterr().err == "annotator: error: --workers -1: cannot be negative\n"
+
+
+def test_an_error_about_a_field_survives_the_way_between_processes() -> None:
+    for error in (EnvironmentFault("no such device here", "device", "cuda:7"), UsageError("only with Ray", "node_timeout_s")):
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is type(error) and str(again) == str(error) and in_flags(again) == in_flags(error)
+    assert in_flags(UsageError("give FASTA files")) == str(UsageError("give FASTA files")) == "give FASTA files"
+
+
+COMMANDS = {
+    "annotate": ["annotate"], "plan": ["plan"], "verify": ["verify"], "example": ["example"], "train": ["train"],
+    "pretrain": ["pretrain"], "finetune": ["finetune"], "evaluate": ["evaluate"], "doctor": ["doctor"],
+    "list": ["models", "list"], "show": ["models", "show"], "convert": ["models", "convert"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS.keys())
+def test_help_of_a_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith(f"Usage: annotator {' '.join(words)} [OPTIONS]")
+    assert f"Example: annotator {' '.join(words)}" in text
+
+
+def test_every_command_has_its_test_of_help() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert {"models", *COMMANDS} == {*commands, *commands["models"].commands}
