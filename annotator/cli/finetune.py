@@ -124,7 +124,7 @@ def finetune(
         if track not in ("other", "donor", "acceptor", "tss")
     )
     given = {
-        "epochs": epochs, "steps": steps, "batch_rows": batch, "learning_rate": learning_rate, "patience": patience,
+        "epochs": epochs, "steps": steps, "batch_windows": batch, "learning_rate": learning_rate, "patience": patience,
         "validate_steps": validate_steps, "bf16": bf16, "dropout": dropout,
     }  # fmt: skip
     chosen = {key: value for key, value in given.items() if value is not None}

@@ -76,7 +76,7 @@ def pretrain(
             checkpoint=Path(resolved_model(checkpoint, allow_download=allow_download)) if checkpoint else None,
             mask=MaskOptions(share=0.15 if mask_share is None else mask_share, longest_hidden_bp=hidden_bp),
             train=PretrainOptions(
-                steps=steps, batch_rows=batch, accumulation=accumulation, learning_rate=learning_rate, warmup_steps=warmup,
+                steps=steps, batch_windows=batch, accumulation=accumulation, learning_rate=learning_rate, warmup_steps=warmup,
                 checkpoint_steps=checkpoint_steps, validate_steps=validate_steps, seed=seed, bf16=bf16,
             ),
             licence=licence,

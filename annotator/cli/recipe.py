@@ -11,8 +11,9 @@ from annotator.errors import InputError, UsageError
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import CLADES, DEFAULT_CLADE, Kind
 from annotator.labels.options import Organism
-from annotator.training.compact.options import TrainingSettings, TrainOptions, WindowOptions
+from annotator.training.compact.options import TrainingSettings, TrainOptions
 from annotator.training.finetune.options import FeatureTrack, GenomeData, GenomeFiles
+from annotator.training.options import WindowOptions
 
 
 class _Strict(BaseModel):

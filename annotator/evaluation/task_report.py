@@ -14,7 +14,7 @@ from torch import Tensor
 
 from annotator.errors import AnnotatorError, InputError, ModelFault, UsageError
 from annotator.evaluation.classification import ClassScores, class_scores
-from annotator.labels.window_tables import FIRST_LINE, WindowTable, read_window_table
+from annotator.labels.window_tables import FIRST_LINE, TABLE_SUFFIXES, WindowTable, read_window_table
 from annotator.models.device import choose_device
 from annotator.models.directory import read_model
 from annotator.models.loading import load_window_classifier
@@ -23,7 +23,6 @@ from annotator.models.manifest import MANIFEST_NAME
 logger = logging.getLogger(__name__)
 
 SPLITS = ("test", "dev")
-TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 BATCH_BP = 49_152
 
 Classifier = Callable[[Tensor], Tensor]

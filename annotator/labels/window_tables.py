@@ -17,6 +17,8 @@ from annotator.genome.decoding import DecodedInput
 from annotator.genome.files import InputFile
 from annotator.genome.headers import quote
 
+TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+"""Ends of the names of labelled tables, in the order in which they are looked for."""
 COLUMNS = ("sequence", "label")
 FIRST_LINE = 2
 _LONGEST_LABEL = 6
@@ -54,6 +56,11 @@ class WindowTable:
             raise InputError(
                 f"{self.path} line {row + FIRST_LINE}: label {self.labels[row]}, but the classes are 0..{classes - 1}"
             )
+
+
+def find_table(folder: Path, split: str) -> Path | None:
+    """The table of a split (train, dev, test) in a folder, whatever its format; None where there is none."""
+    return next((path for suffix in TABLE_SUFFIXES if (path := folder / f"{split}{suffix}").is_file()), None)
 
 
 def read_window_table(path: Path) -> WindowTable:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from annotator.errors import EnvironmentFault, InputError, ResourceFault
-from annotator.files import write_text
+from annotator.errors import EnvironmentFault, InputError
+from annotator.files import atomic_folder, write_faults
 from annotator.models.families import registry as family_registry
 from annotator.models.families.base import Architecture, LanguageModel, ModelFamily, Published
 from annotator.models.manifest import LARGEST_SIZE, read_model_json
@@ -25,6 +27,7 @@ from annotator.models.options import FAMILIES
 from annotator.models.weights import (
     WEIGHTS_NAME,
     build_with_weights,
+    errors_naming,
     plain_tensors,
     read_weights,
     write_safetensors,
@@ -47,14 +50,14 @@ class Checkpoint:
     """A checkpoint that has passed every check.
 
     Attributes:
-        family: It is of.
-        architecture: Of the network.
+        family: The model family it belongs to.
+        architecture: The architecture of the network.
         model: In eval mode, float32, on the CPU.
         has_lm_head: Whether the checkpoint brought weights for `model.lm_head`; otherwise those are random (seed 0).
         window_head: Tensors of a published classifier, by the names of a `WindowHead`; empty where it has none.
-        tokenizer: Of the network's vocabulary.
-        licence: Of these weights, and what it forbids.
-        folder: It was read from.
+        tokenizer: The tokenizer of the network's vocabulary.
+        licence: Licence of these weights, and what it forbids.
+        folder: The directory it was read from.
     """
 
     family: ModelFamily
@@ -112,29 +115,51 @@ def write_checkpoint(
     """Write a network as a checkpoint directory of this program's layout; equal networks give equal bytes.
 
     Args:
-        folder: Made where it is not there; each file is replaced whole, others are left alone.
+        folder: Where to; made with its parents. A folder that is there is replaced as a whole.
         chosen: The network's family.
-        architecture: It was built from.
+        architecture: The architecture it was built from.
         model: The network.
-        licence: Of the weights: that of the checkpoint they started from, or the user's own.
+        licence: Licence of the weights: that of the checkpoint they started from, or the user's own.
         tokenizer_json: Text of the tokenizer's file, for families that have one.
 
     Returns:
         `folder`.
 
     Raises:
-        ResourceFault: A file cannot be written.
+        ResourceFault: A file cannot be written; an older checkpoint stands as it was.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceFault(f"{folder}: cannot be made ({error.strerror})") from None
-    write_safetensors(folder / WEIGHTS_NAME, plain_tensors(model))
-    if tokenizer_json is not None:
-        write_text(folder / TOKENIZER_NAME, tokenizer_json)
     config = {FAMILY_KEY: chosen.name, LICENCE_KEY: licence, **architecture}
-    write_text(folder / CONFIG_NAME, json.dumps(config, indent=1) + "\n")
-    return folder
+    files = {TOKENIZER_NAME: tokenizer_json.encode()} if tokenizer_json is not None else {}
+    with new_checkpoint(folder, config, plain_tensors(model), files):
+        return folder
+
+
+@contextmanager
+def new_checkpoint(
+    folder: Path, config: dict[str, Any], tensors: Mapping[str, Tensor], files: Mapping[str, bytes]
+) -> Iterator[Path]:
+    """Write the files of a checkpoint into a folder that takes its name, and the place of an older one, after the body.
+
+    Args:
+        folder: The final name; made with its parents.
+        config: Contents of `config.json`.
+        tensors: The weights, by name, on the CPU.
+        files: Further files, such as the tokenizer's, by name.
+
+    Yields:
+        The complete folder under a temporary name, for the body to check.
+
+    Raises:
+        ResourceFault: A file cannot be written; an older checkpoint stands as it was.
+    """
+    with write_faults(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder) as temporary:
+        with errors_naming(folder, instead_of=temporary):
+            write_safetensors(temporary / WEIGHTS_NAME, tensors)
+        for name, contents in {**files, CONFIG_NAME: (json.dumps(config, indent=1) + "\n").encode()}.items():
+            (temporary / name).write_bytes(contents)
+        yield temporary
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -8,31 +8,29 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
-import shutil
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from annotator.errors import InputError, ResourceFault, UsageError
-from annotator.files import file_sha256, write_text
+from annotator.errors import InputError, UsageError
+from annotator.files import file_sha256
 from annotator.kinds import CLADES, TRACK_KIND
-from annotator.models.checkpoints import CONFIG_NAME, TOKENIZER_NAME, VOCABULARY_NAME, read_checkpoint
-from annotator.models.families.dilated_cnn import CLASS_OF_TRACK, SKIP_EVERY, DilatedConfig, DilatedNet, load
-from annotator.models.manifest import CODE_KEYS, MANIFEST_NAME, Calibration, CladeSettings, Manifest, read_manifest
+from annotator.models.checkpoints import CONFIG_NAME, TOKENIZER_NAME, VOCABULARY_NAME, new_checkpoint, read_checkpoint
+from annotator.models.directory import write_model
+from annotator.models.families.dilated_cnn import CLASS_OF_TRACK, SKIP_EVERY, DilatedConfig, DilatedNet
+from annotator.models.manifest import CODE_KEYS, Calibration, CladeSettings, Manifest
 from annotator.models.weights import (
     INDEX_NAME,
     PICKLES,
     WEIGHTS_NAME,
     build_with_weights,
+    errors_naming,
     read_weights,
-    write_safetensors,
 )
 
 logger = logging.getLogger(__name__)
@@ -40,7 +38,10 @@ logger = logging.getLogger(__name__)
 DILATED_FAMILY = "dilated_cnn"
 WIDTHS = (11,) * 8 + (21,) * 4 + (41,) * 4
 DILATIONS = (1,) * 4 + (4,) * 4 + (10,) * 4 + (25,) * 4
-"""Of OpenSpliceAI's residual units, in order; 80 nt of context have the first 4, 400 nt 8, 2000 nt 12, 10000 nt all 16."""
+"""Widths and dilations of OpenSpliceAI's residual units, in order.
+
+Networks of 80 nt of context have the first 4 units, those of 400 nt 8, of 2000 nt 12, and of 10000 nt all 16.
+"""
 RADIUS_BP = 2
 """A splice site's call is the highest probability within so many bases, as with the bundled model."""
 THRESHOLD = 0.5
@@ -145,16 +146,9 @@ def _tensors_of_folder(folder: Path) -> dict[str, Tensor]:
 
 def _convert_published(folder: Path, tensors: dict[str, Tensor], out: Path, family: str | None) -> Path:
     config = _without_code(_read_json(folder / CONFIG_NAME), folder / CONFIG_NAME)
-    with _new_folder(out) as temporary:
-        write_text(temporary / CONFIG_NAME, json.dumps(config, indent=1) + "\n")
-        for name in (TOKENIZER_NAME, VOCABULARY_NAME):
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, temporary / name)
-        write_safetensors(temporary / WEIGHTS_NAME, tensors)
-        try:
-            read_checkpoint(temporary, family)
-        except InputError as error:  # the user knows the source, not the temporary
-            raise InputError(str(error).replace(str(temporary), str(folder))) from None
+    files = {name: (folder / name).read_bytes() for name in (TOKENIZER_NAME, VOCABULARY_NAME) if (folder / name).is_file()}
+    with new_checkpoint(out, config, tensors, files) as temporary, errors_naming(folder, instead_of=temporary):
+        read_checkpoint(temporary, family)  # the user knows the source, which is what the errors name
     return out
 
 
@@ -193,11 +187,7 @@ def _convert_dilated(states: dict[Path, dict[str, Tensor]], out: Path) -> Path:
         tensors |= {f"networks.{number}.{name}": value for name, value in state.items()}
     assert config is not None
     config = DilatedConfig(config.channels, config.widths, config.dilations, len(states))
-    with _new_folder(out) as temporary:
-        write_safetensors(temporary / WEIGHTS_NAME, tensors)
-        digest = file_sha256(temporary / WEIGHTS_NAME)
-        write_text(temporary / MANIFEST_NAME, _dilated_manifest(config, list(states), digest).to_json())
-        load(temporary, read_manifest(temporary), torch.device("cpu"), "float32")
+    write_model(out, _dilated_manifest(config, list(states)), tensors)
     logger.info("%s: OpenSpliceAI's weights are licensed under GPL-3.0; so is what is made of them", out)
     return out
 
@@ -212,7 +202,8 @@ def _dilated_config(path: Path, state: dict[str, Tensor]) -> DilatedConfig:
     return DilatedConfig(len(stem), widths, DILATIONS[: len(widths)])
 
 
-def _dilated_manifest(config: DilatedConfig, sources: list[Path], digest: str) -> Manifest:
+def _dilated_manifest(config: DilatedConfig, sources: list[Path]) -> Manifest:
+    """The manifest of averaged networks; its version is the one that `write_model` takes from the weights."""
     halo = -(-(config.reach_bp + RADIUS_BP) // 8) * 8
     tracks = tuple(CLASS_OF_TRACK)
     networks = "the network's softmax" if config.networks == 1 else f"the mean softmax of {config.networks} networks"
@@ -227,7 +218,7 @@ def _dilated_manifest(config: DilatedConfig, sources: list[Path], digest: str) -
     mean = f"-mean{config.networks}" if config.networks > 1 else ""
     return Manifest(
         name=f"openspliceai-{2 * config.reach_bp}nt{mean}",
-        version=digest[:12],
+        version="",
         family=DILATED_FAMILY,
         architecture=config.as_dict(),
         tokenizer={},
@@ -242,24 +233,10 @@ def _dilated_manifest(config: DilatedConfig, sources: list[Path], digest: str) -
         radius_bp=dict.fromkeys(kinds, RADIUS_BP),
         clades=dict.fromkeys(CLADES, settings),
         licence="GPL-3.0-only",
-        weights=WEIGHTS_NAME,
-        weights_sha256=digest,
+        weights="",
+        weights_sha256="",
         training={
             "note": "weights of OpenSpliceAI (Chao et al., 2025), converted; none of this program's training",
             "files": [{"name": path.name, "sha256": file_sha256(path)} for path in sources],
         },
     )
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A directory that appears as `out` when the body has filled it, and not at all when the body fails."""
-    temporary = out.with_name(f".tmp-{os.getpid()}-{out.name}")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        os.replace(temporary, out)
-    except OSError as error:
-        raise ResourceFault(f"{out}: cannot be written ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,12 +1,17 @@
-"""Which models there are: those in the wheel, and model directories of the user's."""
+"""Model directories: those in the wheel and the user's, found, read with checks, and written whole."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from annotator.errors import EnvironmentFault, InputError
-from annotator.files import file_sha256
+from annotator.files import atomic_folder, file_sha256, write_faults
 from annotator.models.manifest import MANIFEST_NAME, Manifest, read_manifest, read_model_json
+from annotator.models.weights import WEIGHTS_NAME, errors_naming, write_safetensors
 
 BUNDLED = Path(__file__).parent / "bundled"
 
@@ -44,6 +49,40 @@ def read_model(model: str) -> tuple[Path, Manifest]:
         InputError: The manifest is bad, a configuration beside it asks for code, or the weights are not the ones it names.
     """
     folder = model_folder(model)
+    return folder, _read_checked(folder)
+
+
+def write_model(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor], files: Mapping[str, str] | None = None) -> Path:
+    """Write a model directory, which takes the place of an older one only when it is complete and has been read back.
+
+    Args:
+        folder: Where to; made with its parents.
+        manifest: What the model is. The name and the sha256 of the weights file are filled in here, and so is an empty version,
+            which becomes the first 12 digits of that sha256.
+        tensors: The weights, by name, on the CPU.
+        files: Text of further files, such as the tokenizer's, by name.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        ResourceFault: A file cannot be written; an older model stands as it was.
+        InputError: The parts of the manifest do not fit together; an older model stands as it was.
+    """
+    with write_faults(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder) as temporary, errors_naming(folder, instead_of=temporary):
+        write_safetensors(temporary / WEIGHTS_NAME, tensors)
+        digest = file_sha256(temporary / WEIGHTS_NAME)
+        complete = replace(manifest, weights=WEIGHTS_NAME, weights_sha256=digest, version=manifest.version or digest[:12])
+        for name, text in {**(files or {}), MANIFEST_NAME: complete.to_json()}.items():
+            (temporary / name).write_text(text, encoding="utf-8")
+        _read_checked(temporary)
+    return folder
+
+
+def _read_checked(folder: Path) -> Manifest:
+    """The manifest of a model directory, its weights file checked against the manifest's sha256."""
     manifest = read_manifest(folder)
     for path in sorted(folder.glob("*config.json")):
         read_model_json(path)
@@ -51,7 +90,7 @@ def read_model(model: str) -> tuple[Path, Manifest]:
     if path.parent != folder or path.suffix != ".safetensors":
         raise InputError(f"{folder / MANIFEST_NAME}: weights must be a .safetensors file beside it, not {manifest.weights!r}")
     refuse_other_file(path, manifest.weights_sha256)
-    return folder, manifest
+    return manifest
 
 
 def refuse_other_file(path: Path, sha256: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -140,6 +141,20 @@ def _check(blank: nn.Module, tensors: Mapping[str, Tensor], source: Path, may_la
         first = given[id(place)]
         if first != name and not torch.equal(tensors[first], value):
             raise InputError(f"{source}: tensor {name} differs from {first}, but they are one and the same in this network")
+
+
+@contextmanager
+def errors_naming(folder: Path, *, instead_of: Path) -> Iterator[None]:
+    """Make the errors of the body name a folder that the user knows in place of the temporary one that is being filled.
+
+    Raises:
+        InputError: The body raised one.
+        ResourceFault: The body raised one.
+    """
+    try:
+        yield
+    except (InputError, ResourceFault) as error:
+        raise type(error)(str(error).replace(str(instead_of), str(folder))) from None
 
 
 def plain_tensors(net: nn.Module) -> dict[str, Tensor]:

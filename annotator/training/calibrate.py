@@ -5,6 +5,7 @@ Coordinates: contigs end to end, as in `LabelledGenome`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,12 +15,17 @@ from numpy.typing import NDArray
 from annotator.calls.sites import TrackRule
 from annotator.evaluation.scores import genome_calls
 from annotator.evaluation.site_scores import PROMOTER_MATCH_BP, judge_promoters, judge_splice
-from annotator.kinds import TRACK_KIND, Kind
+from annotator.kinds import CLADES, TRACK_KIND, Kind
 from annotator.labels.labelled import LabelledGenome
-from annotator.models.manifest import Calibration
+from annotator.models.manifest import Calibration, CladeSettings
+
+logger = logging.getLogger(__name__)
 
 CANDIDATE_LOGIT = -7.0
 """Local maxima below this are not looked at when thresholds are chosen; calls lie far above it."""
+
+SMALLEST_SCALE = 1e-3
+"""Scale of a calibration of scores that say nothing; one of a manifest is above 0."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,11 @@ def candidates(
     """All local maxima of one kind of call with their truth.
 
     Args:
-        logits: From `genome_logits`.
-        genome: Where they come from.
-        radius_bp: Per kind of call.
+        logits: Logits of `genome_logits`.
+        genome: The genome they are of.
+        radius_bp: Calls are local maxima within this, per kind of call.
         kind: donor, acceptor or promoter.
-        tracks: Of the logits, in order.
+        tracks: Tracks of the logits, in order.
 
     Returns:
         The candidates; ambiguous sites are left out.
@@ -99,12 +105,48 @@ def fit_calibration(logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Ca
     return Calibration(round(float(w[0]), 5), round(float(w[1]), 5))
 
 
+def fit_rising_calibration(kind: Kind, logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Calibration:
+    """`fit_calibration` with a scale above 0, as a manifest needs it; where that fails, nearly flat at the share of the right.
+
+    Args:
+        kind: Kind of call, for the warning where high logits are no likelier to be right than low ones.
+        logit: Any number of examples.
+        right: Whether each is right.
+    """
+    fit = fit_calibration(logit, right)
+    if fit.scale > 0:
+        return fit
+    logger.warning("%s: on the validation data the scores are no better than chance", kind)
+    share = right.mean()
+    return Calibration(SMALLEST_SCALE, round(float(np.log(share / (1 - share))), 5))
+
+
+def clade_settings(
+    clade: str, thresholds: dict[Kind, float], calibration: dict[Kind, Calibration], source: str
+) -> dict[str, CladeSettings]:
+    """The same settings for every clade, validated for one of them.
+
+    Args:
+        clade: The clade of the dev data.
+        thresholds: Probability threshold per kind of call.
+        calibration: Calibration per kind of call.
+        source: Name of the dev data, for the note.
+    """
+    return {
+        name: CladeSettings(
+            0, thresholds, calibration, tuple(thresholds) if name == clade else (),
+            f"calibrated on {source}" if name == clade else f"no data of this clade: calibrated on {source}",
+        )
+        for name in CLADES
+    }  # fmt: skip
+
+
 def best_threshold(found: list[Candidates], calibration: Calibration) -> tuple[float, dict[str, float]]:
     """The probability threshold with the highest F1 over all candidates of all genomes together.
 
     Args:
-        found: Candidates of the validation genomes.
-        calibration: Of their logits.
+        found: The candidates of the validation genomes.
+        calibration: Calibration of their logits.
 
     Returns:
         Threshold, rounded to 3 decimals (of equally good ones the middle one), and precision, recall and F1 there.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from annotator.kinds import LABEL_TRACKS, SPLICE_TRACKS, STRANDS, Strand
 from annotator.labels.labelled import LabelledGenome
 from annotator.models.families.compact.net import CLADE_INDEX
-from annotator.training.compact.options import WindowOptions
+from annotator.training.options import WindowOptions
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,21 @@
-"""The training loop: plain torch, checkpointed, resumable to the same numbers."""
+"""The training loop of every task: plain torch, in one process or several, checkpointed, resumable to the same numbers."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from annotator.errors import ModelFault
-from annotator.labels.labelled import LabelledGenome
-from annotator.models.families.compact.net import CompactNet
-from annotator.tokens.kmer_rows import kmer_ids_of_rows
-from annotator.tokens.vocabulary import KmerVocabulary
-from annotator.training.compact.options import TrainOptions, WindowOptions
-from annotator.training.dataset import Batch, draw_batch
 from annotator.training.run_folder import (
     append_metrics,
     forget_metrics_after,
@@ -33,164 +27,230 @@ from annotator.training.run_folder import (
     without_prefix,
     write_state,
 )
+from annotator.training.task import PartLoss, Share, Task
 
 logger = logging.getLogger(__name__)
 
-MAY_CHANGE = ("steps", "decay_steps", "validate_steps", "checkpoint_steps")
-"""Options that an unfinished run may be continued with another value of: its length, not what it learns from."""
 
+@dataclass(frozen=True)
+class Best:
+    """The best validation of a run so far.
 
-def batch_loss(logits: Tensor, targets: Tensor, weights: Tensor, tss_weight: float) -> tuple[Tensor, list[float]]:
-    """Binary cross-entropy a kilobase, summed over tracks.
-
-    Args:
-        logits: float32, [B, L, C].
-        targets: 0..1, float32, [B, L, C].
-        weights: 1 where the loss counts, [B, L, C].
-        tss_weight: Factor of the last track.
-
-    Returns:
-        The loss, and each track's own part of it.
+    Attributes:
+        score: Its score.
+        step: Steps done when it took place.
+        weights: The weights that were validated, by name.
     """
-    losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weights
-    parts = losses.sum((0, 1)) / weights.sum((0, 1)).clamp(min=1.0) * 1000.0
-    factors = torch.tensor([1.0, 1.0, tss_weight], device=parts.device)
-    return (parts * factors).sum(), parts.detach().tolist()
+
+    score: float
+    step: int
+    weights: dict[str, Tensor]
 
 
-class Trainer:
-    """One training run in a folder: state.safetensors, state.json and metrics.jsonl; killed and started again, it goes on."""
+@dataclass
+class _Report:
+    """What the steps since the last report have added up to."""
+
+    losses: list[float] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+    work: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, part: PartLoss) -> None:
+        """Count the figures and the work of a part of a step."""
+        for sums, values in ((self.figures, part.figures), (self.work, part.work)):
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + value
+
+    def row(self) -> dict[str, float]:
+        """Mean loss and figures of a step, the seconds that the steps took, and the work of a second."""
+        steps = len(self.losses)
+        means = {name: total / steps for name, total in self.figures.items()}
+        rates = {f"{unit}_per_s": amount / self.seconds for unit, amount in self.work.items()}
+        return {"loss": sum(self.losses) / steps, **means, "seconds": self.seconds, **rates}
+
+
+class Loop:
+    """One run in a folder; killed and started again, it goes on.
+
+    Attributes:
+        step: Steps done.
+        best: The best validation so far; None where there was none, or validations have no score.
+    """
 
     def __init__(
-        self,
-        net: CompactNet,
-        vocabulary: KmerVocabulary,
-        genomes: list[LabelledGenome],
-        windows: WindowOptions,
-        options: TrainOptions,
-        folder: Path,
-        *,
-        device: torch.device,
-        identity: dict[str, Any],
-        validate: Callable[[CompactNet], dict[str, float]] | None = None,
-    ) -> None:
+        self, net: nn.Module, task: Task, folder: Path, *, identity: Mapping[str, Any], device: torch.device,
+        share: Share | None = None,
+    ) -> None:  # fmt: skip
         """Set up, and resume if the folder holds a checkpoint.
 
         Args:
-            net: With its first weights.
-            vocabulary: Of its tokens.
-            genomes: To learn from.
-            windows: How windows are drawn.
-            options: How long and how fast.
-            folder: Of the run.
+            net: The network with its first weights, the same in every process; moved to `device`.
+            task: What it learns.
+            folder: Folder of the run, held by the caller.
+            identity: What a run must have in common with the one in the folder, beside the task's options.
             device: Where to compute.
-            identity: What else a run must have in common with the one in the folder: architecture, genomes.
-            validate: Gives figures of the averaged weights.
+            share: This process among all; None for the only one.
 
         Raises:
             UsageError: The folder holds another run.
+            InputError: The checkpoint in it is damaged.
         """
-        self.net, self.vocabulary, self.genomes = net.to(device), vocabulary, genomes
-        self.windows, self.options, self.folder, self.device = windows, options, folder, device
-        self.identity, self.validate = identity, validate
-        decay = [p for p in net.parameters() if p.ndim > 2]
-        rest = [p for p in net.parameters() if p.ndim <= 2]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": options.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-            lr=options.learning_rate,
-            betas=(0.9, 0.98),
-        )
-        self.average = {name: value.detach().clone() for name, value in net.state_dict().items()}
-        self.step = 0
-        folder.mkdir(parents=True, exist_ok=True)
-        self._resume()
-
-    def run(self, *, until: int | None = None) -> None:
-        """Train to the last step (or to `until`)."""
-        end = min(self.options.steps, until or self.options.steps)
-        sums, count, since = np.zeros(4), 0, time.monotonic()
-        while self.step < end:
-            loss, parts = self._one_step()
-            sums += [loss, *parts]
-            count += 1
-            if self.step % 100 == 0:
-                mean = sums / count
-                bases = count * self.options.batch_windows * self.windows.window_bp
-                self._log(
-                    step=self.step, loss=mean[0], donor=mean[1], acceptor=mean[2], tss=mean[3],
-                    kbp_per_s=bases / (time.monotonic() - since) / 1e3,
-                )  # fmt: skip
-                sums, count, since = np.zeros(4), 0, time.monotonic()
-            if self.step % self.options.checkpoint_steps == 0 or self.step == end:
-                self.save()
-            if self.validate and (self.step % self.options.validate_steps == 0 or self.step == self.options.steps):
-                self._log(step=self.step, **{f"val_{key}": value for key, value in self.validate(self.averaged()).items()})
-                since = time.monotonic()
-
-    def averaged(self) -> CompactNet:
-        """A copy of the net with the averaged weights, in eval mode."""
-        net = CompactNet(self.net.config).to(self.device)
-        net.load_state_dict(self.average)
-        return net.eval()
-
-    def _one_step(self) -> tuple[float, list[float]]:
-        options = self.options
-        batch = draw_batch(
-            self.genomes, self.windows, windows=options.batch_windows, k=self.vocabulary.k,
-            rng=np.random.default_rng([options.seed, self.step]),
+        self._net, self._task, self._folder, self._device = net.to(device), task, folder, device
+        self._share = share or Share()
+        self._options = task.options
+        self._settings = {**asdict(task.options), **identity}
+        learning = [weight for weight in net.parameters() if weight.requires_grad]
+        names = {name for name, weight in net.named_parameters() if weight.requires_grad}
+        self._changing = names | {name for name, _ in net.named_buffers()}
+        decayed, rest = ([w for w in learning if task.decays(w) == decays] for decays in (True, False))
+        self._optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": self._options.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+            lr=self._options.learning_rate, betas=self._options.betas, eps=self._options.epsilon,
         )  # fmt: skip
-        loss, parts = self._loss(batch)
-        for group in self.optimizer.param_groups:
+        self.step = 0
+        self.best: Best | None = None
+        self._without_gain = 0
+        self._average = self._copied_weights() if self._options.ema else {}
+        self._report = _Report()
+        self._resume()
+        self._parallel = self._net
+        if self._share.processes > 1:
+            self._parallel = DistributedDataParallel(self._net)
+
+    def run(self) -> None:
+        """Learn to the last step, or until the task's patience is at an end."""
+        options, task = self._options, self._task
+        if self.step == 0 and task.validates_first:
+            self._write_row(self._validate())
+        while not self._done():
+            self._one_step()
+            row: dict[str, float] = {}
+            if self.step == options.steps or self.step % task.report_steps == 0:
+                row |= self._report.row()
+                self._report = _Report()
+            if self.step == options.steps or self.step % options.validate_steps == 0:
+                row |= self._validate()
+            if row:
+                self._write_row(row)
+            if self._done() or self.step % options.checkpoint_steps == 0:
+                self._save()
+
+    def load_final_weights(self) -> None:
+        """Give the network, in eval mode, the weights to keep: the best ones, else the averaged ones, else the last ones."""
+        self._load_weights(self.best.weights if self.best else self._average)
+        self._net.eval()
+
+    def _done(self) -> bool:
+        return self.step >= self._options.steps or 0 < self._task.patience <= self._without_gain
+
+    def _one_step(self) -> None:
+        """Update the weights once.
+
+        Raises:
+            ModelFault: The loss is not finite.
+        """
+        began, options, processes = time.monotonic(), self._options, self._share.processes
+        self._task.seed_torch(self.step, self._share.rank)
+        for group in self._optimizer.param_groups:
             group["lr"] = options.rate(self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
-        self.optimizer.step()
+        self._net.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self._device)
+        for part in self._task.losses(self._parallel, self.step, self._share):
+            # Every process counts its part of the batch's loss, so gradients add up where DistributedDataParallel means them.
+            (part.value * processes).backward()  # type: ignore[no-untyped-call]
+            total += part.value.detach()
+            self._report.add(part)
+        torch.nn.utils.clip_grad_norm_(self._net.parameters(), options.clip)
+        self._optimizer.step()
         self.step += 1
-        keep = min(options.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, value in self.net.state_dict().items():
-                if value.is_floating_point():
-                    self.average[name].lerp_(value, 1 - keep)
-                else:
-                    self.average[name].copy_(value)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise ModelFault(f"{self.folder}: the loss is {value} at step {self.step}; a lower learning rate may help")
-        return value, parts
+        loss = self._sum(float(total))
+        if not math.isfinite(loss):
+            raise ModelFault(f"{self._folder}: the loss is {loss} at step {self.step}; a lower learning rate may help")
+        self._update_average()
+        self._report.losses.append(loss)
+        self._report.seconds += time.monotonic() - began
 
-    def _loss(self, batch: Batch) -> tuple[Tensor, list[float]]:
-        self.net.train()
-        ids = kmer_ids_of_rows(torch.from_numpy(batch.bases), self.vocabulary.scheme()).to(self.device)
-        targets, weights = (torch.from_numpy(x).to(self.device) for x in (batch.targets, batch.weights))
-        clade = torch.from_numpy(batch.clade).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16):
-            logits = self.net(ids, clade, self.options.dropout)
-        return batch_loss(logits, targets, weights, self.options.tss_loss_weight)
+    def _update_average(self) -> None:
+        """Move the averaged weights towards those of this step; early steps, whose weights are still random, count for less."""
+        if not self._average:
+            return
+        keep = min(self._options.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self._weights().items():
+            if value.is_floating_point():
+                self._average[name].lerp_(value, 1 - keep)
+            else:
+                self._average[name].copy_(value)
 
-    def save(self) -> None:
-        """Write the checkpoint."""
-        tensors = with_prefix("net", self.net.state_dict()) | with_prefix("average", self.average)
-        tensors |= with_prefix("optimizer", optimizer_tensors(self.optimizer))
-        write_state(self.folder, self.step, tensors, {"settings": self._settings()})
+    def _validate(self) -> dict[str, float]:
+        """Validate the weights (averaged ones, where there are), in the first process for all; keep them if they are the best."""
+        learning = self._copied_weights()
+        self._load_weights(self._average)
+        self._net.eval()
+        self._task.settle(self._net)
+        found = self._task.validate(self._net) if self._share.rank == 0 else {}
+        # Other processes add nothing to the first one's score; one that does not exist is above none.
+        score = self._sum(found.get("score", math.nan) if self._share.rank == 0 else 0.0)
+        if score > (self.best.score if self.best else -math.inf):
+            self.best, self._without_gain = Best(score, self.step, self._copied_weights()), 0
+        else:
+            self._without_gain += 1
+        self._load_weights(learning)
+        return found
+
+    def _sum(self, value: float) -> float:
+        """A number's sum over all processes."""
+        if self._share.processes == 1:
+            return value
+        total = torch.tensor([value], dtype=torch.float64, device=self._device)
+        torch.distributed.all_reduce(total)
+        return float(total)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """What learning changes: weights with a gradient and buffers, by name; tied weights under one name."""
+        return {name: value.detach() for name, value in self._net.state_dict().items() if name in self._changing}
+
+    def _copied_weights(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self._weights().items()}
+
+    def _load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Give the network some or none of its weights."""
+        self._net.load_state_dict(weights, strict=False)
+
+    def _save(self) -> None:
+        """Write a checkpoint, in the first process."""
+        if self._share.rank:
+            return
+        tensors = with_prefix("net", self._weights()) | with_prefix("average", self._average)
+        tensors |= with_prefix("optimizer", optimizer_tensors(self._optimizer))
+        state: dict[str, Any] = {"settings": self._settings, "validations_without_gain": self._without_gain}
+        if self.best:
+            tensors |= with_prefix("best", self.best.weights)
+            state["best"] = {"score": self.best.score, "step": self.best.step}
+        write_state(self._folder, self.step, tensors, state)
 
     def _resume(self) -> None:
-        found = read_state(self.folder, self.device)
-        if found is None:
+        """Go on from the folder's checkpoint, if there is one."""
+        found = read_state(self._folder, self._device)
+        if found is not None:
+            state, tensors = found
+            refuse_another_run(self._folder, state["settings"], self._settings, self._task.may_change)
+            self._load_weights(without_prefix("net", tensors))
+            self._average = without_prefix("average", tensors)
+            load_optimizer(self._optimizer, without_prefix("optimizer", tensors))
+            if "best" in state:
+                self.best = Best(float(state["best"]["score"]), int(state["best"]["step"]), without_prefix("best", tensors))
+            self.step, self._without_gain = int(state["step"]), int(state["validations_without_gain"])
+        if self._share.rank == 0:
+            forget_metrics_after(self._folder, self.step if found else -1)
+            if found:
+                logger.info("%s: goes on from step %d", self._folder, self.step)
+
+    def _write_row(self, row: Mapping[str, float]) -> None:
+        """Add a line to the run's metrics and say it, in the first process."""
+        if self._share.rank:
             return
-        state, tensors = found
-        refuse_another_run(self.folder, state["settings"], self._settings(), MAY_CHANGE)
-        self.net.load_state_dict(without_prefix("net", tensors))
-        self.average = without_prefix("average", tensors)
-        load_optimizer(self.optimizer, without_prefix("optimizer", tensors))
-        self.step = int(state["step"])
-        forget_metrics_after(self.folder, self.step)
-        logger.info("resumed at step %d", self.step)
-
-    def _settings(self) -> dict[str, Any]:
-        return asdict(self.options) | asdict(self.windows) | self.identity
-
-    def _log(self, **values: Any) -> None:
-        row = {key: float(value) if key != "step" else int(value) for key, value in values.items()}
-        append_metrics(self.folder, row)
-        logger.info(" ".join(f"{key} {round(value, 5)}" for key, value in row.items()))
+        append_metrics(self._folder, {"step": self.step, **row})
+        said = " ".join(f"{name} {value:.4g}" for name, value in row.items())
+        logger.info("step %d of %d: %s", self.step, self._options.steps, said)

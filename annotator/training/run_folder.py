@@ -23,16 +23,14 @@ METRICS_NAME = "metrics.jsonl"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder, so that two runs cannot write their checkpoints over each other's; what a killed one left goes.
+    """Hold a run folder, so that two runs cannot write their checkpoints over each other's, and remove what a killed one left.
 
     Raises:
         UsageError: Another run holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with closing(FolderLock(folder / "lock", folder)):
-        for place in (folder, folder / "checkpoint"):
-            if place.is_dir():
-                sweep_temporaries(place)
+        sweep_temporaries(folder)
         yield
 
 
@@ -79,9 +77,9 @@ def refuse_another_run(folder: Path, then: Mapping[str, Any], now: Mapping[str, 
     """See that a folder's run is the one that is to go on.
 
     Args:
-        folder: Of the run.
-        then: Settings in its checkpoint.
-        now: Settings asked for.
+        folder: Folder of the run.
+        then: The settings in its checkpoint.
+        now: The settings asked for.
         may_change: Names of settings that may differ: a run's length, not what it learns from.
 
     Raises:

@@ -1,112 +1,94 @@
-"""What the fine-tuning loop asks of a task, and what a task says about the model it ends in."""
+"""What the training loop asks of a task: the loss of a step, a validation, and the few values in which tasks differ."""
 
 from __future__ import annotations
 
-import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from torch import Tensor, nn
 
-from annotator.kinds import Kind
-from annotator.models.manifest import Calibration, CladeSettings, WindowTask
-from annotator.models.track_set import Feature
-from annotator.training.calibrate import fit_calibration
-
-logger = logging.getLogger(__name__)
-
-FLAT = 1e-3
-"""Slope of a calibration that says nothing; a manifest's are above 0."""
+from annotator.training.options import LoopOptions
 
 
 @dataclass(frozen=True)
 class Share:
-    """One process of several.
+    """One process of several that learn together.
 
     Attributes:
-        rank: Which, from 0.
-        processes: How many.
+        rank: Number of this process, from 0.
+        processes: Number of all processes.
     """
 
     rank: int = 0
     processes: int = 1
 
     def of(self, rows: int) -> slice:
-        """Its part of a batch: runs of rows, as even as can be."""
+        """The rows of a batch that this process learns from: a contiguous run, as long as the others' to one row."""
         return slice(rows * self.rank // self.processes, rows * (self.rank + 1) // self.processes)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A finished model's part of a manifest.
+class PartLoss:
+    """The loss of a part of a step's batch.
 
     Attributes:
-        plan: Arguments of `PlanOptions`.
-        tracks: Of the model.
-        radius_bp: Per kind.
-        clades: Settings per clade.
-        metrics: Figures on the dev data.
-        window: Of a classifier of windows.
-        features: Of tracks that are not donor, acceptor or tss.
+        value: The loss, a scalar with its graph.
+        figures: Further figures of this part, by name; a step's are the sums over its parts, reported as means over steps.
+        work: Amounts of data, by unit; reported per second.
     """
 
-    plan: dict[str, int]
-    tracks: tuple[str, ...]
-    radius_bp: dict[Kind, int]
-    clades: dict[str, CladeSettings]
-    metrics: dict[str, Any]
-    window: WindowTask | None = None
-    features: dict[str, Feature] = field(default_factory=dict)
+    value: Tensor
+    figures: dict[str, float] = field(default_factory=dict)
+    work: dict[str, float] = field(default_factory=dict)
 
 
-class Learner(Protocol):
-    """A task and its data.
+class Task(ABC):
+    """What a network learns, and from what data.
 
     Attributes:
-        steps: Optimiser steps of the whole run.
-        validate_steps: Steps between validations.
-        hashes: sha256 of every file that is learnt from or validated on, by its part in the run.
-        drawn: What else decides which windows a step learns from.
-        described: The data, for the manifest.
+        options: How long and how fast to learn; nothing is left to choose.
+        may_change: Names of options that an unfinished run may be continued with another value of.
+        report_steps: Steps between two reports of the loss.
+        validates_first: Whether the untrained network is validated, too.
+        patience: Validations without a gain after which the run ends; 0 for never.
     """
 
-    steps: int
-    validate_steps: int
-    hashes: dict[str, str]
-    drawn: dict[str, Any]
-    described: dict[str, Any]
+    options: LoopOptions
+    may_change: tuple[str, ...] = ("checkpoint_steps",)
+    report_steps: int = 100
+    validates_first: bool = False
+    patience: int = 0
 
-    def loss(self, net: nn.Module, step: int, share: Share) -> Tensor:
-        """This process's part of a step's loss; the parts of all processes add up to the loss of the batch."""
+    @abstractmethod
+    def losses(self, net: nn.Module, step: int, share: Share) -> Iterator[PartLoss]:
+        """The losses of the parts of a step's batch, one after the other; each graph is used up before the next is built.
+
+        Args:
+            net: The network in training mode; the one that synchronises gradients where several processes learn.
+            step: Number of the step, from 0.
+            share: This process among all. The losses of all parts of all processes add up to the loss of the batch.
+        """
+
+    @abstractmethod
+    def validate(self, net: nn.Module) -> dict[str, float]:
+        """Figures of a network in eval mode on the validation data.
+
+        Where a figure is called "score", the weights with the highest one are kept, and `patience` looks at it.
+        """
 
     def settle(self, net: nn.Module) -> None:
-        """Make a network in eval mode, whose weights are those of training or their average, what it is when it is used."""
+        """Make a network in eval mode what it is when it is used; called before each validation."""
+        del net
 
-    def validate(self, net: nn.Module) -> dict[str, float]:
-        """Figures of a network in eval mode on the dev data; "score" is the one to raise."""
+    def decays(self, weight: nn.Parameter) -> bool:
+        """Whether weight decay applies to a weight: to matrices, not to biases and norms."""
+        return weight.ndim > 1
 
-    def outcome(self, net: nn.Module) -> Outcome:
-        """Calibrate a network in eval mode on the dev data and set its thresholds."""
-
-
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of what one process draws in one step."""
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def calibrated(kind: str, logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Calibration:
-    """`fit_calibration` that a manifest can hold: where high logits are no likelier to be right, it is flat at their share.
-
-    Args:
-        kind: Of call, for the warning that there is then.
-        logit: Any number of examples.
-        right: Whether each is right.
-    """
-    fit = fit_calibration(logit, right)
-    if fit.scale > 0:
-        return fit
-    logger.warning("%s: on the dev data the scores are no better than chance", kind)
-    share = right.mean()
-    return Calibration(FLAT, round(float(np.log(share / (1 - share))), 5))
+    def seed_torch(self, step: int, rank: int) -> None:
+        """Seed what torch draws in a step (dropout, shifted windows), so that a resumed run draws the same."""
+        torch.manual_seed(
+            int(np.random.SeedSequence([self.options.seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        )

@@ -19,7 +19,6 @@ from annotator.labels.window_tables import read_window_table
 from annotator.models.directory import read_model
 from annotator.models.loading import load_window_classifier
 from annotator.training.finetune.gue import GUE_TASKS, run_finetuning_folder, table_data
-from annotator.training.finetune.loop import Finetuner
 from annotator.training.finetune.options import (
     FinetuneOptions,
     FinetuneSettings,
@@ -28,7 +27,8 @@ from annotator.training.finetune.options import (
     default_options,
 )
 from annotator.training.finetune.run import run_finetuning
-from annotator.training.finetune.tables import WindowLearner, read_tables
+from annotator.training.finetune.tables import TableTask, read_tables
+from annotator.training.loop import Loop
 from annotator.training.task import Share
 from tests.support.finetune import ARCHITECTURES, WORD, checkpoint, genomes, scratch, tables, write_table
 from tests.support.runs import annotate, plant, random_bases, table, write_fasta
@@ -41,7 +41,7 @@ def compact(folder: Path, **options: Any) -> FinetuneSettings:
     given = {
         "epochs": 8,
         "least_steps": 0,
-        "batch_rows": 16,
+        "batch_windows": 16,
         "learning_rate": 5e-3,
         "ema": 0.9,
         "dropout": 0.1,
@@ -73,14 +73,14 @@ def classify(model: Path, sequences: list[bytes]) -> np.ndarray:
 
 
 def break_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Finetuner._one_step
+    real = Loop._one_step
 
-    def dies(self: Finetuner) -> float:
+    def dies(self: Loop) -> None:
         if self.step == step:
             raise KeyboardInterrupt
-        return real(self)
+        real(self)
 
-    monkeypatch.setattr(Finetuner, "_one_step", dies)
+    monkeypatch.setattr(Loop, "_one_step", dies)
 
 
 def test_the_compact_classifier_learns_and_annotates(tmp_path: Path) -> None:
@@ -139,28 +139,28 @@ def test_every_weight_that_can_learn_has_a_part_in_the_loss(name: str, window: b
     from annotator.training.finetune.run import _prepare
 
     settings = scratch(name, tables(tmp_path) if window else genomes(tmp_path), tmp_path)
-    base, learner = _prepare(settings, CPU, tmp_path)
-    learner.loss(base.net, 0, Share()).backward()
+    base, task = _prepare(settings, CPU, tmp_path)
+    task.loss(base.net, 0, Share()).backward()
     assert not [path for path, value in base.net.named_parameters() if value.grad is None]
 
 
 def test_processes_share_a_batch(tmp_path: Path) -> None:
     data = tables(tmp_path)
-    options = FinetuneOptions(batch_rows=10, class_weights="balanced")
-    learner = WindowLearner(data, options, "plant", False, CPU)
+    options = FinetuneOptions(batch_windows=10, class_weights="balanced")
+    task = TableTask(data, options, "plant", CPU)
 
     def net(sequences: list[bytes]) -> torch.Tensor:
         return torch.tensor([[0.3, sequence.count(b"A") / 10] for sequence in sequences])
 
-    whole = learner.loss(net, 3, Share())  # type: ignore[arg-type]
-    parts = [learner.loss(net, 3, Share(rank, 3)) for rank in range(3)]  # type: ignore[arg-type]
+    whole = task.loss(net, 3, Share())  # type: ignore[arg-type]
+    parts = [task.loss(net, 3, Share(rank, 3)) for rank in range(3)]  # type: ignore[arg-type]
     torch.testing.assert_close(whole, sum(parts, torch.zeros(())))
 
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     base = checkpoint("dnabert", tmp_path, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    options = FinetuneOptions(steps=6, batch_rows=9, learning_rate=1e-3, dropout=0.0, class_weights="balanced")
+    options = FinetuneOptions(steps=6, batch_windows=9, learning_rate=1e-3, dropout=0.0, class_weights="balanced")
     models = []
     for processes in (1, 2):
         settings = FinetuneSettings("toy", str(base), tables(tmp_path), options=replace(options, processes=processes))
@@ -186,8 +186,8 @@ def test_what_is_longer_than_the_context_is_averaged_not_cut(tmp_path: Path) -> 
     write_table(tmp_path / "long" / "train.csv", 60, 1, length=700)
     data = TableData(tmp_path / "long" / "train.csv", dev_share=0.3)
     settings = scratch("dnabert", data, tmp_path, steps=2, validate_steps=2)
-    base, learner = _prepared(settings, tmp_path)
-    sequence = learner.train.sequences[0]
+    base, task = _prepared(settings, tmp_path)
+    sequence = task.train.sequences[0]
     assert len(sequence) > (base.longest_bp or 0) == 256
     base.net.eval()
     with torch.inference_mode():
@@ -198,7 +198,7 @@ def test_what_is_longer_than_the_context_is_averaged_not_cut(tmp_path: Path) -> 
     torch.testing.assert_close(whole, mean, atol=1e-5, rtol=1e-5)
     assert not torch.equal(whole, other), "the last base counts"
     model = finetune(settings, tmp_path / "run")
-    dev = learner.dev
+    dev = task.dev
     again = class_scores(classify(model, dev.sequences), dev.labels)
     assert manifest_of(model)["metrics"]["auroc"] == pytest.approx(again.auroc, abs=1e-4)
 
@@ -290,7 +290,7 @@ def test_a_folder_of_tasks_goes_on_after_a_failure(tmp_path: Path) -> None:
         write_table(tasks / task / "train.csv", 60, 1, length=40)
     (tasks / "broken").mkdir()
     (tasks / "broken" / "train.csv").write_text("sequence,label\nACGT,x\n")
-    options = replace(default_options("compact", lora=False), steps=2, bf16=False, batch_rows=8)
+    options = replace(default_options("compact", lora=False), steps=2, bf16=False, batch_windows=8)
     settings = FinetuneSettings("gue", "compact", TableData(Path()), architecture={"k": 3}, options=options)
     runs = {run.task: run for run in run_finetuning_folder(settings, tasks, tmp_path / "out", device="cpu", threads=1)}
     assert list(runs) == ["broken", "own", "prom/prom_core_all", "tf/0"]
@@ -336,16 +336,16 @@ def test_validating_changes_nothing_that_is_learnt(tmp_path: Path) -> None:
 
 def test_batch_norms_are_settled_on_what_the_network_is_used_on(tmp_path: Path) -> None:
     settings = compact(tmp_path, dropout=0.5)
-    base, learner = _prepared(settings, tmp_path)
+    base, task = _prepared(settings, tmp_path)
     norms = [module for module in base.net.modules() if isinstance(module, torch.nn.BatchNorm1d)]
     seen: list[torch.Tensor] = []
     base.net.train()
-    learner.loss(base.net, 0, Share())
+    task.loss(base.net, 0, Share())
     base.net.eval()
-    learner.settle(base.net)
+    task.settle(base.net)
     assert norms and not any(module.training or module.momentum is None for module in norms)
     hook = norms[0].register_forward_hook(lambda module, given, out: seen.append(given[0].detach()))
-    learner.logits(base.net, learner.train.sequences)
+    task.logits(base.net, task.train.sequences)
     hook.remove()
     inputs = torch.cat([part.transpose(0, 1).flatten(1) for part in seen], 1)
     mean, variance = norms[0].running_mean, norms[0].running_var

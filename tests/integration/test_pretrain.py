@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from annotator.errors import InputError, UsageError
 from annotator.models.checkpoints import read_checkpoint
+from annotator.training.loop import Loop
 from annotator.training.pretrain.options import CorpusOptions, MaskOptions, PretrainOptions, PretrainSettings
-from annotator.training.pretrain.run import Pretrainer, run_pretraining
+from annotator.training.pretrain.run import run_pretraining
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -45,7 +46,7 @@ def genome(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(genome: Path, name: str, **train: Any) -> PretrainSettings:
     options = {
         "steps": 24,
-        "batch_rows": 8,
+        "batch_windows": 8,
         "learning_rate": 5e-3,
         "warmup_steps": 4,
         "checkpoint_steps": 7,
@@ -61,8 +62,10 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def without_speed(folder: Path) -> list[dict[str, float]]:
-    return [{key: value for key, value in row.items() if key != "tokens_per_s"} for row in metrics(folder)]
+def validations(folder: Path) -> list[dict[str, float]]:
+    """Steps and figures of the validations; the loss beside them is a mean over the steps since a run was started."""
+    rows = [row for row in metrics(folder) if "val_bits" in row]
+    return [{key: value for key, value in row.items() if key == "step" or key.startswith("val_")} for row in rows]
 
 
 def run(settings: PretrainSettings, folder: Path) -> dict[str, torch.Tensor]:
@@ -103,23 +106,22 @@ def test_killed_and_resumed_ends_at_the_same_weights(
     wanted = settings(genome, name, bf16=windows == "tiled")
     wanted = replace(wanted, corpus=replace(wanted.corpus, windows=windows))
     unbroken = run(wanted, tmp_path / "unbroken")
-    real = Pretrainer._one_step
+    real = Loop._one_step
     for kill_at in (3, 17, 18):  # before the first checkpoint, after the second, and once more
 
-        def dies(self: Pretrainer, kill_at: int = kill_at) -> tuple[float, int]:
+        def dies(self: Loop, kill_at: int = kill_at) -> None:
             if self.step == kill_at:
                 raise Killed
-            return real(self)
+            real(self)
 
-        monkeypatch.setattr(Pretrainer, "_one_step", dies)
+        monkeypatch.setattr(Loop, "_one_step", dies)
         with pytest.raises(Killed):
             run(wanted, tmp_path / "killed")
         assert not (tmp_path / "killed" / "checkpoint").exists()
-    monkeypatch.setattr(Pretrainer, "_one_step", real)
+    monkeypatch.setattr(Loop, "_one_step", real)
     assert equal(run(wanted, tmp_path / "killed"), unbroken)
-    validations = [row for row in without_speed(tmp_path / "unbroken") if "val_bits" in row]
-    assert [row for row in without_speed(tmp_path / "killed") if "val_bits" in row] == validations
-    assert [row["step"] for row in validations] == [0, 12, 24]
+    assert validations(tmp_path / "killed") == validations(tmp_path / "unbroken")
+    assert [row["step"] for row in validations(tmp_path / "killed")] == [0, 12, 24]
 
 
 def test_a_finished_run_does_nothing_more_and_another_is_refused(genome: Path, tmp_path: Path) -> None:

@@ -108,20 +108,20 @@ def test_a_planted_grammar_is_learnt_and_scanned(trained: Path) -> None:
 
 
 def test_killed_and_resumed_ends_at_the_same_weights(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from annotator.training.loop import Trainer
+    from annotator.training.loop import Loop
 
-    real, count = Trainer._one_step, [0]
+    real, count = Loop._one_step, [0]
 
-    def dies(self: Trainer) -> object:
+    def dies(self: Loop) -> None:
         count[0] += 1
         if count[0] == 47:
             raise KeyboardInterrupt
-        return real(self)
+        real(self)
 
-    monkeypatch.setattr(Trainer, "_one_step", dies)
+    monkeypatch.setattr(Loop, "_one_step", dies)
     assert train(trained, "broken", 120) == 130
     assert json.loads((trained / "broken" / "state.json").read_text())["step"] == 40
-    monkeypatch.setattr(Trainer, "_one_step", real)
+    monkeypatch.setattr(Loop, "_one_step", real)
     assert train(trained, "broken", 120) == 0
     one, two = (load_file(trained / run / "model" / "model.safetensors") for run in ("run", "broken"))
     assert all(np.array_equal(one[name].numpy(), two[name].numpy()) for name in one)

@@ -86,7 +86,7 @@ def genomes(folder: Path, **data: Any) -> GenomeData:
 
 def scratch(name: str, data: TableData | GenomeData, folder: Path, **options: Any) -> FinetuneSettings:
     """Settings for a family's small network; one whose tokenizer is a file starts from a checkpoint written to `folder`."""
-    given = FinetuneOptions(**({"steps": 24, "batch_rows": 16, "learning_rate": 2e-3, "validate_steps": 8} | options))
+    given = FinetuneOptions(**({"steps": 24, "batch_windows": 16, "learning_rate": 2e-3, "validate_steps": 8} | options))
     settings = FinetuneSettings("toy", f"{name}:tiny", data, architecture=ARCHITECTURES[name], options=given)
     return replace(settings, base=str(checkpoint(name, folder)), architecture={}) if name == "dnabert2" else settings
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -325,10 +326,23 @@ def test_a_folder_that_cannot_be_written_is_a_resource_fault(tmp_path: Path, toy
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceFault, match="file"):
         write_checkpoint(tmp_path / "file" / "in", TOY, ARCHITECTURE, build(ARCHITECTURE))
-    (tmp_path / "model" / "model.safetensors").mkdir(parents=True)
-    with pytest.raises(ResourceFault, match="model.safetensors"):
-        write_checkpoint(tmp_path / "model", TOY, ARCHITECTURE, build(ARCHITECTURE))
-    assert [path.name for path in (tmp_path / "model").iterdir()] == ["model.safetensors"]
+
+
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    (own / "vocab.txt").write_text("of an older checkpoint")
+    before = {path.name: path.read_bytes() for path in own.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr("annotator.models.weights.save_file", full_disk)
+        with pytest.raises(ResourceFault) as caught:
+            write_checkpoint(own, TOY, ARCHITECTURE, build(ARCHITECTURE))
+    assert str(own / "model.safetensors") in str(caught.value) and ".tmp-" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in own.iterdir()} == before
+    write_checkpoint(own, TOY, ARCHITECTURE, build(ARCHITECTURE))
+    assert sorted(path.name for path in own.iterdir()) == ["config.json", "model.safetensors"]
+    assert not list(tmp_path.glob(".tmp-*"))
 
 
 def test_an_unknown_family_is_a_usage_error(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_what_a_killed_run_left_goes(tmp_path: Path) -> None:
     (tmp_path / GONE / "model.safetensors").touch()
     (tmp_path / "checkpoint").mkdir()
     kept = [tmp_path / "state.json", tmp_path / "checkpoint" / "model.safetensors"]
-    for path in (*kept, tmp_path / f"{GONE}.json", tmp_path / "checkpoint" / f"{GONE}.safetensors"):
+    for path in (*kept, tmp_path / f"{GONE}.json"):
         path.touch()
     with locked(tmp_path):
         assert sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.name != "lock") == sorted(kept)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from annotator.errors import UsageError
 from annotator.evaluation.metrics import average_precision, topk
@@ -22,11 +18,13 @@ from annotator.evaluation.scores import genome_logits, site_examples
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import LABEL_TRACKS, Kind
 from annotator.labels.labelled import TRIM_SEED, LabelledGenome, trim_contigs
+from annotator.models.directory import write_model
 from annotator.models.families.compact.net import CLADE_INDEX, CompactNet
 from annotator.models.families.compact.scan import folded_on
-from annotator.models.manifest import MANIFEST_NAME, Calibration, CladeSettings, Manifest
+from annotator.models.manifest import Calibration, CladeSettings, Manifest
+from annotator.models.weights import plain_tensors
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator.training.calibrate import best_threshold, candidates, fit_calibration
+from annotator.training.calibrate import best_threshold, candidates, fit_rising_calibration
 from annotator.training.compact.options import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -48,7 +46,7 @@ def export_model(
 
     Args:
         settings: The recipe.
-        net: Weights to keep.
+        net: The trained network, in eval mode.
         validation: Genomes with truth, none of them trained on.
         folder: Where to; replaced when complete.
         device: Where to compute.
@@ -76,16 +74,11 @@ def export_model(
 
     if not clades:
         raise UsageError("no validation genome can set thresholds: all are gene-centred loci of other clades")
-    temporary = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    weights = temporary / "model.safetensors"
-    save_file({name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}, weights)
     manifest = Manifest(
         name=settings.name, version=settings.version, family="compact", architecture=net.config.as_dict(),
         tokenizer={"k": settings.k, "order": "ATCG", "first_kmer_id": 5, "ambiguous_id": 1},
         plan=settings.plan, tracks=LABEL_TRACKS, radius_bp=settings.radius_bp, clades=clades,
-        licence="Apache-2.0", weights=weights.name, weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        licence="Apache-2.0", weights="", weights_sha256="",
         training={
             "organisms": [_described(organism) for organism in settings.organisms],
             "windows": asdict(settings.windows), "schedule": asdict(settings.train), "steps_done": steps,
@@ -93,9 +86,7 @@ def export_model(
         },
         metrics={"split": "validation", **metrics},
     )  # fmt: skip
-    (temporary / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    write_model(folder, manifest, plain_tensors(net))
     logger.info("wrote %s", folder)
     return folder
 
@@ -113,7 +104,7 @@ def _calibrate(
     for kind in (Kind.DONOR, Kind.ACCEPTOR):
         pairs = [site_examples(logits, genome, kind, LABEL_TRACKS) for genome, logits in scored]
         values, labels = np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
-        calibration[kind] = fit_calibration(values, labels)
+        calibration[kind] = fit_rising_calibration(kind, values, labels)
         found = [candidates(logits, genome, settings.radius_bp, kind, LABEL_TRACKS) for genome, logits in scored]
         thresholds[kind], figures[kind] = best_threshold(found, calibration[kind])
         if own:
@@ -123,8 +114,8 @@ def _calibrate(
         trimmed = [trim_contigs(genome, TRIM_BP, TRIM_SEED) for genome in labelled]
         logits = [genome_logits(model, g, plan, tracks=len(LABEL_TRACKS), device=device) for g in trimmed]
         found = [candidates(x, g, settings.radius_bp, Kind.PROMOTER, LABEL_TRACKS) for x, g in zip(logits, trimmed, strict=True)]
-        calibration[Kind.PROMOTER] = fit_calibration(
-            np.concatenate([c.logit for c in found]), np.concatenate([c.right for c in found])
+        calibration[Kind.PROMOTER] = fit_rising_calibration(
+            Kind.PROMOTER, np.concatenate([c.logit for c in found]), np.concatenate([c.right for c in found])
         )
         thresholds[Kind.PROMOTER], figures[Kind.PROMOTER] = best_threshold(found, calibration[Kind.PROMOTER])
     else:

@@ -1,4 +1,4 @@
-"""Options of a training run; imports nothing heavy."""
+"""Options of `annotator train`; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -7,88 +7,38 @@ from typing import Any
 
 from annotator.kinds import Kind
 from annotator.labels.options import Organism
+from annotator.training.options import LoopOptions, WindowOptions
 
 
 @dataclass(frozen=True)
-class WindowOptions:
-    """How training windows are drawn.
+class TrainOptions(LoopOptions):
+    """How long and how fast the compact network learns.
+
+    The learning rate is held after the warm-up and falls to zero over the last `decay_steps`.
 
     Attributes:
-        window_bp: Bases a window shows the network; a multiple of its step.
-        margin_bp: Bases at either side that are context only, without a loss.
-        site_fraction: Share of windows put around a random site; the rest lie anywhere.
-        kind_weights: Relative odds of the tracks (donor, acceptor, tss) as the site to put a window around.
-        tss_sigma_bp: The target of what is no splice site (TSS, features) is a bell of this width around each annotated base.
-        cut_fraction: Share of windows in which everything beyond a random point is hidden (a contig end).
-        mutation_rate: Share of bases replaced by random ones, away from splice sites, against learning loci by heart.
-    """
-
-    window_bp: int = 8192
-    margin_bp: int = 768
-    site_fraction: float = 0.75
-    kind_weights: tuple[float, ...] = (0.44, 0.44, 0.12)
-    tss_sigma_bp: float = 30.0
-    cut_fraction: float = 0.1
-    mutation_rate: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be drawn."""
-        if not 0 <= 2 * self.margin_bp < self.window_bp:
-            raise ValueError(f"windows of {self.window_bp} bp cannot have margins of {self.margin_bp} bp")
-        for name in ("site_fraction", "cut_fraction", "mutation_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)} is not a share")
-        if min(self.kind_weights) < 0 or not sum(self.kind_weights) > 0 or not self.tss_sigma_bp > 0:
-            raise ValueError("kind_weights cannot be negative, and tss_sigma_bp must be positive")
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """How long and how fast to learn.
-
-    Attributes:
-        steps: Optimiser steps in all.
-        batch_windows: Windows a step.
-        learning_rate: Peak, after warm-up; held, then brought to zero over the last `decay_steps`.
-        warmup_steps: Linear warm-up.
-        decay_steps: Linear decay at the end.
-        weight_decay: AdamW's.
-        dropout: Of the network's trunk.
-        ema: Decay of the averaged weights, which are the ones evaluated and kept.
+        dropout: Share of the channels of the network's trunk left out in training.
         tss_loss_weight: Weight of the TSS track beside donor and acceptor.
-        checkpoint_steps: Steps between checkpoints.
-        validate_steps: Steps between validations.
-        seed: Of everything random; batch s depends on (seed, s) alone, so a resumed run draws the same batches.
-        bf16: Autocast to bfloat16.
     """
 
-    steps: int = 30000
+    steps: int = 30_000
     batch_windows: int = 16
     learning_rate: float = 2e-3
     warmup_steps: int = 500
-    decay_steps: int = 6000
-    weight_decay: float = 0.01
-    dropout: float = 0.0
+    decay_steps: int | None = 6000
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: float = 5.0
     ema: float = 0.999
-    tss_loss_weight: float = 0.1
-    checkpoint_steps: int = 500
     validate_steps: int = 2000
-    seed: int = 1
-    bf16: bool = True
+    bf16: bool | None = True
+    dropout: float = 0.0
+    tss_loss_weight: float = 0.1
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        for name in ("steps", "batch_windows", "checkpoint_steps", "validate_steps", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)} must be positive")
-        if not 0 <= self.dropout < 1 or not 0 <= self.ema < 1:
-            raise ValueError("dropout and ema lie from 0 to below 1")
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step."""
-        up = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        down = min(1.0, (self.steps - step) / max(1, self.decay_steps))
-        return self.learning_rate * min(up, down)
+        super().__post_init__()
+        self._need_positive("steps", "validate_steps")
+        self._need_share("dropout")
 
 
 @dataclass(frozen=True)
@@ -97,7 +47,7 @@ class TrainingSettings:
 
     Attributes:
         name: Model name.
-        version: Of the weights.
+        version: Version of the weights.
         k: Token width.
         architecture: Arguments of `CompactConfig`.
         plan: Arguments of `PlanOptions` that the finished model scans with.

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import logging
-import shutil
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from annotator.errors import UsageError
-from annotator.files import file_sha256
+from annotator.evaluation.metrics import topk
+from annotator.evaluation.scores import genome_logits, site_examples
+from annotator.files import file_sha256, temporary_folder
 from annotator.genome.plan import PlanOptions
+from annotator.kinds import LABEL_TRACKS, SPLICE_TRACKS
 from annotator.labels.genomes import load_genome
 from annotator.labels.labelled import LabelledGenome
 from annotator.labels.options import Organism
 from annotator.models.device import choose_device
-from annotator.models.families.compact.net import CompactConfig, CompactNet
+from annotator.models.families.compact.net import CLADE_INDEX, CompactConfig, CompactNet
+from annotator.models.families.compact.scan import folded_on
+from annotator.tokens.kmer_rows import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator.training.compact.export import export_model
 from annotator.training.compact.options import TrainingSettings
-from annotator.training.compact.validate import validation_topk
-from annotator.training.loop import Trainer
+from annotator.training.dataset import draw_batch
+from annotator.training.loop import Loop
 from annotator.training.run_folder import locked
+from annotator.training.task import PartLoss, Share, Task
 
 logger = logging.getLogger(__name__)
 
-WATCH_BP = 2_700_000
+WATCHED_BP = 2_700_000
 """Bases of each validation genome scored during a run; the finished model is calibrated on all of them."""
 
 
@@ -54,41 +62,134 @@ def run_training(settings: TrainingSettings, out: Path, *, device: str, threads:
     chosen = torch.device(choose_device(device))
     torch.set_num_threads(threads)
     torch.manual_seed(settings.train.seed)
-    vocabulary = KmerVocabulary(settings.k)
-    plan = PlanOptions(**settings.plan)
     with locked(out):
-        spool = out / "spool"
+        genomes, validation = _load_genomes(settings, out)
+        net = CompactNet(CompactConfig(**(settings.architecture | {"dilations": tuple(settings.architecture["dilations"])})))
+        loop = Loop(net, CompactTask(settings, genomes, validation, chosen), out, identity=_identity(settings), device=chosen)
+        loop.run()
+        loop.load_final_weights()
+        return export_model(settings, net, validation, out / "model", device=chosen, steps=loop.step)
+
+
+class CompactTask(Task):
+    """Splice sites and transcription start sites of labelled genomes, learnt base by base."""
+
+    may_change = ("steps", "decay_steps", "validate_steps", "checkpoint_steps")  # a run's length, not what it learns from
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        genomes: list[LabelledGenome],
+        validation: Sequence[LabelledGenome],
+        device: torch.device,
+    ) -> None:
+        """Hold the data.
+
+        Args:
+            settings: The recipe.
+            genomes: Genomes to learn from.
+            validation: Genomes to watch; the first WATCHED_BP bases of each are scored.
+            device: Where the network is.
+        """
+        self.options = self._train = settings.train
+        self._windows, self._plan, self._device = settings.windows, PlanOptions(**settings.plan), device
+        self._vocabulary = KmerVocabulary(settings.k)
+        self._genomes, self._watched = genomes, [_first_bases(genome) for genome in validation]
+
+    def losses(self, net: nn.Module, step: int, share: Share) -> Iterator[PartLoss]:
+        """See `Task`; one process learns from whole batches."""
+        options, windows = self._train, self._windows
+        batch = draw_batch(
+            self._genomes, windows, windows=options.batch_windows, k=self._vocabulary.k,
+            rng=np.random.default_rng([options.seed, step]),
+        )  # fmt: skip
+        ids = kmer_ids_of_rows(torch.from_numpy(batch.bases), self._vocabulary.scheme()).to(self._device)
+        targets, weights, clade = (
+            torch.from_numpy(values).to(self._device) for values in (batch.targets, batch.weights, batch.clade)
+        )
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=options.autocasts(self._device.type)):
+            logits = net(ids, clade, options.dropout)
+        loss, parts = batch_loss(logits, targets, weights, options.tss_loss_weight)
+        yield PartLoss(
+            loss, dict(zip(LABEL_TRACKS, parts, strict=True)), {"kbp": options.batch_windows * windows.window_bp / 1000}
+        )  # fmt: skip
+
+    def validate(self, net: nn.Module) -> dict[str, float]:
+        """top-k of donors and acceptors of every watched genome, by `val_<genome>_<kind>`.
+
+        Scored through the windows that the finished model scans with. There is no score: the last averaged weights are kept.
+        """
+        assert isinstance(net, CompactNet)
+        # The making of a network draws random numbers, and the dropout of later steps depends on them. The bundled weights were
+        # made by runs that scored such a copy, and the same recipe is to give the same losses.
+        copy = CompactNet(net.config).to(self._device)
+        copy.load_state_dict(net.state_dict())
+        return validation_topk(copy.eval(), self._watched, self._vocabulary, self._plan, self._device)
+
+    def decays(self, weight: nn.Parameter) -> bool:
+        """Whether weight decay applies to a weight: to convolutions alone, not to embeddings."""
+        return weight.ndim > 2
+
+    def seed_torch(self, step: int, rank: int) -> None:
+        """Leave torch's random state alone: dropout goes on from the seed of the run, as it did for the bundled weights."""
+
+
+def batch_loss(logits: Tensor, targets: Tensor, weights: Tensor, tss_weight: float) -> tuple[Tensor, list[float]]:
+    """Binary cross-entropy of a kilobase, summed over tracks.
+
+    Args:
+        logits: Logits of every base, float32, [B, L, C].
+        targets: Labels 0..1, float32, [B, L, C].
+        weights: 1 where the loss counts, float32, [B, L, C].
+        tss_weight: Factor of the last track.
+
+    Returns:
+        The loss, and each track's own part of it.
+    """
+    losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weights
+    parts = losses.sum((0, 1)) / weights.sum((0, 1)).clamp(min=1.0) * 1000.0
+    factors = torch.tensor([1.0, 1.0, tss_weight], device=parts.device)
+    return (parts * factors).sum(), parts.detach().tolist()
+
+
+def validation_topk(
+    net: CompactNet, genomes: Sequence[LabelledGenome], vocabulary: KmerVocabulary, plan: PlanOptions, device: torch.device
+) -> dict[str, float]:
+    """top-k of donors and acceptors of every validation genome, by `val_<genome>_<kind>`."""
+    scores = {}
+    for genome in genomes:
+        model = folded_on(net, CLADE_INDEX[genome.clade], vocabulary, device)
+        logits = genome_logits(model, genome, plan, tracks=len(LABEL_TRACKS), device=device)
+        for kind in SPLICE_TRACKS:
+            scores[f"val_{genome.name}_{kind}"] = float(topk(*site_examples(logits, genome, kind, LABEL_TRACKS)))
+    return scores
+
+
+def _load_genomes(settings: TrainingSettings, out: Path) -> tuple[list[LabelledGenome], list[LabelledGenome]]:
+    """The genomes to learn from and those to validate on, in memory."""
+    with temporary_folder(out) as spool:
         genomes = [load_genome(organism, spool / organism.name) for organism in settings.organisms]
         validation = [load_genome(organism, spool / f"val-{organism.name}") for organism in settings.validation]
-        shutil.rmtree(spool, ignore_errors=True)
-        for genome in genomes:
-            logger.info("%s: %s bp, %d sites", genome.name, f"{len(genome.bases):,}", sum(map(len, genome.sites.values())))
-        watched = [_watched(genome) for genome in validation]
-        net = CompactNet(CompactConfig(**(settings.architecture | {"dilations": tuple(settings.architecture["dilations"])})))
-        trainer = Trainer(
-            net, vocabulary, genomes, settings.windows, settings.train, out, device=chosen, identity=_identity(settings),
-            validate=lambda averaged: validation_topk(averaged, watched, vocabulary, plan, chosen),
-        )  # fmt: skip
-        trainer.run()
-        return export_model(settings, trainer.averaged(), validation, out / "model", device=chosen, steps=trainer.step)
+    for genome in genomes:
+        logger.info("%s: %s bp, %d sites", genome.name, f"{len(genome.bases):,}", sum(map(len, genome.sites.values())))
+    return genomes, validation
 
 
 def _identity(settings: TrainingSettings) -> dict[str, Any]:
     """What makes a run this run, beside its options: a resumed one must agree."""
-    return {"k": settings.k, "architecture": settings.architecture} | {
-        f"organism {organism.name}": _organism(organism) for organism in settings.organisms
-    }
+    organisms = {f"organism {organism.name}": _organism_identity(organism) for organism in settings.organisms}
+    return {**asdict(settings.windows), "k": settings.k, "architecture": settings.architecture, **organisms}
 
 
-def _organism(organism: Organism) -> dict[str, Any]:
+def _organism_identity(organism: Organism) -> dict[str, Any]:
     files = {"fasta": organism.fasta, "truth": organism.truth, "mask": organism.mask}
     hashes = {name: file_sha256(path) if path else None for name, path in files.items()}
     return {"clade": organism.clade, "trim_bp": organism.trim_bp, "weight": organism.weight, "max_bp": organism.max_bp} | hashes
 
 
-def _watched(genome: LabelledGenome) -> LabelledGenome:
-    """The first few million bases of a validation genome."""
-    limit = min(WATCH_BP, len(genome.bases))
+def _first_bases(genome: LabelledGenome) -> LabelledGenome:
+    """The first WATCHED_BP bases of a validation genome."""
+    limit = min(WATCHED_BP, len(genome.bases))
     ends = np.minimum(genome.contig_ends, limit)
     ends = ends[: int(np.searchsorted(ends, limit)) + 1]
     sites, masked = ({key: value[value < limit] for key, value in table.items()} for table in (genome.sites, genome.masked))

@@ -6,7 +6,6 @@ Coordinates: contigs end to end, as in `LabelledGenome`.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,13 +29,20 @@ from annotator.models.manifest import Calibration
 from annotator.models.task_heads import BaseHead
 from annotator.models.token_inference import TokenScanner
 from annotator.models.track_set import Feature, TrackSet
-from annotator.training.calibrate import CANDIDATE_LOGIT, Candidates, best_threshold, candidates
-from annotator.training.compact.options import WindowOptions
+from annotator.training.calibrate import (
+    CANDIDATE_LOGIT,
+    Candidates,
+    best_threshold,
+    candidates,
+    clade_settings,
+    fit_rising_calibration,
+)
 from annotator.training.dataset import draw_batch
 from annotator.training.finetune.nets import BaseNet
 from annotator.training.finetune.options import FinetuneOptions, GenomeData, GenomeFiles
-from annotator.training.finetune.tables import RADIUS_BP, clade_settings
-from annotator.training.task import Outcome, Share, calibrated
+from annotator.training.finetune.task import RADIUS_BP, FinetuneTask, Outcome
+from annotator.training.options import WindowOptions
+from annotator.training.task import Share
 
 logger = logging.getLogger(__name__)
 
@@ -49,21 +55,18 @@ _Scored = list[tuple[LabelledGenome, NDArray[np.float32]]]
 """Genomes and their logits, [2, C, n] as from `genome_logits`."""
 
 
-class BaseLearner:
-    """A `Learner` of sites: binary cross-entropy of every base, stopped and calibrated on genomes that are not learnt from."""
+class GenomeTask(FinetuneTask):
+    """Tracks of bases: binary cross-entropy of every base, stopped and calibrated on genomes that are not learnt from."""
 
-    def __init__(
-        self, data: GenomeData, options: FinetuneOptions, clade: str, bf16: bool, device: torch.device, spool: Path
-    ) -> None:
+    def __init__(self, data: GenomeData, options: FinetuneOptions, clade: str, device: torch.device, spool: Path) -> None:
         """Read the genomes.
 
         Args:
             data: Genomes, and how windows are drawn from them.
             options: How to learn.
-            clade: The data's.
-            bf16: Autocast to bfloat16.
+            clade: Clade of the data.
             device: Where to compute.
-            spool: For the reader of genomes.
+            spool: A folder that the reader of genomes may write to.
 
         Raises:
             AnnotatorError: A file is missing or bad, or there is nothing to learn, to validate on, or no number of steps.
@@ -72,15 +75,12 @@ class BaseLearner:
             raise UsageError("genomes to learn from and others to set thresholds on are needed")
         if not options.steps:
             raise UsageError("learning from genomes needs a number of steps")
-        self._data, self._options, self._clade, self._bf16, self._device = data, options, clade, bf16, device
-        self.steps, self.validate_steps = options.steps, options.validate_steps or VALIDATE_STEPS
-        try:
-            self._train, self._dev = (
-                [load_genome(files.organism, spool / files.organism.name, files.features) for files in genomes]
-                for genomes in (data.train, data.dev)
-            )
-        finally:
-            shutil.rmtree(spool, ignore_errors=True)
+        super().__init__(options.for_steps(options.steps, options.validate_steps or VALIDATE_STEPS), clade, device)
+        self._data = data
+        self._train, self._dev = (
+            [load_genome(files.organism, spool / files.organism.name, files.features) for files in genomes]
+            for genomes in (data.train, data.dev)
+        )
         self.tracks = _tracks(self._train, data)
         for genome in self._dev:
             if missing := sorted(set(self.tracks) - genome.kinds):
@@ -96,7 +96,7 @@ class BaseLearner:
             for path in _paths(files)
         }
         self.drawn = {"tracks": self.tracks, "site_share": data.site_share, "sigma_bp": data.sigma_bp}
-        self.described: dict[str, Any] = {
+        self.described = {
             split: {genome.name: {"bases": len(genome.bases), "sites": _counts(genome)} for genome in genomes}
             for split, genomes in (("train", self._train), ("dev", self._dev))
         }
@@ -109,7 +109,7 @@ class BaseLearner:
         """Choose windows and radii that a network can take.
 
         Args:
-            head: The network's.
+            head: The head of the network.
             longest_bp: Most bases of a window; None where there is no limit.
 
         Raises:
@@ -144,10 +144,10 @@ class BaseLearner:
         return TrackSet(self.tracks, self.features).kind_of(track)
 
     def loss(self, net: nn.Module, step: int, share: Share) -> Tensor:
-        """See `Learner`; a kilobase is the unit, each track counts alike."""
+        """See `FinetuneTask`; a kilobase is the unit, each track counts alike."""
         batch = draw_batch(
-            self._train, self._windows, windows=self._options.batch_rows, k=1,
-            rng=np.random.default_rng([self._options.seed, 1, step]), tracks=self.tracks,
+            self._train, self._windows, windows=self.options.batch_windows, k=1,
+            rng=np.random.default_rng([self.options.seed, 1, step]), tracks=self.tracks,
         )  # fmt: skip
         total = torch.from_numpy(batch.weights.sum((0, 1))).clamp(min=1.0).to(self._device)
         mine = share.of(len(batch.bases))
@@ -160,11 +160,8 @@ class BaseLearner:
         found: Tensor = (losses.sum((0, 1)) / total * 1000.0).sum()
         return found
 
-    def settle(self, net: nn.Module) -> None:
-        """See `Learner`: no family has anything to settle."""
-
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """See `Learner`; the score is the mean over tracks of the average precision.
+        """See `Task`; the score is the mean over tracks of the average precision.
 
         Splice sites: of every base. Others: of the local maxima, each right within a call's reach of a site.
         """
@@ -185,7 +182,7 @@ class BaseLearner:
         return {"score": sum(areas) / len(areas), **figures}
 
     def outcome(self, net: nn.Module) -> Outcome:
-        """See `Learner`; splice probabilities are those of every base, others those of local maxima."""
+        """See `FinetuneTask`; splice probabilities are those of every base, others those of local maxima."""
         scored = self._scored(net)
         metrics: dict[str, Any] = {key: round(value, 5) for key, value in self._figures(scored).items()}
         thresholds: dict[Kind, float] = {}
@@ -198,7 +195,7 @@ class BaseLearner:
             else:
                 pairs = [(part.logit.astype(np.float32), part.right) for part in found]
             values, labels = (np.concatenate(column) for column in zip(*pairs, strict=True))
-            calibration[kind] = calibrated(kind, values, labels)
+            calibration[kind] = fit_rising_calibration(kind, values, labels)
             thresholds[kind], at_it = best_threshold(found, calibration[kind])
             metrics[kind] = {key: round(value, 5) for key, value in at_it.items()}
         names = ", ".join(genome.name for genome in self._dev)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from annotator.errors import AnnotatorError, UsageError
 from annotator.kinds import Kind
+from annotator.labels.window_tables import find_table
 from annotator.training.finetune.options import OTHER, FeatureTrack, FinetuneSettings, TableData
 from annotator.training.finetune.run import run_finetuning
 
 logger = logging.getLogger(__name__)
-
-TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 GUE_TASKS = (
     (r"prom(_|/prom_)core_\w+", (OTHER, "tss"), {"tss": 33}),
@@ -42,20 +41,15 @@ class TaskRun:
     error: str = ""
 
 
-def find_table(folder: Path, split: str) -> Path | None:
-    """The table of a split (train, dev, test) in a folder, whatever its format; None where there is none."""
-    return next((path for suffix in TABLE_SUFFIXES if (path := folder / f"{split}{suffix}").is_file()), None)
-
-
 def run_finetuning_folder(settings: FinetuneSettings, tables: Path, out: Path, *, device: str, threads: int) -> list[TaskRun]:
     """Fine-tune on every sub-folder that has a train table, one after the other; a failing one does not stop the others.
 
     Args:
-        settings: Of every run; name, tables, and (unless it names classes) the meaning of labels are each task's own.
+        settings: Settings of every run; name, tables, and (unless it names classes) the meaning of labels are each task's own.
         tables: The folder of all.
         out: Each run goes to the same relative path below it.
-        device: As of `run_finetuning`.
-        threads: Likewise.
+        device: auto, cpu, cuda or cuda:N, as `run_finetuning` takes it.
+        threads: CPU threads of each process.
 
     Returns:
         A row a task, in order of their paths.

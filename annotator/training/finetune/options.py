@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from annotator.kinds import DEFAULT_CLADE, FEATURE_KINDS, Kind
 from annotator.labels.options import Organism
 from annotator.models.options import FAMILIES
+from annotator.training.options import LoopOptions
 
 COMPACT = "compact"
 """Name of the base that is this program's own small window classifier, trained from scratch."""
@@ -22,7 +22,7 @@ class FeatureTrack:
     """A track other than donor, acceptor and tss.
 
     Attributes:
-        name: Of the track, and of its calls.
+        name: Name of the track, and of its calls.
         kind: "tfbs" (sites of the factor of that name) or "feature".
         width_bp: Bases of a call; 0 for those of the window (tables), or the median of the BED's lines (genomes).
     """
@@ -84,8 +84,8 @@ class GenomeData:
     """Labelled genomes to learn from, base by base.
 
     Attributes:
-        train: To learn from.
-        dev: To stop the run, to calibrate and to set thresholds on; none of `train`.
+        train: Genomes to learn from.
+        dev: Genomes to stop the run, to calibrate and to set thresholds on; none of `train`.
         features: The tracks beside donor, acceptor and tss.
         window_bp: Bases of a window; 0 for as many as the model takes, at most 2,048.
         margin_bp: Bases at either side that are context only; 0 for a quarter of the window.
@@ -107,9 +107,9 @@ class LoraOptions:
     """Low-rank adapters: what learns instead of the backbone's weights.
 
     Attributes:
-        rank: Of the update, r.
+        rank: Rank of the update, r.
         alpha: The update is scaled by alpha / rank.
-        dropout: Of the adapters' input.
+        dropout: Dropout of the adapters' input.
         targets: Linear modules that get one, by the last part of their dotted name; none for the family's own.
     """
 
@@ -125,60 +125,47 @@ class LoraOptions:
 
 
 @dataclass(frozen=True)
-class FinetuneOptions:
+class FinetuneOptions(LoopOptions):
     """How long and how fast to learn.
+
+    The learning rate falls linearly to zero from the end of the warm-up to the last step. `steps` may be 0 for tables: as many as
+    `epochs` gives. `validate_steps` may be 0: an epoch or, where that is more, a tenth of the run (tables), or 500 (genomes).
 
     Attributes:
         epochs: Passes over a table.
-        steps: Optimiser steps; 0 for what `epochs` gives. Needed for genomes.
         least_steps: A small table is gone through more often than `epochs` until there are so many steps.
-        batch_rows: Windows a step, over all processes.
-        learning_rate: Peak, after a linear warm-up; from there it falls linearly to zero at the last step.
-        warmup_share: Of the steps.
-        weight_decay: AdamW's, of matrices.
-        clip: Largest norm of the gradient.
+        warmup_share: Share of the steps that are warm-up, where `warmup_steps` is 0.
         class_weights: "balanced" counts a class by the inverse of its share of the table; "none" counts rows alike.
-        dropout: Before the last layer of the head.
-        ema: Decay of averaged weights, which are then the ones validated and kept; 0 for none.
-        validate_steps: Steps between validations; 0 for an epoch or, where that is more, a tenth of the run (tables), or for
-            500 (genomes).
+        dropout: Dropout before the last layer of the head.
         patience: Validations without a gain after which the run ends; 0 for never.
-        checkpoint_steps: Steps between checkpoints.
-        bf16: Autocast to bfloat16; None for on CUDA only.
-        seed: Of everything random; step s depends on (seed, s) alone, so a resumed run learns the same.
-        processes: Each learns from its share of every batch: one a GPU, or several on a CPU.
+        processes: Processes, each of which learns from its share of every batch: one a GPU, or several on a CPU.
     """
 
-    epochs: float = 4.0
-    steps: int = 0
-    least_steps: int = 0
-    batch_rows: int = 32
     learning_rate: float = 3e-5
+    checkpoint_steps: int = 200
+    epochs: float = 4.0
+    least_steps: int = 0
     warmup_share: float = 0.06
-    weight_decay: float = 0.01
-    clip: float = 1.0
     class_weights: Literal["none", "balanced"] = "none"
     dropout: float = 0.1
-    ema: float = 0.0
-    validate_steps: int = 0
     patience: int = 4
-    checkpoint_steps: int = 200
-    bf16: bool | None = None
-    seed: int = 1
     processes: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        for name in ("epochs", "batch_rows", "learning_rate", "clip", "checkpoint_steps", "processes"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} = {getattr(self, name)} must be positive and finite")
-        for name in ("dropout", "ema", "warmup_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} does not lie from 0 to below 1")
+        super().__post_init__()
+        self._need_positive("epochs", "processes")
+        self._need_share("dropout", "warmup_share")
+        self._need_not_negative("least_steps", "patience")
         if self.class_weights not in ("none", "balanced"):
             raise ValueError(f"class_weights = {self.class_weights!r} is neither none nor balanced")
-        if min(self.steps, self.least_steps, self.validate_steps, self.patience) < 0 or self.processes > self.batch_rows:
-            raise ValueError("numbers of steps and patience are not negative; processes are no more than batch_rows")
+        if self.processes > self.batch_windows:
+            raise ValueError(f"processes = {self.processes} are more than the {self.batch_windows} windows of a batch")
+
+    def for_steps(self, steps: int, validate_steps: int) -> FinetuneOptions:
+        """These options with the numbers of steps, of warm-up and between validations that were left to choose."""
+        warmup = self.warmup_steps or max(1, round(self.warmup_share * steps))
+        return replace(self, steps=steps, validate_steps=validate_steps, warmup_steps=warmup)
 
 
 @dataclass(frozen=True)
@@ -186,17 +173,17 @@ class FinetuneSettings:
     """A whole fine-tuning run.
 
     Attributes:
-        name: Of the model.
+        name: Name of the model.
         base: "compact" (window classifier from scratch), `FAMILY:SIZE` (from scratch), or a checkpoint directory.
         data: What to learn.
-        version: Of the weights.
-        family: Of the checkpoint, where its config.json does not tell.
+        version: Version of the weights.
+        family: Family of the checkpoint, where its config.json does not tell.
         architecture: Fields that replace those of the size (or of the compact classifier).
         options: How long and how fast.
         lora: Adapters instead of all weights.
-        clade: The data's; thresholds are validated for it alone.
-        licence: Of the weights; those that start from a checkpoint keep its licence.
-        note: Goes into the manifest.
+        clade: Clade of the data; thresholds are validated for it alone.
+        licence: Licence of the weights; those that start from a checkpoint keep its licence.
+        note: Anything about the run; goes into the manifest.
     """
 
     name: str
@@ -218,7 +205,7 @@ def default_options(base: str, *, lora: bool) -> FinetuneOptions:
         return FinetuneOptions(
             epochs=8,
             least_steps=600,
-            batch_rows=128,
+            batch_windows=128,
             learning_rate=2e-3,
             warmup_share=0.1,
             clip=5.0,

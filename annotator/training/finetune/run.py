@@ -16,24 +16,27 @@ import torch.distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 from annotator.errors import AnnotatorError, EnvironmentFault, UsageError
-from annotator.files import write_text
+from annotator.files import temporary_folder, write_text
 from annotator.models.device import choose_device
 from annotator.models.task_heads import BaseHead, TaskModel
 from annotator.training.finetune.export import export_finetuned
-from annotator.training.finetune.genomes import BaseLearner
-from annotator.training.finetune.loop import Finetuner
+from annotator.training.finetune.genomes import GenomeTask
 from annotator.training.finetune.options import COMPACT, OTHER, FinetuneSettings, TableData
 from annotator.training.finetune.start import Base, compact_base, family_base, finished
-from annotator.training.finetune.tables import WindowLearner
+from annotator.training.finetune.tables import TableTask
+from annotator.training.finetune.task import FinetuneTask
+from annotator.training.loop import Loop
 from annotator.training.run_folder import locked
-from annotator.training.task import Learner, Share
+from annotator.training.task import Share
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_OF_PROCESSES = timedelta(hours=12)
-"""How long processes wait for the one that validates."""
-FAULT_NAME = ".tmp-fault.json"
-"""What the first process that met an expected fault has to say: exit code and message; `locked` sweeps it away."""
+LONGEST_WAIT = timedelta(hours=12)
+"""Time that processes wait for the one that validates."""
+MEETING_NAME = "meeting"
+"""File by which the processes of a run find each other."""
+FAULT_NAME = "fault.json"
+"""File in which a process that met an expected fault says so: exit code and message."""
 
 
 def run_finetuning(settings: FinetuneSettings, out: Path, *, device: str, threads: int) -> Path:
@@ -66,33 +69,34 @@ def run_finetuning(settings: FinetuneSettings, out: Path, *, device: str, thread
 
 def _learn_together(settings: FinetuneSettings, out: Path, kind: str, threads: int) -> None:
     """Learn in several processes, and raise in this one what ends one of them; none of them outlives this."""
-    meeting = out / "meeting"
-    meeting.unlink(missing_ok=True)
+    meeting, fault = out / MEETING_NAME, out / FAULT_NAME
+    for left in (meeting, fault):  # by a run that was killed
+        left.unlink(missing_ok=True)
     arguments = (settings, out, kind, threads, meeting.resolve().as_uri())
     started = spawn(_one_of_several, arguments, settings.options.processes, join=False, daemon=True)  # type: ignore[no-untyped-call]
     try:
         while not started.join():
             pass
-    except (ProcessExitedException, ProcessRaisedException) as fault:
-        raise _told(out, fault) from None
+    except (ProcessExitedException, ProcessRaisedException) as ended:
+        raise _error_of(ended, out) from None
     finally:
         for process in started.processes:  # a signal ends this process alone; the others would go on, and it wait for them
             process.terminate()
             process.join()
-        meeting.unlink(missing_ok=True)
+        for left in (meeting, fault):
+            left.unlink(missing_ok=True)
 
 
-def _told(out: Path, fault: ProcessExitedException | ProcessRaisedException) -> AnnotatorError:
+def _error_of(ended: ProcessExitedException | ProcessRaisedException, out: Path) -> AnnotatorError:
     """What ended the processes, in one line: the expected fault that one of them wrote down, or how the first one ended."""
     path = out / FAULT_NAME
     if path.exists():
         code, message = json.loads(path.read_text(encoding="utf-8"))
-        path.unlink()
         known = {kind.exit_code: kind for kind in AnnotatorError.__subclasses__()}
         return known.get(code, AnnotatorError)(message)
-    if isinstance(fault, ProcessExitedException):
-        return AnnotatorError(f"{out}: process {fault.error_index} ended with code {fault.exit_code}")
-    return AnnotatorError(f"{out}: process {fault.error_index}: {str(fault).strip().splitlines()[-1]}")
+    if isinstance(ended, ProcessExitedException):
+        return AnnotatorError(f"{out}: process {ended.error_index} ended with code {ended.exit_code}")
+    return AnnotatorError(f"{out}: process {ended.error_index}: {str(ended).strip().splitlines()[-1]}")
 
 
 def _one_of_several(rank: int, settings: FinetuneSettings, out: Path, kind: str, threads: int, meeting: str) -> None:
@@ -106,7 +110,7 @@ def _one_of_several(rank: int, settings: FinetuneSettings, out: Path, kind: str,
     share = Share(rank, settings.options.processes)
     torch.distributed.init_process_group(
         "gloo" if kind == "cpu" else "nccl", init_method=meeting, rank=rank, world_size=share.processes,
-        timeout=PATIENCE_OF_PROCESSES,
+        timeout=LONGEST_WAIT,
     )  # fmt: skip
     try:
         _learn(settings, out, device, threads, share)
@@ -120,43 +124,42 @@ def _one_of_several(rank: int, settings: FinetuneSettings, out: Path, kind: str,
 def _learn(settings: FinetuneSettings, out: Path, device: str, threads: int, share: Share) -> None:
     torch.set_num_threads(threads)
     chosen = torch.device(device)
-    base, learner = _prepare(settings, chosen, out)
-    run = Finetuner(
-        base.net, learner, settings.options, out, identity=_identity(settings, base, learner), device=chosen, share=share
-    )
-    run.run()
+    base, task = _prepare(settings, chosen, out)
+    loop = Loop(base.net, task, out, identity=_identity(settings, base, task), device=chosen, share=share)
+    loop.run()
     if share.rank == 0:
-        run.load_best()
+        loop.load_final_weights()
         model = finished(base.model, lora=settings.lora is not None)
-        described = {"data": learner.described, "best_step": run.best[1], "steps_done": run.step, "device": chosen.type}
-        export_finetuned(settings, base, model, learner.outcome(base.net), described, out / "model")
+        best_step = loop.best.step if loop.best else loop.step
+        described = {"data": task.described, "best_step": best_step, "steps_done": loop.step, "device": chosen.type}
+        export_finetuned(settings, base, model, task.outcome(base.net), described, out / "model")
 
 
-def _prepare(settings: FinetuneSettings, device: torch.device, out: Path) -> tuple[Base, Learner]:
+def _prepare(settings: FinetuneSettings, device: torch.device, out: Path) -> tuple[Base, FinetuneTask]:
     """The network with its first weights, the same in every process and at every start, and the task."""
     options, data = settings.options, settings.data
-    bf16 = device.type == "cuda" if options.bf16 is None else options.bf16
     torch.manual_seed(options.seed)
     if isinstance(data, TableData):
-        windows = WindowLearner(data, options, settings.clade, bf16, device)
-        classes = len(windows.task.classes)
+        table = TableTask(data, options, settings.clade, device)
+        classes = len(table.task.classes)
         if settings.base == COMPACT:
-            directionless = set(windows.task.classes) - {OTHER} == set(windows.features)
-            longest = max(len(sequence) for sequence in windows.train.sequences)
-            return compact_base(settings, window_bp=longest, classes=classes, both_strands=directionless), windows
-        return family_base(settings, outputs=classes, window=True), windows
+            directionless = set(table.task.classes) - {OTHER} == set(table.features)
+            longest = max(len(sequence) for sequence in table.train.sequences)
+            return compact_base(settings, window_bp=longest, classes=classes, both_strands=directionless), table
+        return family_base(settings, outputs=classes, window=True), table
     if settings.base == COMPACT:
         raise UsageError("compact learns genomes by `annotator train`; for them finetune takes a family or a checkpoint")
-    bases = BaseLearner(data, options, settings.clade, bf16, device, out / f".tmp-spool-{os.getpid()}")
-    base = family_base(settings, outputs=len(bases.tracks), window=False)
+    with temporary_folder(out) as spool:
+        genomes = GenomeTask(data, options, settings.clade, device, spool)
+    base = family_base(settings, outputs=len(genomes.tracks), window=False)
     assert isinstance(base.model, TaskModel) and isinstance(base.model.head, BaseHead)
-    bases.suit(base.model.head, base.longest_bp)
-    return base, bases
+    genomes.suit(base.model.head, base.longest_bp)
+    return base, genomes
 
 
-def _identity(settings: FinetuneSettings, base: Base, learner: Learner) -> dict[str, Any]:
+def _identity(settings: FinetuneSettings, base: Base, task: FinetuneTask) -> dict[str, Any]:
     """What makes a run this run, beside its options: a resumed one must agree."""
     return {
-        **base.described, "family": base.family, "architecture": base.architecture, "data_sha256": learner.hashes,
-        "lora": asdict(settings.lora) if settings.lora else None, **learner.drawn,
+        **base.described, "family": base.family, "architecture": base.architecture, "data_sha256": task.hashes,
+        "lora": asdict(settings.lora) if settings.lora else None, **task.drawn,
     }  # fmt: skip

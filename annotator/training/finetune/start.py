@@ -37,12 +37,12 @@ class Base:
     Attributes:
         net: Trained by the loop: sequences (or rows) in, logits out.
         model: Its weights as a model directory holds them, but for adapters.
-        family: For the manifest, like the rest.
-        architecture: Of the network below the head.
-        tokenizer: Of the manifest.
-        tokenizer_json: Text of a tokenizer's file.
+        family: Name of the family, for the manifest like what follows.
+        architecture: Architecture of the network below the head.
+        tokenizer: The manifest's description of the tokenizer.
+        tokenizer_json: Text of the tokenizer's file; None where it has none.
         head: Options of the head.
-        licence: Of the weights.
+        licence: Licence of the weights.
         described: Where the weights come from.
         longest_bp: Most bases of a window; None where there is no limit.
     """
@@ -77,9 +77,9 @@ def compact_base(settings: FinetuneSettings, *, window_bp: int, classes: int, bo
     """The compact window classifier with random weights.
 
     Args:
-        settings: Of the run; `architecture` replaces fields of `CompactWindowConfig`.
+        settings: Settings of the run; `architecture` replaces fields of `CompactWindowConfig`.
         window_bp: Bases of a window.
-        classes: How many.
+        classes: Number of classes.
         both_strands: Whether the classes have no direction.
 
     Raises:
@@ -105,8 +105,8 @@ def family_base(settings: FinetuneSettings, *, outputs: int, window: bool) -> Ba
     """A family's network with a new head, or a published one where it fits.
 
     Args:
-        settings: Of the run.
-        outputs: Classes or tracks.
+        settings: Settings of the run.
+        outputs: Number of classes or tracks.
         window: Whether windows are classified.
 
     Raises:

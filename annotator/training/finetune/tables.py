@@ -16,13 +16,14 @@ from torch.nn import functional as F
 from annotator.errors import InputError, UsageError
 from annotator.evaluation.classification import class_log_odds, class_scores
 from annotator.files import file_sha256
-from annotator.kinds import CLADES, SPLICE_TRACKS, TRACK_KIND, Kind
+from annotator.kinds import SPLICE_TRACKS, TRACK_KIND, Kind
 from annotator.labels.window_tables import WindowTable, read_window_table
-from annotator.models.manifest import Calibration, CladeSettings, WindowTask
+from annotator.models.manifest import Calibration, WindowTask
 from annotator.models.track_set import Feature, TrackSet
-from annotator.training.calibrate import Candidates, best_threshold
+from annotator.training.calibrate import Candidates, best_threshold, clade_settings, fit_rising_calibration
 from annotator.training.finetune.options import OTHER, FeatureTrack, FinetuneOptions, TableData
-from annotator.training.task import Outcome, Share, calibrated
+from annotator.training.finetune.task import RADIUS_BP, FinetuneTask, Outcome
+from annotator.training.task import Share
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +31,7 @@ ROWS_PER_PASS = 128
 BASES_PER_PASS = 1 << 16
 SETTLE_ROWS = 16 * ROWS_PER_PASS
 MOMENTUM = 0.1
-"""Of batch norms in training: torch's own."""
-RADIUS_BP = {Kind.DONOR: 2, Kind.ACCEPTOR: 2, Kind.PROMOTER: 250}
+"""Momentum of batch norms in training: torch's own."""
 ALIGN_BP = 8
 
 
@@ -104,17 +104,16 @@ def window_task(data: TableData, train: WindowTable) -> tuple[WindowTask, dict[s
     return WindowTask(window_bp, data.stride_bp or (1 if splices else ALIGN_BP), classes, anchors), features
 
 
-class WindowLearner:
-    """A `Learner` of window classes: cross-entropy on batches of a shuffled table, stopped and calibrated on the dev table."""
+class TableTask(FinetuneTask):
+    """Classes of windows: cross-entropy on batches of a shuffled table, stopped and calibrated on the dev table."""
 
-    def __init__(self, data: TableData, options: FinetuneOptions, clade: str, bf16: bool, device: torch.device) -> None:
+    def __init__(self, data: TableData, options: FinetuneOptions, clade: str, device: torch.device) -> None:
         """Read the tables.
 
         Args:
             data: Tables, and what their classes mean.
             options: How to learn.
-            clade: The data's.
-            bf16: Autocast to bfloat16.
+            clade: Clade of the data.
             device: Where to compute.
 
         Raises:
@@ -122,18 +121,17 @@ class WindowLearner:
         """
         self.train, self.dev = read_tables(data, options.seed)
         self.task, self.features = window_task(data, self.train)
-        self._options, self._clade, self._bf16, self._device = options, clade, bf16, device
         if options.processes > len(self.train):
             raise UsageError(f"{data.train}: {len(self.train)} rows to learn from, too few for {options.processes} processes")
-        per_epoch = max(1, len(self.train) // options.batch_rows)
-        self.steps = options.steps or max(1, options.least_steps, round(options.epochs * per_epoch))
-        self.validate_steps = options.validate_steps or max(per_epoch, self.steps // 10)
+        per_epoch = max(1, len(self.train) // options.batch_windows)
+        steps = options.steps or max(1, options.least_steps, round(options.epochs * per_epoch))
+        super().__init__(options.for_steps(steps, options.validate_steps or max(per_epoch, steps // 10)), clade, device)
         self.hashes = {"train": file_sha256(self.train.path), "dev": file_sha256(self.dev.path)}
-        self.drawn: dict[str, Any] = {"dev_share": data.dev_share}
+        self.drawn = {"dev_share": data.dev_share}
         counts = np.bincount(self.train.labels, minlength=len(self.task.classes))
         balanced = len(self.train) / (len(counts) * counts)
         self._weights = torch.from_numpy(balanced if options.class_weights == "balanced" else np.ones(len(counts))).float()
-        self.described: dict[str, Any] = {
+        self.described = {
             "train": {"file": self.train.path.name, "rows": counts.tolist(), "sha256": self.hashes["train"]},
             "dev": {"file": self.dev.path.name, "rows": np.bincount(self.dev.labels).tolist(), "sha256": self.hashes["dev"]},
         }
@@ -142,7 +140,7 @@ class WindowLearner:
         logger.info("%s: %d rows, %s; %d to validate on", data.train, len(self.train), _said(self.task, counts), len(self.dev))
 
     def loss(self, net: nn.Module, step: int, share: Share) -> Tensor:
-        """See `Learner`."""
+        """See `FinetuneTask`."""
         rows = self._batch(step)
         total = self._weights[torch.from_numpy(self.train.labels[rows])].sum()
         mine = rows[share.of(len(rows))]
@@ -153,14 +151,14 @@ class WindowLearner:
 
     def _batch(self, step: int) -> NDArray[np.int64]:
         """Rows of a step: each epoch goes once through the table in an order of its own, a last part of a batch left out."""
-        size = min(self._options.batch_rows, len(self.train))
+        size = min(self.options.batch_windows, len(self.train))
         epoch, index = divmod(step, len(self.train) // size)
-        order = np.random.default_rng([self._options.seed, 1, epoch]).permutation(len(self.train))
+        order = np.random.default_rng([self.options.seed, 1, epoch]).permutation(len(self.train))
         return order[index * size : (index + 1) * size]
 
     @torch.no_grad()
     def settle(self, net: nn.Module) -> None:
-        """See `Learner`: batch norms take their statistics anew, from the same rows of the train table, without dropout.
+        """See `Task`: batch norms take their statistics anew, from the same rows of the train table, without dropout.
 
         What they gathered in training is that of other weights than the averaged ones, and of activations with dropout, whose
         spread is larger (Li et al. 2019, Understanding the disharmony between dropout and batch normalization).
@@ -172,14 +170,14 @@ class WindowLearner:
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over what follows
             norm.train()
-        rows = np.random.default_rng([self._options.seed, 2]).permutation(len(self.train))[:SETTLE_ROWS]
+        rows = np.random.default_rng([self.options.seed, 2]).permutation(len(self.train))[:SETTLE_ROWS]
         self.logits(net, [self.train.sequences[row] for row in rows])
         for norm in norms:
             norm.momentum = MOMENTUM
             norm.eval()
 
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """See `Learner`; the score is the Matthews correlation."""
+        """See `Task`; the score is the Matthews correlation."""
         logits = self.logits(net, self.dev.sequences)
         found = class_scores(logits, self.dev.labels)
         spread = torch.from_numpy(logits)
@@ -199,7 +197,7 @@ class WindowLearner:
         return found
 
     def outcome(self, net: nn.Module) -> Outcome:
-        """See `Learner`.
+        """See `FinetuneTask`.
 
         The calibration maps log-odds of a class to the share of dev windows that are of it: a probability holds for windows
         mixed as in the table. The threshold of a kind is the one with the best F1 on them.
@@ -216,7 +214,7 @@ class WindowLearner:
             columns = [self.task.classes.index(track) for track in tracks if track_set.kind_of(track) is kind]
             values = np.concatenate([odds[:, column] for column in columns])
             right = np.concatenate([self.dev.labels == column for column in columns])
-            calibration[kind] = calibrated(kind, values, right)
+            calibration[kind] = fit_rising_calibration(kind, values, right)
             thresholds[kind], figures = best_threshold([Candidates(values, right, int(right.sum()))], calibration[kind])
             metrics[kind] = {key: round(value, 5) for key, value in figures.items()}
         kinds = tuple(thresholds)
@@ -243,19 +241,6 @@ def window_plan(task: WindowTask, radius_bp: int) -> dict[str, int]:
     return {
         "window_bp": max(aligned(16_384), 4 * halo), "halo_bp": halo, "pad_bp": halo,
         "smallest_bp": aligned(max(512, task.window_bp)), "align_bp": align,
-    }  # fmt: skip
-
-
-def clade_settings(
-    clade: str, thresholds: dict[Kind, float], calibration: dict[Kind, Calibration], source: str
-) -> dict[str, CladeSettings]:
-    """The same settings for every clade, validated for the one the data are of."""
-    return {
-        name: CladeSettings(
-            0, thresholds, calibration, tuple(thresholds) if name == clade else (),
-            f"calibrated on {source}" if name == clade else f"no data of this clade: calibrated on {source}",
-        )
-        for name in CLADES
     }  # fmt: skip
 
 

@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from annotator.training.options import LoopOptions
+
 
 @dataclass(frozen=True)
 class CorpusOptions:
-    """Which bases are learnt from and which are kept for validation.
+    """The bases that are learnt from and those that are kept for validation.
 
     Attributes:
-        fasta: Files to learn from.
-        val_fasta: Files to validate on.
+        fasta: FASTA files to learn from.
+        val_fasta: FASTA files to validate on.
         held_out: Names of contigs in `fasta` that are validated on and not learnt from.
         window_bp: Bases of a window, L.
         windows: "random" draws windows anywhere. "tiled" cuts the corpus into windows that touch, with another phase in each
@@ -43,13 +45,13 @@ class CorpusOptions:
 
 @dataclass(frozen=True)
 class MaskOptions:
-    """Which tokens a masked language model has to guess.
+    """The tokens that a masked language model has to guess.
 
     Attributes:
         share: Share of the tokens.
         hide_share: Share of the spans (or single tokens) whose tokens become [MASK].
         swap_share: Share whose tokens become other ones, drawn from the tokens of the batch; what remains is left as it is.
-        longest_hidden_bp: Of stride-1 k-mers alone: a span hides 1 to this many bases, in k - 1 more tokens.
+        longest_hidden_bp: Used for stride-1 k-mers alone: a span hides 1 to this many bases, in k - 1 more tokens.
     """
 
     share: float = 0.15
@@ -68,50 +70,31 @@ class MaskOptions:
 
 
 @dataclass(frozen=True)
-class PretrainOptions:
-    """How long and how fast to learn.
+class PretrainOptions(LoopOptions):
+    """How long and how fast to learn; the learning rate falls linearly to zero from the end of the warm-up to the last step.
 
     Attributes:
-        steps: Optimiser steps in all.
-        batch_rows: Windows a step.
         accumulation: Parts a batch is computed in, one after the other, for less memory; the gradient is that of the batch.
-        learning_rate: Peak, after a linear warm-up; from there it falls linearly to zero at the last step.
-        warmup_steps: Of them.
-        weight_decay: AdamW's, of matrices.
-        clip: Largest norm of the gradient.
-        checkpoint_steps: Steps between checkpoints.
-        validate_steps: Steps between validations.
-        seed: Of everything random; batch s depends on (seed, s) alone, so a resumed run draws the same batches.
-        bf16: Autocast to bfloat16.
     """
 
     steps: int = 100_000
-    batch_rows: int = 64
-    accumulation: int = 1
+    batch_windows: int = 64
     learning_rate: float = 4e-4
     warmup_steps: int = 1000
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    checkpoint_steps: int = 500
+    betas: tuple[float, float] = (0.9, 0.98)
+    epsilon: float = 1e-6
     validate_steps: int = 1000
-    seed: int = 1
-    bf16: bool = False
+    bf16: bool | None = False
+    accumulation: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        for name in ("steps", "batch_rows", "accumulation", "learning_rate", "clip", "checkpoint_steps", "validate_steps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)} must be positive")
-        if self.accumulation > self.batch_rows:
-            raise ValueError(f"accumulation = {self.accumulation} parts of {self.batch_rows} rows")
-        if not 0 <= self.warmup_steps <= self.steps:
+        super().__post_init__()
+        self._need_positive("steps", "validate_steps", "accumulation")
+        if self.accumulation > self.batch_windows:
+            raise ValueError(f"accumulation = {self.accumulation} parts of {self.batch_windows} windows")
+        if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps = {self.warmup_steps} of {self.steps} steps")
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step."""
-        up = (step + 1) / max(1, self.warmup_steps)
-        down = (self.steps - step) / max(1, self.steps - self.warmup_steps)
-        return self.learning_rate * min(1.0, up, down)
 
 
 @dataclass(frozen=True)
@@ -119,14 +102,14 @@ class PretrainSettings:
     """A whole pre-training run.
 
     Attributes:
-        corpus: Bases.
+        corpus: The bases.
         family: Name of a model family; not needed where `checkpoint` says it.
         size: One of the family's sizes, or empty for `architecture` alone.
         architecture: Fields that replace those of `size` (or of nothing, where `size` is empty).
         checkpoint: Directory of a checkpoint to go on from; then there is no size and no architecture.
-        mask: Of masked language models.
+        mask: The tokens that masked language models have to guess.
         train: How long and how fast.
-        licence: Of the weights; those that start from a checkpoint keep its licence.
+        licence: Licence of the weights; those that start from a checkpoint keep its licence.
     """
 
     corpus: CorpusOptions
