@@ -68,8 +68,12 @@ def annotate(
     overwrite: Annotated[bool, typer.Option(help="Replace the files of another run in the results folder.")] = False,
     dup_names: DupNames = "error",
     gaps_as_n: GapsAsN = False,
-    bed6: Annotated[bool, typer.Option("--bed6", help="Plain BED6, without colours and extra columns.")] = False,
-    no_header: Annotated[bool, typer.Option("--no-header", help="BED without comment lines.")] = False,
+    bed6: Annotated[bool, typer.Option("--bed6", help="Plain BED6, without thick parts and colours.")] = False,
+    bed_extra: Annotated[
+        bool,
+        typer.Option("--bed-extra", help="More columns, such as probability; IGV desktop refuses such files."),
+    ] = False,
+    no_header: Annotated[bool, typer.Option("--no-header", help="BED without the #chrom line.")] = False,
     no_eof_check: NoEofCheck = False,
     progress: Annotated[str, typer.Option(help=f"{', '.join(PROGRESS)}; json is one object a line on standard output.")] = "auto",
     quiet: Quiet = False,
@@ -80,7 +84,7 @@ def annotate(
     options = annotate_options(
         model=model, clade=clade, tasks=tasks, threshold=threshold, motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions,
         device=device, precision=precision, threads=threads, shard_bp=shard_bp, overwrite=overwrite, dup_names=dup_names,
-        gaps_as_n=gaps_as_n, no_eof_check=no_eof_check, bed=BedOptions(header=not no_header, bed6=bed6),
+        gaps_as_n=gaps_as_n, no_eof_check=no_eof_check, bed=BedOptions(not no_header, bed6, bed_extra),
     )  # fmt: skip
     execution = execution_options(
         workers=workers, gpus_per_worker=gpus_per_worker, ray=ray, stage=stage, shard_timeout=shard_timeout,

@@ -1,33 +1,24 @@
 """From parts to final files: one ordered, bounded-memory concatenation; 0-based half-open throughout.
 
 The final bytes depend on the rows alone, not on how the genome was cut into parts: rows are cut again into blocks of
-`BLOCK_ROWS`, and each block is one Parquet row group and one piece of BED text.
+`BLOCK_ROWS`, and each block is one Parquet row group and goes through every format.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from annotator.files import atomic_files, file_sha256, temporary_folder, write_faults
-from annotator.output.formats.bed import BedWriter, index_suffixes, refuse_unwritable_names, write_index
-from annotator.output.options import DEFAULT_BED, BedOptions
+from annotator.output.formats.base import Format, OutputRun
+from annotator.output.formats.bed import refuse_unwritable_names
+from annotator.output.formats.write import fill_formats, format_names
 from annotator.output.parts import PartInfo, read_first_row, read_part
-from annotator.output.schema import (
-    PREDICTIONS_FILE,
-    SORT_KEY_IN_CONTIG,
-    TABLE_SCHEMA,
-    bed_files,
-    parquet_metadata,
-)
-
-logger = logging.getLogger(__name__)
+from annotator.output.schema import PREDICTIONS_FILE, SORT_KEY_IN_CONTIG, TABLE_SCHEMA, parquet_metadata
 
 BLOCK_ROWS: Final = 1 << 17
 
@@ -35,24 +26,19 @@ Border = tuple[str, int]
 """(contig, smallest start that a later part still has on it)."""
 
 
-def final_names(kinds: Collection[str], longest_contig_bp: int) -> tuple[str, ...]:
-    """Names of the files `merge_parts` writes: the Parquet file, then each BED file followed by its indices."""
-    names = [PREDICTIONS_FILE]
-    for file in bed_files(kinds):
-        names += [file.name, *(file.name + suffix for suffix in index_suffixes(longest_contig_bp))]
-    return tuple(names)
+def final_names(run: OutputRun, formats: Sequence[Format]) -> tuple[str, ...]:
+    """Names of the files `merge_parts` writes: the Parquet file, then those of the formats, each followed by its indices."""
+    return PREDICTIONS_FILE, *format_names(run, formats)
 
 
 def merge_parts(
     parts: Sequence[Path],
     out_dir: Path,
     *,
-    contig_names: Sequence[str],
-    longest_contig_bp: int,
-    kinds: Collection[str],
+    run: OutputRun,
+    formats: Sequence[Format],
     tool_version: str,
     expected: Sequence[PartInfo] | None = None,
-    bed: BedOptions = DEFAULT_BED,
     threads: int = 1,
     leave_out: Collection[str] = (),
     tick: Callable[[], None] | None = None,
@@ -63,13 +49,11 @@ def merge_parts(
     Args:
         parts: Parts in plan order: the shards follow each other along the contigs, and the contigs follow the FASTA.
         out_dir: The results folder; it exists.
-        contig_names: Names of all contigs, in FASTA order.
-        longest_contig_bp: Length of the longest one; decides whether TBI can be written.
-        kinds: Kinds the run reports; only their BED files are written.
-        tool_version: Goes into the Parquet metadata and the BED header.
+        run: Contigs, and the kinds that the run reports.
+        formats: What to write beside predictions.parquet.
+        tool_version: Goes into the Parquet metadata.
         expected: What the journal says of each part, in the order of `parts`.
-        bed: Shape of the BED files; BED9+ with a header where not given.
-        threads: How many compress and index the BED files; the bytes do not depend on it.
+        threads: How many compress and index; the bytes do not depend on it.
         leave_out: Contigs whose rows are dropped, because some of theirs are missing.
         tick: Called again and again; what it raises ends the merge, and no file appears.
         block_rows: Rows of a Parquet row group. Another number gives other bytes, so leave it outside tests.
@@ -78,10 +62,10 @@ def merge_parts(
         File name -> rows and sha256, for every name of `final_names`; an index counts 0 rows.
 
     Raises:
-        InputError: A part is missing or damaged, or a contig name cannot stand in a BED file.
+        InputError: A part is missing or damaged, or a contig name cannot stand in a text file such as BED.
         ResourceFault: A file cannot be written.
         ValueError: The parts are not those of `expected`, not in plan order, name an unknown contig, or hold a kind that is
-            not in `kinds`.
+            not in `run.kinds`.
 
     Notes:
         Holds one part, one block and the rows that wait at a border; disk: the final files and, for the time of the
@@ -89,13 +73,10 @@ def merge_parts(
     """
     if expected is not None and len(expected) != len(parts):
         raise ValueError(f"{len(parts)} parts, but {len(expected)} in the journal")
-    refuse_unwritable_names(contig_names)
-    files = bed_files(kinds)
-    names = final_names(kinds, longest_contig_bp)
-    if ".tbi" not in index_suffixes(longest_contig_bp):
-        logger.info("BED files get a .csi index only: a contig has %s bp, and TBI ends at 2^29", f"{longest_contig_bp:,}")
+    refuse_unwritable_names(run.contig_names)
+    names = final_names(run, formats)
     rows_in_order = _without(_ordered(parts, expected), leave_out)
-    blocks = _checked(_blocks(rows_in_order, block_rows), contig_names, kinds)
+    blocks = _checked(_blocks(rows_in_order, block_rows), run.contig_names, run.kinds)
     with (
         temporary_folder(out_dir) as scratch,
         atomic_files([out_dir / name for name in names]) as temporaries,
@@ -103,56 +84,52 @@ def merge_parts(
         ThreadPoolExecutor(threads) as pool,
     ):
         at = dict(zip(names, temporaries, strict=True))
-        with ExitStack() as stack:
-            writers = [
-                stack.enter_context(BedWriter(at[file.name], out_dir / file.name, file, tool_version, bed, pool))
-                for file in files
-            ]
-            rows = {PREDICTIONS_FILE: _write_blocks(blocks, writers, scratch, tick)}
-        rows |= {writer.file.name: writer.rows for writer in writers}
-        with write_faults(out_dir / PREDICTIONS_FILE):
-            _join_pieces(scratch, at[PREDICTIONS_FILE], block_rows, tool_version)
-        indices = [(file.name, suffix) for file in files for suffix in index_suffixes(longest_contig_bp)]
-        written = [
-            pool.submit(write_index, at[name], at[name + suffix], suffix, out_dir / (name + suffix)) for name, suffix in indices
-        ]
-        for index in written:
-            index.result()
+        pieces = _Pieces(scratch, out_dir / PREDICTIONS_FILE)
+        rows = fill_formats(pieces.keep(blocks, tick), out_dir, at, run, formats, pool)
+        pieces.join(at[PREDICTIONS_FILE], block_rows, tool_version)
+        rows[PREDICTIONS_FILE] = pieces.rows
         return {name: PartInfo(rows.get(name, 0), file_sha256(at[name])) for name in names}
 
 
-def _write_blocks(
-    blocks: Iterable[pl.DataFrame], writers: Sequence[BedWriter], scratch: Path, tick: Callable[[], None] | None
-) -> int:
-    """Write every block as one piece in `scratch` and as lines of the BED files; returns the number of rows."""
-    rows = 0
-    for number, block in enumerate(blocks):
-        if tick:
-            tick()
-        with write_faults(scratch.parent / PREDICTIONS_FILE):
-            block.write_parquet(scratch / f"{number:08d}.parquet", compression="lz4")
-        for writer in writers:
-            writer.write(block)
-        rows += block.height
-    return rows
+class _Pieces:
+    """The blocks of predictions.parquet, each a file of its own until all are there.
 
+    Attributes:
+        rows: Calls kept so far.
+    """
 
-def _join_pieces(scratch: Path, path: Path, block_rows: int, tool_version: str) -> None:
-    """Stream the pieces into one Parquet file, one row group each."""
-    pieces = sorted(scratch.iterdir())
-    if pieces:
-        # A results folder may be called "sample=1" or "run[2]": neither a hive key nor a glob pattern here.
-        table = pl.scan_parquet(pieces, glob=False, hive_partitioning=False)
-    else:
-        table = TABLE_SCHEMA.to_frame().lazy()
-    table.sink_parquet(
-        path,
-        compression="zstd",
-        compression_level=3,
-        row_group_size=block_rows,
-        maintain_order=True,
-        metadata=parquet_metadata(tool_version),
-    )
+    def __init__(self, scratch: Path, final: Path) -> None:
+        """Pieces go into the folder `scratch`; errors name `final`."""
+        self.rows = 0
+        self._scratch, self._final = scratch, final
+
+    def keep(self, blocks: Iterable[pl.DataFrame], tick: Callable[[], None] | None) -> Iterator[pl.DataFrame]:
+        """The blocks, each once it is written as a piece."""
+        for number, block in enumerate(blocks):
+            if tick:
+                tick()
+            with write_faults(self._final):
+                block.write_parquet(self._scratch / f"{number:08d}.parquet", compression="lz4")
+            self.rows += block.height
+            yield block
+
+    def join(self, path: Path, block_rows: int, tool_version: str) -> None:
+        """Stream the pieces into one Parquet file, one row group each."""
+        with write_faults(self._final):
+            pieces = sorted(self._scratch.iterdir())
+            if pieces:
+                # A results folder may be called "sample=1" or "run[2]": neither a hive key nor a glob pattern here.
+                table = pl.scan_parquet(pieces, glob=False, hive_partitioning=False)
+            else:
+                table = TABLE_SCHEMA.to_frame().lazy()
+            table.sink_parquet(
+                path,
+                compression="zstd",
+                compression_level=3,
+                row_group_size=block_rows,
+                maintain_order=True,
+                metadata=parquet_metadata(tool_version),
+            )
 
 
 def _ordered(parts: Sequence[Path], expected: Sequence[PartInfo] | None) -> Iterator[pl.DataFrame]:

@@ -3,20 +3,62 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 import polars as pl
 import pysam
 
 from annotator.errors import InputError
 from annotator.files import write_faults
+from annotator.kinds import KINDS, TASKS, Kind
+from annotator.output.formats.base import OutputRun, Target
 from annotator.output.formats.bgzf import BgzfWriter
-from annotator.output.options import BedOptions
-from annotator.output.schema import BED6_COLUMNS, BED9_COLUMNS, COORDINATE_SYSTEM, ITEM_RGB, BedFile
+from annotator.output.options import DEFAULT_BED, BedOptions
+
+logger = logging.getLogger(__name__)
+
+TAB: Final = "\t"
+BED6_COLUMNS: Final = ("chrom", "start", "end", "name", "score", "strand")
+BED9_COLUMNS: Final = (*BED6_COLUMNS, "thickStart", "thickEnd", "itemRgb")
+SITE_EXTRA: Final = ("probability", "kind", "model", "position")
+"""Columns that `--bed-extra` adds to the calls of a model."""
+MOTIF_EXTRA: Final = ("motif_id", "p_value", "bits", "kind", "model", "probability")
+"""Columns that `--bed-extra` adds to binding sites."""
+
+_ITEM_RGB = {kind.value: kind.rgb for kind in KINDS}
+
+
+@dataclass(frozen=True, slots=True)
+class BedFile:
+    """One BED file of a run.
+
+    Attributes:
+        name: File name in the results folder.
+        kinds: The kinds of call it holds.
+        extra_columns: Table columns that may follow the nine standard BED columns.
+    """
+
+    name: str
+    kinds: tuple[Kind, ...]
+    extra_columns: tuple[str, ...]
+
+
+def _all_bed_files() -> tuple[BedFile, ...]:
+    """The files that the kinds name, in the order of tasks."""
+    kinds_of: dict[str, tuple[Kind, ...]] = {}
+    for kind in sorted(KINDS, key=lambda kind: TASKS.index(kind.task)):
+        kinds_of[kind.row.bed_file] = (*kinds_of.get(kind.row.bed_file, ()), kind)
+    return tuple(BedFile(name, kinds, MOTIF_EXTRA if Kind.TFBS in kinds else SITE_EXTRA) for name, kinds in kinds_of.items())
+
+
+BED_FILES: Final = _all_bed_files()
 
 TBI_LIMIT_BP = 1 << 29
 """TBI cannot address positions beyond this; CSI can."""
@@ -29,6 +71,24 @@ _UNWRITABLE = re.compile(r"^\Z|^#|[\x00-\x20\x7f]")
 def index_suffixes(longest_contig_bp: int) -> tuple[str, ...]:
     """The indices a compressed BED file gets: always CSI, and TBI for older programs where its coordinates suffice."""
     return (".csi", ".tbi") if longest_contig_bp < TBI_LIMIT_BP else (".csi",)
+
+
+def bed_files(kinds: Collection[str]) -> tuple[BedFile, ...]:
+    """The BED files of a run that reports `kinds`.
+
+    Args:
+        kinds: Names out of `annotator.kinds.Kind`.
+
+    Returns:
+        Every file that can hold one of the kinds, in the order of `BED_FILES`.
+
+    Raises:
+        ValueError: A kind is unknown.
+    """
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown:
+        raise ValueError(f"unknown kinds {unknown}; known are {[kind.value for kind in KINDS]}")
+    return tuple(file for file in BED_FILES if set(file.kinds) & set(kinds))
 
 
 def refuse_unwritable_names(contig_names: Iterable[str], source: str = "") -> None:
@@ -46,73 +106,88 @@ def refuse_unwritable_names(contig_names: Iterable[str], source: str = "") -> No
             )
 
 
-def bed_header(file: BedFile, tool_version: str, options: BedOptions) -> str:
-    """The comment lines before the first call: coordinate system, program, column names; empty without header."""
-    if not options.header:
-        return ""
-    columns = "\t".join(BED6_COLUMNS if options.bed6 else (*BED9_COLUMNS, *file.extra_columns))
-    return f"##coordinate_system={COORDINATE_SYSTEM}\n##tool=genome-annotator {tool_version}\n#{columns}\n"
+def bed_columns(file: BedFile, options: BedOptions) -> tuple[str, ...]:
+    """Names of the columns of a file, in order."""
+    if options.bed6:
+        return BED6_COLUMNS
+    return (*BED9_COLUMNS, *file.extra_columns) if options.bed_extra else BED9_COLUMNS
+
+
+def bed_header(file: BedFile, options: BedOptions) -> str:
+    """The line before the first call, which names the columns; empty without header.
+
+    There is no other comment line: pandas and pyranges take one for the header, and stumble over a second.
+    """
+    return f"#{TAB.join(bed_columns(file, options))}\n" if options.header else ""
 
 
 def bed_text(table: pl.DataFrame, file: BedFile, options: BedOptions) -> bytes:
     """The BED lines of the rows of `table` that belong in `file`, in table order.
 
-    Probabilities have 6 decimals, bits 4, p-values 3 significant digits; what is null is ".". Characters of names that
-    BED does not allow become "_".
+    The thick part of a promoter is its TSS, one base; that of any other call is the whole of it. Probabilities have 6
+    decimals, bits 4, p-values 3 significant digits; what is null is ".". Characters of names that BED does not allow become
+    "_".
 
     Args:
         table: Rows of `TABLE_SCHEMA`.
         file: The file the lines are for.
-        options: Header and width.
+        options: Header and columns.
 
     Returns:
         Lines, each ended by a line feed.
     """
     rows = table.filter(pl.col("kind").is_in(file.kinds))
-    is_promoter = pl.col("kind") == "promoter"
-    columns = [
-        pl.col("chrom", "start", "end"),
-        _printable("name"),
-        pl.col("score", "strand"),
-    ]
-    if not options.bed6:
-        columns += [
-            pl.when(is_promoter).then(pl.col("position")).otherwise(pl.col("start")).alias("thickStart"),
-            pl.when(is_promoter).then(pl.col("position") + 1).otherwise(pl.col("end")).alias("thickEnd"),
-            pl.col("kind").replace_strict(ITEM_RGB, return_dtype=pl.String).alias("itemRgb"),
-            *(_extra_column(name, rows) for name in file.extra_columns),
-        ]
+    columns = [_column(name, rows) for name in bed_columns(file, options)]
     text = io.BytesIO()
-    rows.select(columns).write_csv(text, separator="\t", include_header=False, quote_style="never", null_value=".")
+    rows.select(columns).write_csv(text, separator=TAB, include_header=False, quote_style="never", null_value=".")
     return text.getvalue()
 
 
-class BedWriter:
-    """One compressed BED file, as a context: leaving it writes what is missing.
+class BedFormat:
+    """The BED files of a run as a `Format`: one per group of kinds, compressed and indexed."""
 
-    Attributes:
-        file: What it holds.
-        rows: Calls written so far.
-    """
-
-    def __init__(
-        self, path: Path, final_path: Path, file: BedFile, tool_version: str, options: BedOptions, pool: Executor
-    ) -> None:
-        """Open `path` and write the header; errors name `final_path`; `pool` compresses."""
-        self.file = file
-        self.rows = 0
-        self._final_path = final_path
+    def __init__(self, options: BedOptions = DEFAULT_BED) -> None:
+        """`options` is the shape of the files."""
         self._options = options
-        with write_faults(final_path):
-            self._stream = BgzfWriter(path, pool)
-            self._stream.write(bed_header(file, tool_version, options).encode())
+
+    def names(self, run: OutputRun) -> dict[str, tuple[str, ...]]:
+        """Each BED file that the run's kinds can stand in, with its indices."""
+        suffixes = index_suffixes(run.longest_contig_bp)
+        return {file.name: tuple(file.name + suffix for suffix in suffixes) for file in bed_files(run.kinds)}
+
+    def open(self, name: str, target: Target, run: OutputRun, pool: Executor) -> BedWriter:
+        """Begin one of the files and write its header."""
+        if ".tbi" not in index_suffixes(run.longest_contig_bp):
+            logger.info("%s gets a .csi index only: a contig has %s bp, and TBI ends at 2^29", name, f"{run.longest_contig_bp:,}")
+        return BedWriter(target, next(file for file in BED_FILES if file.name == name), self._options, pool)
+
+
+class BedWriter:
+    """One compressed BED file, as a context: leaving it writes what is missing."""
+
+    def __init__(self, target: Target, file: BedFile, options: BedOptions, pool: Executor) -> None:
+        """Open the target's temporary name and write the header; `pool` compresses."""
+        self._rows = 0
+        self._target, self._file, self._options = target, file, options
+        with write_faults(target.final):
+            self._stream = BgzfWriter(target.path, pool)
+            self._stream.write(bed_header(file, options).encode())
+
+    @property
+    def rows(self) -> int:
+        """Calls written so far."""
+        return self._rows
 
     def write(self, table: pl.DataFrame) -> None:
         """Append the rows of `table` that belong in this file."""
-        text = bed_text(table, self.file, self._options)
-        self.rows += text.count(b"\n")
-        with write_faults(self._final_path):
+        text = bed_text(table, self._file, self._options)
+        self._rows += text.count(b"\n")
+        with write_faults(self._target.final):
             self._stream.write(text)
+
+    def index(self, target: Target) -> None:
+        """Write the `.csi` or `.tbi`, as the final name says."""
+        write_index(self._target.path, target)
 
     def __enter__(self) -> BedWriter:
         """Itself."""
@@ -122,20 +197,21 @@ class BedWriter:
         """Complete the file, or just close it where the body failed."""
         try:
             if error is None:
-                with write_faults(self._final_path):
+                with write_faults(self._target.final):
                     self._stream.finish()
         finally:
             self._stream.close()
 
 
-def write_index(path: Path, index_path: Path, suffix: str, final_path: Path) -> None:
-    """Write the `.csi` or `.tbi` of a compressed BED file.
+def write_index(bed: Path, target: Target) -> None:
+    """Write the index of a compressed BED file, a `.csi` or a `.tbi` as its final name says.
 
     Raises:
-        ResourceFault: It cannot be written; the message names `final_path`.
+        ResourceFault: It cannot be written; the message names the final name.
     """
-    with write_faults(final_path):
-        pysam.tabix_index(str(path), preset="bed", csi=suffix == ".csi", index=str(index_path), force=True, keep_original=True)
+    csi = target.final.suffix == ".csi"
+    with write_faults(target.final):
+        pysam.tabix_index(str(bed), preset="bed", csi=csi, index=str(target.path), force=True, keep_original=True)
 
 
 def _printable(column: str) -> pl.Expr:
@@ -144,16 +220,26 @@ def _printable(column: str) -> pl.Expr:
     return pl.when(cleaned == "").then(pl.lit(".")).otherwise(cleaned).alias(column)
 
 
-def _extra_column(column: str, rows: pl.DataFrame) -> pl.Expr:
-    if column == "probability":
-        return pl.col(column).cast(pl.Decimal(18, 6)).cast(pl.String)
-    if column == "bits":
-        return pl.col(column).cast(pl.Decimal(18, 4)).cast(pl.String)
-    if column == "p_value":
-        # A motif has few different p-values, so each is formatted once; Polars has no "%.3g" of its own.
-        values = rows[column].drop_nulls().unique()
-        texts = pl.Series([f"{value:.3g}" for value in values], dtype=pl.String)
-        return pl.col(column).replace_strict(values, texts, default=None, return_dtype=pl.String)
-    if column in ("motif_id", "model"):
-        return _printable(column)
-    return pl.col(column)
+def _column(column: str, rows: pl.DataFrame) -> pl.Expr:
+    """The text, or what is written as it stands, of one BED column."""
+    is_promoter = pl.col("kind") == Kind.PROMOTER
+    match column:
+        case "name" | "motif_id" | "model":
+            return _printable(column)
+        case "thickStart":
+            return pl.when(is_promoter).then(pl.col("position")).otherwise(pl.col("start")).alias(column)
+        case "thickEnd":
+            return pl.when(is_promoter).then(pl.col("position") + 1).otherwise(pl.col("end")).alias(column)
+        case "itemRgb":
+            return pl.col("kind").replace_strict(_ITEM_RGB, return_dtype=pl.String).alias(column)
+        case "probability":
+            return pl.col(column).cast(pl.Decimal(18, 6)).cast(pl.String)
+        case "bits":
+            return pl.col(column).cast(pl.Decimal(18, 4)).cast(pl.String)
+        case "p_value":
+            # A motif has few different p-values, so each is formatted once; Polars has no "%.3g" of its own.
+            values = rows[column].drop_nulls().unique()
+            texts = pl.Series([f"{value:.3g}" for value in values], dtype=pl.String)
+            return pl.col(column).replace_strict(values, texts, default=None, return_dtype=pl.String)
+        case _:
+            return pl.col(column)

@@ -15,7 +15,9 @@ from annotator.genome.regions import read_regions
 from annotator.genome.shard_input import ShardInput, cut_loose, stage_bases
 from annotator.genome.source import open_genome
 from annotator.machine import usable_cpus
+from annotator.output.formats.base import OutputRun
 from annotator.output.formats.bed import refuse_unwritable_names
+from annotator.output.formats.registry import make_formats
 from annotator.output.merge import final_names, merge_parts
 from annotator.output.parts import PartInfo, publish_part
 from annotator.pipeline.options import AnnotateOptions, Sample
@@ -73,8 +75,9 @@ class Assembly:
             refuse_unwritable_names(genome.contigs.names, genome.path)
             self.regions = read_regions(options.regions, genome.contigs) if options.regions else None
             self.plan = make_plan(request, options, genome, self.regions)
-            self.longest_bp = int(genome.contigs.lengths.max(initial=0))
-            workspace.refuse_foreign_files([*final_names(request.reported_kinds, self.longest_bp), RUN_JSON])
+            self._output = OutputRun(request.reported_kinds, genome.contigs.names, genome.contigs.lengths)
+            self._formats = make_formats({"bed": options.bed})
+            workspace.refuse_foreign_files([*final_names(self._output, self._formats), RUN_JSON])
             self._replaces = options.overwrite and not workspace.is_unfinished(self.plan)
             if not options.overwrite:
                 workspace.refuse_other_plan(self.plan)
@@ -159,8 +162,8 @@ class Assembly:
         merged = [shard.index for shard in self.shards if shard.index in self.done]
         began = time.perf_counter()
         files = merge_parts(
-            [self.workspace.part(shard) for shard in merged], out_dir, contig_names=names, longest_contig_bp=self.longest_bp,
-            kinds=self.request.reported_kinds, tool_version=self.plan["program"], bed=self.options.bed,
+            [self.workspace.part(shard) for shard in merged], out_dir, run=self._output, formats=self._formats,
+            tool_version=self.plan["program"],
             expected=[PartInfo(self.done[shard].rows, self.done[shard].sha256) for shard in merged],
             threads=usable_cpus(), leave_out={names[contig] for contig in failed}, tick=tick,
         )  # fmt: skip
