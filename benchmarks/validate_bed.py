@@ -1,4 +1,4 @@
-"""Check BED9+ files against the GA4GH BED specification and this project's rules, with nothing but the standard library.
+"""Check BED9 files against the GA4GH BED specification and this project's rules, with nothing but the standard library.
 
 It shares no code with the program that writes the files. Coordinates are 0-based half-open.
 
@@ -64,6 +64,7 @@ def validate_bed(
     contig_lengths: Mapping[str, int] | None = None,
     sequences: Mapping[str, bytes] | None = None,
     standard_columns: int = 9,
+    extra: bool = False,
 ) -> BedReport:
     """Check one file.
 
@@ -72,6 +73,7 @@ def validate_bed(
         contig_lengths: Lengths of all contigs; without it ends are not checked.
         sequences: Upper-case contigs, to count canonical splice sites.
         standard_columns: How many of the columns are standard BED: 6 or 9.
+        extra: Whether further columns may follow. Elsewhere they would be taken for the blocks of BED12.
 
     Returns:
         The report.
@@ -88,7 +90,7 @@ def validate_bed(
         except (EOFError, OSError, zlib.error) as error:
             report.add(f"not a whole gzip file: {error}")
             return report
-    state = _State(report, contig_lengths, sequences, standard_columns)
+    state = _State(report, contig_lengths, sequences, standard_columns, extra)
     lines = data.split(b"\n")
     if lines.pop():
         report.add("the file does not end with a line feed")
@@ -111,11 +113,13 @@ class _State:
         contig_lengths: Mapping[str, int] | None,
         sequences: Mapping[str, bytes] | None,
         standard_columns: int,
+        extra: bool,
     ) -> None:
         self._report = report
         self._lengths = contig_lengths
         self._sequences = sequences
         self._standard = standard_columns
+        self._extra = extra
         self._header: list[str] | None = None
         self._probability: int | None = None
         self._seen: set[str] = set()
@@ -123,9 +127,11 @@ class _State:
 
     def read_line(self, number: int, text: str) -> None:
         if text.startswith("#"):
-            if self._report.rows:
-                self._report.add(f"line {number}: a comment after the first feature")
-            if text.startswith("#chrom"):
+            if number > 1:
+                self._report.add(f"line {number}: a comment after the first line")
+            if not text.startswith("#chrom\t"):
+                self._report.add(f"line {number}: a comment that is not the #chrom line")
+            else:
                 self._header = text[1:].split("\t")
                 self._probability = self._header.index("probability") if "probability" in self._header else None
             return
@@ -140,8 +146,8 @@ class _State:
         if re.match(r"(track|browser)( |$)", fields[0]):
             yield "a track or browser line is not BED"
             return
-        if len(fields) < self._standard:
-            yield f"{len(fields)} columns, not {self._standard} or more"
+        if len(fields) < self._standard or (len(fields) > self._standard and not self._extra):
+            yield f"{len(fields)} columns, not {self._standard}{' or more' if self._extra else ''}"
             return
         if len(fields) != self._report.columns:
             yield f"{len(fields)} columns, the first feature has {self._report.columns}"
@@ -230,17 +236,18 @@ def read_fasta(path: Path) -> dict[str, bytes]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run as a script; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Check BED9+ files.")
+    parser = argparse.ArgumentParser(description="Check BED9 files.")
     parser.add_argument("files", nargs="+", type=Path, help="BED files; .gz ones must be BGZF")
     parser.add_argument("--fasta", type=Path, help="the genome: checks ends and counts canonical splice sites")
-    parser.add_argument("--bed6", action="store_true", help="only six columns are standard")
+    parser.add_argument("--bed6", action="store_true", help="six columns")
+    parser.add_argument("--extra", action="store_true", help="further columns may follow the standard ones")
     options = parser.parse_args(argv)
     status = 0
     try:
         sequences = None if options.fasta is None else read_fasta(options.fasta)
         lengths = None if sequences is None else {name: len(sequence) for name, sequence in sequences.items()}
         for path in options.files:
-            report = validate_bed(path, lengths, sequences, 6 if options.bed6 else 9)
+            report = validate_bed(path, lengths, sequences, 6 if options.bed6 else 9, options.extra)
             print(f"{path}: {report.rows} rows, {report.columns} columns, {'valid' if report.valid else 'INVALID'}")
             for name, count in report.sites.items():
                 if count:

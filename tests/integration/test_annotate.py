@@ -285,6 +285,21 @@ def test_bed6_without_header(model: Path, motifs: Path, tmp_path: Path) -> None:
         assert {len(line.split("\t")) for line in file} == {6}
 
 
+def test_extra_columns_are_there_when_asked_for(
+    model: Path, motifs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fasta = write_fasta(tmp_path / "g.fa", {"c": planted(2000, seed=15)[0]})
+    for out, more, columns in (("nine", (), {9}), ("extra", ("--bed-extra",), {13, 15})):
+        assert run(model, motifs, fasta, tmp_path / out, *more) == 0
+        lines = [line for name in ("splice_sites", "tfbs") for line in bed_lines(tmp_path / out / f"{name}.bed.gz")]
+        assert {len(fields) for fields in lines} == columns
+    nine, extra = ((tmp_path / out / "predictions.parquet").read_bytes() for out in ("nine", "extra"))
+    assert nine == extra
+    capsys.readouterr()
+    assert run(model, motifs, fasta, tmp_path / "both", "--bed6", "--bed-extra") == 2
+    assert capsys.readouterr().err == "error: --bed-extra: BED6 has no room for extra columns; ask for one of the two\n"
+
+
 def test_a_changed_manifest_is_another_run(tmp_path: Path, motifs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_detector(tmp_path / "m")
     fasta = write_fasta(tmp_path / "g.fa", {"c": planted(2000, seed=16)[0]})

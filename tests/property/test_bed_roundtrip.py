@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotator.kinds import KINDS
+from annotator.output.options import BedOptions
 
 _SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")
 assert _SPEC is not None
@@ -44,7 +45,7 @@ def test_C02_bed_and_parquet_hold_the_same_calls(
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         parts, infos = cases.write_parts(cases.make_calls(rows, seed, neural=0.5), cuts, Path(folder) / "parts")
-        cases.merge(parts, out, expected=infos, block_rows=16)
+        cases.merge(parts, out, expected=infos, bed=BedOptions(bed_extra=True), block_rows=16)
         predictions = pl.read_parquet(out / "predictions.parquet").to_dicts()
         assert len(predictions) == len(rows)
         found = []

@@ -23,7 +23,6 @@ from annotator.genome.plan import PlanOptions, plan_shards, plan_windows
 from annotator.kinds import KINDS
 from annotator.output.formats.bed import index_suffixes
 from annotator.output.formats.bgzf import BLOCK_BYTES, EOF_BLOCK, compress_block
-from annotator.output.merge import final_names
 from tests.support import output_cases
 from tests.support.detector import ACCEPTOR, DONOR, PLAN
 from tests.support.runs import annotate, bed_lines, plant, random_bases, results, revcomp, sites, table, write_fasta
@@ -318,9 +317,10 @@ def test_A23_calls_beyond_two_to_the_32_are_written_and_found(tmp_path: Path) ->
     calls = output_cases.make_calls(rows)
     parts, infos = output_cases.write_parts(calls, [(0, 2**32)], tmp_path / "parts")
     out = tmp_path / "out"
-    written = output_cases.merge(parts, out, expected=infos, longest_contig_bp=2**33, kinds=kinds)
+    genome = output_cases.output_run(kinds, ["chr2"], [2**33])
+    written = output_cases.merge(parts, out, expected=infos, run=genome)
     assert index_suffixes(2**32) == (".csi",)
-    assert set(written) == set(final_names(kinds, 2**33)) == {path.name for path in out.iterdir()}
+    assert set(written) == set(output_cases.all_files(genome)) == {path.name for path in out.iterdir()}
     assert not [name for name in written if name.endswith((".tbi", ".bb", ".bw"))]
     found = pl.read_parquet(out / "predictions.parquet")
     assert found.equals(output_cases.table_of(calls)) and found["position"].max() == 2**33 - 28
@@ -342,7 +342,7 @@ def test_A24_long_and_unicode_names_are_kept_with_a_warning(model: Path, tmp_pat
     names = ["käfer染色体", "n" * 300, "..%2Fx", "</script><img/onerror=x>", "@SUM(A1)", "-1"]
     assert run(model, write_fasta(tmp_path / "g.fa", dict.fromkeys(names, text)), tmp_path / "out") == 0
     assert sites(tmp_path / "out") == {site for name in names for site in spelt(text, name)}
-    assert {len(fields) for fields in bed_lines(tmp_path / "out" / "splice_sites.bed.gz")} == {13}
+    assert {len(fields) for fields in bed_lines(tmp_path / "out" / "splice_sites.bed.gz")} == {9}
     assert sorted(os.listdir(tmp_path)) == ["g.fa", "out"]
     warnings = told(tmp_path / "out")["input"]["warnings"]
     assert len(warnings) == 2 and "not ASCII" in warnings[0] and "300 characters" in warnings[1]

@@ -201,7 +201,7 @@ def full(*_: object, **__: object) -> None:
 
 
 def full_after_the_header(writer: BgzfWriter, data: bytes) -> None:
-    if not data.startswith(b"##"):
+    if not data.startswith(b"#"):
         full()
 
 

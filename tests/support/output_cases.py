@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 from annotator.calls.batch import Calls
 from annotator.kinds import KINDS
-from annotator.output.merge import merge_parts
+from annotator.output.formats.base import OutputRun
+from annotator.output.formats.registry import make_formats
+from annotator.output.merge import final_names, merge_parts
+from annotator.output.options import DEFAULT_BED, BedOptions
 from annotator.output.parts import PartInfo, part_bytes, publish_part
 from annotator.output.table import calls_table
 
@@ -134,13 +137,26 @@ def write_parts(calls: Calls, cuts: Sequence[tuple[int, int]], folder: Path) -> 
     return paths, infos
 
 
-def merge(parts: Sequence[Path], out_dir: Path, **changes: Any) -> dict[str, PartInfo]:
+def output_run(
+    kinds: Sequence[str] = KINDS, names: Sequence[str] = NAMES, lengths: Sequence[int] = tuple(CONTIGS.values())
+) -> OutputRun:
+    """A run over this module's genome."""
+    return OutputRun(kinds, names, lengths)
+
+
+def all_files(run: OutputRun | None = None) -> tuple[str, ...]:
+    """Names of the final files of a run with BED."""
+    return final_names(run or output_run(), make_formats({"bed": DEFAULT_BED}))
+
+
+def merge(
+    parts: Sequence[Path], out_dir: Path, *, run: OutputRun | None = None, bed: BedOptions = DEFAULT_BED, **changes: Any
+) -> dict[str, PartInfo]:
     """`merge_parts` into a new folder with this module's genome; row groups are small so that there are several."""
     out_dir.mkdir(parents=True, exist_ok=True)
     arguments: dict[str, Any] = {
-        "contig_names": NAMES,
-        "longest_contig_bp": max(CONTIGS.values()),
-        "kinds": KINDS,
+        "run": run or output_run(),
+        "formats": make_formats({"bed": bed}),
         "tool_version": "0.0.test",
         "block_rows": 128,
     }

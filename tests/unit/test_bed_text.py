@@ -15,10 +15,18 @@ import pytest
 from annotator.calls.batch import Calls
 from annotator.errors import InputError
 from annotator.kinds import KINDS
-from annotator.output.formats.bed import bed_header, bed_text, index_suffixes, refuse_unwritable_names, write_index
+from annotator.output.formats.base import Target
+from annotator.output.formats.bed import (
+    BED_FILES,
+    BedFile,
+    bed_header,
+    bed_text,
+    index_suffixes,
+    refuse_unwritable_names,
+    write_index,
+)
 from annotator.output.formats.bgzf import BLOCK_BYTES, EOF_BLOCK, BgzfWriter
 from annotator.output.options import BedOptions
-from annotator.output.schema import BED_FILES, ITEM_RGB, BedFile
 
 _SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")
 assert _SPEC is not None
@@ -27,10 +35,12 @@ cases = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(cases)
 
 PROMOTERS, SPLICE_SITES, TFBS, FEATURES = BED_FILES
+EXTRA = BedOptions(bed_extra=True)
+"""Every column there can be, so that each can be looked at."""
 
 
 def lines(calls: Calls, file: BedFile, options: BedOptions | None = None, **names: object) -> list[str]:
-    return bed_text(cases.table_of(calls, **names), file, options or BedOptions()).decode().splitlines()
+    return bed_text(cases.table_of(calls, **names), file, options or EXTRA).decode().splitlines()
 
 
 def fixed(rows: list[tuple[int, str, int, int]]) -> Calls:
@@ -148,16 +158,22 @@ def test_A24_contig_names_that_change_a_line_are_refused(name: str) -> None:
         refuse_unwritable_names(["chr1", name])
 
 
-def test_header_names_the_columns() -> None:
-    header = bed_header(SPLICE_SITES, "1.2.3", BedOptions())
-    assert header == (
-        "##coordinate_system=0-based-half-open\n##tool=genome-annotator 1.2.3\n"
-        "#chrom\tstart\tend\tname\tscore\tstrand\tthickStart\tthickEnd\titemRgb\tprobability\tkind\tmodel\tposition\n"
-    )
-    assert bed_header(TFBS, "1.2.3", BedOptions()).endswith("\titemRgb\tmotif_id\tp_value\tbits\tkind\tmodel\tprobability\n")
-    assert bed_header(FEATURES, "1.2.3", BedOptions()) == header
-    assert bed_header(TFBS, "1.2.3", BedOptions(bed6=True)).endswith("#chrom\tstart\tend\tname\tscore\tstrand\n")
-    assert bed_header(TFBS, "1.2.3", BedOptions(header=False)) == ""
+def test_one_header_line_names_the_columns() -> None:
+    nine = "#chrom\tstart\tend\tname\tscore\tstrand\tthickStart\tthickEnd\titemRgb"
+    assert {bed_header(file, BedOptions()) for file in BED_FILES} == {nine + "\n"}
+    for file in (PROMOTERS, SPLICE_SITES, FEATURES):
+        assert bed_header(file, EXTRA) == nine + "\tprobability\tkind\tmodel\tposition\n"
+    assert bed_header(TFBS, EXTRA) == nine + "\tmotif_id\tp_value\tbits\tkind\tmodel\tprobability\n"
+    assert bed_header(TFBS, BedOptions(bed6=True)) == "#chrom\tstart\tend\tname\tscore\tstrand\n"
+    assert {bed_header(TFBS, BedOptions(False, *more)) for more in ((False, False), (True, False), (False, True))} == {""}
+
+
+def test_nine_columns_where_no_others_are_asked_for() -> None:
+    calls, _ = cases.planted_calls()
+    for file in BED_FILES:
+        plain, extra = lines(calls, file, BedOptions()), lines(calls, file)
+        assert plain == ["\t".join(line.split("\t")[:9]) for line in extra]
+        assert {line.count("\t") for line in plain} == {8}
 
 
 def test_six_columns_on_request() -> None:
@@ -170,7 +186,7 @@ def test_colours_are_told_apart_without_red_and_green() -> None:
         linear = (np.array([int(part) for part in rgb.split(",")]) / 255) ** 2.2
         return np.clip(matrix @ linear, 0, 1) ** (1 / 2.2) * 255
 
-    for one, other in itertools.combinations(ITEM_RGB.values(), 2):
+    for one, other in itertools.combinations((kind.rgb for kind in KINDS), 2):
         assert np.linalg.norm(seen(one) - seen(other)) > 60
 
 
@@ -185,8 +201,8 @@ def test_A22_csi_finds_rows_beyond_two_to_the_32(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool, contextlib.closing(BgzfWriter(path, pool)) as writer:
         writer.write(b"".join(b"chr1\t%d\t%d\n" % (start, start + 2) for start in starts))
         writer.finish()
-    write_index(path, tmp_path / "x.bed.gz.csi", ".csi", path)
-    with pysam.TabixFile(str(path), index=str(path) + ".csi") as rows:  # pysam looks for .tbi alone by itself
+    write_index(path, Target(tmp_path / "written.tmp", tmp_path / "x.bed.gz.csi"))
+    with pysam.TabixFile(str(path), index=str(tmp_path / "written.tmp")) as rows:  # pysam looks for .tbi alone by itself
         for start in starts:
             assert list(rows.fetch("chr1", start, start + 1)) == [f"chr1\t{start}\t{start + 2}"]
 

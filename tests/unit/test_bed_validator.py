@@ -31,10 +31,10 @@ GOOD = [
 LENGTHS = {"chr0": 60, "chr1": 50}
 
 
-def report_of(folder: Path, text: str, standard_columns: int = 9) -> Any:
+def report_of(folder: Path, text: str, standard_columns: int = 9, extra: bool = True) -> Any:
     path = folder / "x.bed"
     path.write_bytes(text.encode())
-    return validator.validate_bed(path, LENGTHS, None, standard_columns)
+    return validator.validate_bed(path, LENGTHS, None, standard_columns, extra)
 
 
 def test_a_good_file_is_valid(tmp_path: Path) -> None:
@@ -44,6 +44,14 @@ def test_a_good_file_is_valid(tmp_path: Path) -> None:
     assert report_of(tmp_path, "").valid
     assert report_of(tmp_path, GOOD[0] + "\n").valid
     assert report_of(tmp_path, "chr1\t1\t2\tx\t5\t+\tanything\n", standard_columns=6).valid
+
+
+def test_columns_beyond_the_standard_ones_are_valid_only_where_they_are_expected(tmp_path: Path) -> None:
+    nine = "".join("\t".join(line.split("\t")[:9]) + "\n" for line in GOOD)
+    assert report_of(tmp_path, nine, extra=False).valid and report_of(tmp_path, nine).valid
+    assert report_of(tmp_path, "\n".join(GOOD) + "\n", extra=False).errors[0] == "line 2: 10 columns, not 9"
+    six = "chr1\t1\t2\tx\t5\t+\tanything\n"
+    assert report_of(tmp_path, six, standard_columns=6, extra=False).errors == ["line 1: 7 columns, not 6"]
 
 
 def _edit(line: int, column: int, value: str) -> str:
@@ -83,7 +91,9 @@ BROKEN = {
     "six columns": ("chr1\t1\t2\tx\t5\t+\n", "6 columns, not 9 or more"),
     "header of other width": (GOOD[0] + "\tmore\n" + GOOD[1] + "\n", "10 columns, the header names 11"),
     "track line": ("track name=x\n" + GOOD[1] + "\n", "track or browser"),
-    "late comment": (GOOD[1] + "\n" + GOOD[0] + "\n", "comment after the first feature"),
+    "late comment": (GOOD[1] + "\n" + GOOD[0] + "\n", "line 2: a comment after the first line"),
+    "two comments": (GOOD[0] + "\n" + GOOD[0] + "\n", "line 2: a comment after the first line"),
+    "other comment": ("##tool=x\n" + GOOD[1] + "\n", "line 1: a comment that is not the #chrom line"),
     "blank line": (GOOD[1] + "\n\n", "1 columns"),
     "no final line feed": (GOOD[1], "does not end with a line feed"),
     "spaces for tabs": (GOOD[1].replace("\t", " ") + "\n", "1 columns"),
@@ -118,9 +128,9 @@ def _bgzf(path: Path, text: str) -> bytes:
 def test_C01_broken_compression_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
     path = tmp_path / "x.bed.gz"
     data = _bgzf(path, "\n".join(GOOD) + "\n")
-    assert validator.validate_bed(path, LENGTHS).valid
+    assert validator.validate_bed(path, LENGTHS, extra=True).valid
     path.write_bytes(damage(data))
-    assert any(message in error for error in validator.validate_bed(path, LENGTHS).errors)
+    assert any(message in error for error in validator.validate_bed(path, LENGTHS, extra=True).errors)
 
 
 def test_C01_generated_results_are_valid_and_canonical(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,8 +153,12 @@ def test_C01_generated_results_are_valid_and_canonical(tmp_path: Path, capsys: p
 
 def test_the_script_tells_invalid_from_unreadable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "x.bed"
-    path.write_text(GOOD[1].replace("700", "7e2") + "\n")
+    path.write_text(GOOD[1] + "\n")
+    assert validator.main([str(path), "--extra"]) == 0
     assert validator.main([str(path)]) == 1
+    path.write_text(GOOD[1].replace("700", "7e2") + "\n")
+    capsys.readouterr()
+    assert validator.main([str(path), "--extra"]) == 1
     assert "INVALID" in capsys.readouterr().out
     assert validator.main([str(tmp_path / "absent.bed")]) == 2
     assert validator.main([str(path), "--fasta", str(tmp_path / "absent.fa")]) == 2

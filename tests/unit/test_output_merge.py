@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import pysam
 import pytest
 
 from annotator.calls.batch import Calls
-from annotator.errors import InputError, ResourceFault
+from annotator.errors import InputError, ResourceFault, UsageError
 from annotator.files import file_sha256
 from annotator.kinds import KINDS
+from annotator.output.formats.base import OutputRun, Target
 from annotator.output.formats.bgzf import BgzfWriter
-from annotator.output.merge import final_names
+from annotator.output.formats.registry import FORMATS, make_formats
+from annotator.output.formats.write import write_formats
 from annotator.output.options import BedOptions
 from annotator.output.schema import SCHEMA_VERSION, SORT_KEY_IN_CONTIG, TABLE_SCHEMA
 
@@ -37,7 +40,7 @@ CUTS = {
     "seven parts": [(0, 100), (0, 101), (0, 3000), (1, 1250), (3, 0), (3, 3999)],
     "slivers": [(0, base) for base in range(1000, 1400, 20)] + [(1, 0), (1, 1), (2, 0), (2, 200), (3, 2000), (3, 2001)],
 }
-ALL_FILES = final_names(KINDS, 6000)
+ALL_FILES = cases.all_files()
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +95,11 @@ def test_C09_bytes_do_not_depend_on_threads(calls: Calls, tmp_path: Path) -> Non
     cases.merge(parts, tmp_path / "here", threads=3)
     script = (
         "import sys; from pathlib import Path; import polars\n"
-        "from annotator.kinds import KINDS; from annotator.output.merge import merge_parts\n"
+        "from annotator.kinds import KINDS; from annotator.output.formats.base import OutputRun\n"
+        "from annotator.output.formats.bed import BedFormat; from annotator.output.merge import merge_parts\n"
         "parts, out, names = sys.argv[1:]\n"
-        "merge_parts(sorted(Path(parts).iterdir()), Path(out), contig_names=names.split(','), longest_contig_bp=6000,\n"
-        "    kinds=KINDS, tool_version='0.0.test', block_rows=128)\n"
+        "merge_parts(sorted(Path(parts).iterdir()), Path(out), run=OutputRun(KINDS, names.split(','), [6000, 2500, 400, 4000]),\n"
+        "    formats=[BedFormat()], tool_version='0.0.test', block_rows=128)\n"
         "print(polars.thread_pool_size())"
     )
     for threads in ("1", "4"):
@@ -127,12 +131,12 @@ def test_C03_no_calls_at_all(tmp_path: Path) -> None:
         assert pl.read_parquet_metadata(out / "predictions.parquet")["coordinate_system"] == "0-based-half-open"
         for name in ("promoters.bed.gz", "splice_sites.bed.gz", "tfbs.bed.gz", "features.bed.gz"):
             assert cases.load_validator().validate_bed(out / name, cases.CONTIGS).errors == []
-            assert gzip.decompress((out / name).read_bytes()).count(b"\n") == 3
+            assert gzip.decompress((out / name).read_bytes()).count(b"\n") == 1
             for suffix in (".csi", ".tbi"):
                 with pysam.TabixFile(str(out / name), index=str(out / name) + suffix) as rows:
                     assert rows.contigs == []
                     assert list(rows.fetch()) == []
-                    assert rows.header[0] == "##coordinate_system=0-based-half-open"
+                    assert rows.header == ["#chrom\tstart\tend\tname\tscore\tstrand\tthickStart\tthickEnd\titemRgb"]
 
 
 def test_indices_find_the_rows(calls: Calls, tmp_path: Path) -> None:
@@ -148,24 +152,27 @@ def test_indices_find_the_rows(calls: Calls, tmp_path: Path) -> None:
                 assert found == near["start"].to_list() != []
 
 
-def test_A22_no_tbi_for_a_contig_of_two_to_the_29(tmp_path: Path) -> None:
+def test_A22_no_tbi_for_a_contig_of_two_to_the_29(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     far = cases.make_calls([(0, "donor", 2**31 + 5, 1), (0, "donor", 2**33, 1)])
     parts, _ = cases.write_parts(far, [], tmp_path / "parts")
-    written = cases.merge(parts, tmp_path / "out", longest_contig_bp=2**34, kinds=["donor", "acceptor"])
+    run = cases.output_run(["donor", "acceptor"], ["chr1", "chr2"], [5, 2**34])
+    with caplog.at_level("INFO"):
+        written = cases.merge(parts, tmp_path / "out", run=run)
+    assert "splice_sites.bed.gz gets a .csi index only: a contig has 17,179,869,184 bp" in caplog.text
     assert tuple(written) == ("predictions.parquet", "splice_sites.bed.gz", "splice_sites.bed.gz.csi")
     path = str(tmp_path / "out" / "splice_sites.bed.gz")
     with pysam.TabixFile(path, index=path + ".csi") as rows:
-        assert [line.split("\t")[12] for line in rows.fetch("chr2", 2**33, 2**33 + 9)] == [str(2**33)]
+        assert [line.split("\t")[1] for line in rows.fetch("chr2", 2**33, 2**33 + 9)] == [str(2**33 + 1)]
 
 
 def test_files_of_kinds_that_were_not_asked_for_are_not_written(calls: Calls, tmp_path: Path) -> None:
     some = calls.take(~np.isin(calls.kind, [KINDS.index("tfbs"), KINDS.index("feature")]))
     parts, _ = cases.write_parts(some, CUTS["two parts"], tmp_path / "parts")
-    written = cases.merge(parts, tmp_path / "out", kinds=("promoter", "donor", "acceptor"))
+    written = cases.merge(parts, tmp_path / "out", run=cases.output_run(("promoter", "donor", "acceptor")))
     assert not [name for name in written if "tfbs" in name or "feature" in name]
     assert set(cases.contents(tmp_path / "out")) == set(written)
     with pytest.raises(ValueError, match=r"hold \['promoter'\]"):
-        cases.merge(parts, tmp_path / "other", kinds=("donor", "acceptor"))
+        cases.merge(parts, tmp_path / "other", run=cases.output_run(("donor", "acceptor")))
     assert list((tmp_path / "other").iterdir()) == []
 
 
@@ -173,7 +180,7 @@ def test_a_run_without_features_is_that_of_a_model_without_them(calls: Calls, tm
     rest = calls.take(calls.kind != KINDS.index("feature"))
     parts, _ = cases.write_parts(rest, CUTS["two parts"], tmp_path / "parts")
     for name, kinds in (("with", KINDS), ("without", [kind for kind in KINDS if kind != "feature"])):
-        cases.merge(parts, tmp_path / name, kinds=kinds)
+        cases.merge(parts, tmp_path / name, run=cases.output_run(kinds))
     several, fewer = cases.contents(tmp_path / "with"), cases.contents(tmp_path / "without")
     assert set(several) - set(fewer) == {"features.bed.gz", "features.bed.gz.csi", "features.bed.gz.tbi"}
     assert {name: several[name] for name in fewer} == fewer
@@ -184,7 +191,7 @@ def test_features_have_a_file_of_their_own(calls: Calls, tmp_path: Path) -> None
     written = cases.merge(parts, tmp_path / "out")
     features = cases.table_of(calls).filter(kind="feature")
     assert written["features.bed.gz"].rows == features.height > 100
-    rows = gzip.decompress((tmp_path / "out" / "features.bed.gz").read_bytes()).decode().splitlines()[3:]
+    rows = gzip.decompress((tmp_path / "out" / "features.bed.gz").read_bytes()).decode().splitlines()[1:]
     fields = [row.split("\t") for row in rows]
     columns = features["chrom", "start", "end", "name"].rows()
     assert [(f[0], int(f[1]), int(f[2]), f[3]) for f in fields] == [(*c[:3], c[3].replace(" ", "_")) for c in columns]
@@ -199,7 +206,103 @@ def test_bed_options_reach_the_files(calls: Calls, tmp_path: Path) -> None:
     cases.merge(parts, tmp_path / "out", bed=BedOptions(header=False, bed6=True))
     path = tmp_path / "out" / "tfbs.bed.gz"
     assert gzip.decompress(path.read_bytes()).startswith(b"chr2\t")
-    assert cases.load_validator().validate_bed(path, cases.CONTIGS, None, 6).columns == 6
+    validate = cases.load_validator().validate_bed
+    report = validate(path, cases.CONTIGS, None, 6)
+    assert (report.errors, report.columns) == ([], 6)
+    cases.merge(parts, tmp_path / "extra", bed=BedOptions(bed_extra=True))
+    for name, columns in (("tfbs.bed.gz", 15), ("features.bed.gz", 13)):
+        report = validate(tmp_path / "extra" / name, cases.CONTIGS, None, extra=True)
+        assert (report.errors, report.columns) == ([], columns)
+        assert validate(tmp_path / "extra" / name, cases.CONTIGS).errors[0] == f"line 2: {columns} columns, not 9"
+    assert (tmp_path / "extra" / "predictions.parquet").read_bytes() == (tmp_path / "out" / "predictions.parquet").read_bytes()
+
+
+def test_bed6_and_extra_columns_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="^bed_extra: BED6 has no room for extra columns"):
+        BedOptions(bed6=True, bed_extra=True)
+
+
+class _Counted:
+    """A format that writes one line per block, and one index that names the rows: another one than BED."""
+
+    def __init__(self, target: Target | None = None) -> None:
+        self.target, self.rows = target, 0
+
+    def names(self, run: OutputRun) -> dict[str, tuple[str, ...]]:
+        return {"blocks.txt": ("blocks.txt.idx",)} if run.longest_contig_bp else {}
+
+    def open(self, name: str, target: Target, run: OutputRun, pool: Executor) -> "_Counted":
+        assert (name, target.final.name, list(run.contig_names)) == ("blocks.txt", "blocks.txt", cases.NAMES)
+        target.path.write_text("begun\n")
+        return _Counted(target)
+
+    def write(self, table: pl.DataFrame) -> None:
+        self.rows += table.height
+        with self.target.path.open("a") as file:
+            file.write(f"{table['start'].min()}\n")
+
+    def index(self, target: Target) -> None:
+        target.path.write_text(f"{target.final.name} of {self.target.path.read_text().splitlines()[-1]}, {self.rows} rows")
+
+    def __enter__(self) -> "_Counted":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self.target.path.open("a") as file:
+            file.write("complete\n")
+
+
+def test_the_merge_drives_any_list_of_formats(calls: Calls, tmp_path: Path) -> None:
+    parts, _ = cases.write_parts(calls, CUTS["seven parts"], tmp_path / "parts")
+    alone = cases.merge(parts, tmp_path / "alone", formats=[])
+    assert list(alone) == ["predictions.parquet"] == [path.name for path in (tmp_path / "alone").iterdir()]
+    both = cases.merge(parts, tmp_path / "both", formats=[_Counted(), *make_formats({"bed": BedOptions()})])
+    assert list(both) == ["predictions.parquet", "blocks.txt", "blocks.txt.idx", *ALL_FILES[1:]]
+    assert both["predictions.parquet"] == alone["predictions.parquet"]
+    assert both["blocks.txt"].rows == len(calls) and both["blocks.txt.idx"].rows == 0
+    begun, *starts, complete = (tmp_path / "both" / "blocks.txt").read_text().splitlines()
+    assert (begun, complete, len(starts)) == ("begun", "complete", -(-len(calls) // 128))
+    assert (tmp_path / "both" / "blocks.txt.idx").read_text() == f"blocks.txt.idx of complete, {len(calls)} rows"
+
+
+def test_an_unknown_format_is_refused() -> None:
+    assert len(make_formats(dict.fromkeys(FORMATS, BedOptions()))) == len(FORMATS)
+    with pytest.raises(ValueError, match="unknown formats .'sam'.; known are .'bed'"):
+        make_formats({"sam": None})
+
+
+@pytest.mark.parametrize("bed", [BedOptions(), BedOptions(bed6=True, header=False), BedOptions(bed_extra=True)])
+@pytest.mark.parametrize("rows", [1, 100, 10**6])
+def test_formats_written_from_the_final_table_have_the_bytes_of_the_run(
+    calls: Calls, tmp_path: Path, bed: BedOptions, rows: int
+) -> None:
+    parts, _ = cases.write_parts(calls, CUTS["two parts"], tmp_path / "parts")
+    wanted = cases.merge(parts, tmp_path / "run", bed=bed)
+    table = pl.read_parquet(tmp_path / "run" / "predictions.parquet")
+    out = tmp_path / "again"
+    out.mkdir()
+    (out / "tfbs.bed.gz").write_text("of another format")
+    ticks: list[None] = []
+    blocks = (table.slice(start, rows) for start in range(0, table.height, rows))
+    written = write_formats(
+        blocks, out, cases.output_run(), make_formats({"bed": bed}), threads=2, tick=lambda: ticks.append(None)
+    )
+    assert len(ticks) == -(-table.height // rows)
+    assert list(written) == list(ALL_FILES[1:]) and written == {name: wanted[name] for name in written}
+    run = cases.contents(tmp_path / "run")
+    del run["predictions.parquet"]
+    assert cases.contents(out) == run
+
+
+def test_formats_that_are_not_finished_replace_nothing(calls: Calls, tmp_path: Path) -> None:
+    (tmp_path / "tfbs.bed.gz").write_text("as it was")
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_formats([cases.table_of(calls)], tmp_path, cases.output_run(), make_formats({"bed": BedOptions()}), tick=stop)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"tfbs.bed.gz": "as it was"}
 
 
 @pytest.mark.parametrize("folder", ["sample=1", "run[2]", "a*b", "<script>", "..x", "ü ü"])
@@ -214,21 +317,25 @@ def test_A24_names_of_the_results_folder(calls: Calls, tmp_path: Path, folder: s
 def test_A24_contig_names_stay_in_their_column(calls: Calls, tmp_path: Path, names: list[str]) -> None:
     part = tmp_path / "part"
     cases.write_part(cases.table_of(calls, names), part)
-    cases.merge([part], tmp_path / "out", contig_names=names)
+    cases.merge([part], tmp_path / "out", run=cases.output_run(names=names))
     lengths = dict(zip(names, cases.CONTIGS.values(), strict=True))
     for path in (tmp_path / "out").glob("*.bed.gz"):
         assert cases.load_validator().validate_bed(path, lengths).errors == []
     assert sorted(path.name for path in tmp_path.rglob("*")) == sorted([*ALL_FILES, "out", "part"])
     with pytest.raises(InputError, match="cannot stand in a BED file"):
-        cases.merge([part], tmp_path / "out2", contig_names=[*names, "#x"])
+        cases.merge([part], tmp_path / "out2", run=cases.output_run(names=[*names, "#x"]))
 
 
 def test_parts_out_of_order_are_refused(calls: Calls, tmp_path: Path) -> None:
     parts, infos = cases.write_parts(calls, [(0, 3000), (1, 0)], tmp_path / "parts")
     wrong: list[tuple[list[Path], dict[str, Any], str]] = [
         ([parts[0], parts[2], parts[1]], {}, "not in FASTA order"),
-        (parts, {"contig_names": cases.NAMES[1:]}, "unknown, or its rows are not in FASTA order"),
-        (parts, {"contig_names": cases.NAMES[::-1]}, "not in FASTA order"),
+        (
+            parts,
+            {"run": cases.output_run(names=cases.NAMES[1:])},
+            "unknown, or its rows are not in FASTA order",
+        ),
+        (parts, {"run": cases.output_run(names=cases.NAMES[::-1])}, "not in FASTA order"),
         (parts, {"expected": infos[:-1]}, "3 parts, but 2 in the journal"),
     ]
     for number, (some, changes, message) in enumerate(wrong):
@@ -260,7 +367,7 @@ def _full_disk_in_polars(*_: object, **__: object) -> None:
 
 
 def _full_disk_after_the_header(writer: BgzfWriter, data: bytes) -> None:
-    if not data.startswith(b"##"):
+    if not data.startswith(b"#"):
         _full_disk()
 
 
@@ -297,7 +404,7 @@ def test_C04_a_failure_in_any_writer_leaves_nothing(
         patch.setattr(owner, method, fault)
         with pytest.raises(ResourceFault, match=rf"^cannot write .*{file}: ") as caught:
             cases.merge_parts(
-                parts, tmp_path / "out", contig_names=cases.NAMES, longest_contig_bp=6000, kinds=KINDS, tool_version="0.0.test"
+                parts, tmp_path / "out", run=cases.output_run(), formats=make_formats({"bed": BedOptions()}), tool_version="0"
             )
     assert "\n" not in str(caught.value)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
@@ -312,13 +419,16 @@ import resource, sys
 from pathlib import Path
 from annotator.kinds import KINDS
 from annotator.errors import AnnotatorError
+from annotator.output.formats.base import OutputRun
+from annotator.output.formats.bed import BedFormat
 from annotator.output.merge import merge_parts
+from annotator.output.options import BedOptions
 parts, out, limit, names = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4].split(",")
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
     merge_parts(
-        sorted(parts.iterdir()), out, contig_names=names, longest_contig_bp=6000, kinds=KINDS,
-        tool_version="0.0.test", block_rows=16,
+        sorted(parts.iterdir()), out, run=OutputRun(KINDS, names, [6000, 2500, 400, 4000]),
+        formats=[BedFormat(BedOptions(bed_extra=True))], tool_version="0.0.test", block_rows=16,
     )
 except AnnotatorError as error:
     print(error, file=sys.stderr)
@@ -329,7 +439,8 @@ except AnnotatorError as error:
 def test_C04_a_really_full_disk_ends_with_status_6(tmp_path: Path) -> None:
     calls, _ = cases.planted_calls(n=1900)  # enough that the motif hits take more than a piece of 16 rows
     parts, _ = cases.write_parts(calls, CUTS["two parts"], tmp_path / "parts")
-    written = cases.merge(parts, tmp_path / "free", block_rows=16)
+    # With extra columns, because the file of motif hits would be smaller than a piece without.
+    written = cases.merge(parts, tmp_path / "free", bed=BedOptions(bed_extra=True), block_rows=16)
     size = {name: (tmp_path / "free" / name).stat().st_size for name in written}
     assert size["tfbs.bed.gz"] < size["predictions.parquet"]
     # A piece fails first, then a BED file whose pieces fit, then the Parquet file that they make, then nothing.

@@ -10,7 +10,8 @@ import pytest
 
 from annotator.calls.batch import Calls
 from annotator.kinds import KINDS
-from annotator.output.schema import SORT_KEY_IN_CONTIG, TABLE_SCHEMA, bed_files
+from annotator.output.formats.bed import bed_files
+from annotator.output.schema import SORT_KEY_IN_CONTIG, TABLE_SCHEMA
 
 _SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")
 assert _SPEC is not None
