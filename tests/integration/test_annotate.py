@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -266,7 +267,7 @@ def test_sigterm_ends_with_143_and_resumes(model: Path, motifs: Path, tmp_path: 
     process = subprocess.Popen([sys.executable, "-c", script, *arguments], env=python_env(), stderr=subprocess.PIPE, text=True)
     journal = tmp_path / "out" / ".annotator" / "journal.jsonl"
     while process.poll() is None and not (journal.exists() and journal.stat().st_size > 500):
-        pass
+        time.sleep(0.002)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 143, error

@@ -38,6 +38,7 @@ def in_the_interpreter() -> None:
         pytest.skip("the kernels were imported for CUDA")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_the_interpreter")
 def test_rows_of_the_kernels(tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
@@ -194,6 +195,7 @@ def test_too_few_calls_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         compare(few | HITS, few | HITS, monkeypatch)
 
 
+@pytest.mark.slow
 def test_the_engine_alone_without_files(tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
     command = [sys.executable, "benchmarks/end_to_end.py", "--no-files", "--device", "cpu", "--small", "--motifs", "20",
@@ -206,6 +208,7 @@ def test_the_engine_alone_without_files(tmp_path: Path) -> None:
     assert row["benchmark"] == "end_to_end_engine" and row["calls"] > 20
 
 
+@pytest.mark.slow
 def test_row_of_the_transformer(tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
     command = [sys.executable, "benchmarks/transformer.py", "--device", "cpu", "--small", "--repeats", "3", "--out", str(out)]

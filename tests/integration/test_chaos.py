@@ -20,7 +20,7 @@ def disturb(out: Path, runs: int, seed: int, *kinds: str) -> None:
     """Disturbed runs of the toy stage, and the row about them."""
     options = ["--toy", "--runs", runs, "--seed", seed, "--run-timeout", 60, "--out", out, "--kinds", *kinds]
     env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
-    command = [sys.executable, str(ROOT / "benchmarks" / "chaos.py"), *map(str, options)]
+    command = [sys.executable, str(ROOT / "simulations" / "chaos.py"), *map(str, options)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     row = json.loads(out.read_text())

@@ -21,12 +21,15 @@ from annotator.pipeline.options import AnnotateOptions, ExecutionOptions
 from tests.support.runs import python_path, results
 
 SHARD_BP = 100_000
-EXECUTORS = {
-    "2 processes": ("--workers", "2"),
-    "Ray, 1 actor": ("--ray", "local", "--workers", "1"),
-    "Ray, 2 actors": ("--ray", "local", "--workers", "2"),
-    "Ray, 4 actors, bases through its store": ("--ray", "local", "--workers", "4", "--stage", "object-store"),
-}
+EXECUTORS = [
+    pytest.param(("--workers", "2"), id="2 processes"),
+    pytest.param(("--ray", "local", "--workers", "2"), id="Ray, 2 actors", marks=pytest.mark.ray),
+    pytest.param(("--ray", "local", "--workers", "1"), id="Ray, 1 actor", marks=[pytest.mark.ray, pytest.mark.slow]),
+    pytest.param(
+        ("--ray", "local", "--workers", "4", "--stage", "object-store"), id="Ray, 4 actors, bases through its store",
+        marks=[pytest.mark.ray, pytest.mark.slow],
+    ),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +50,15 @@ def in_process(fasta: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.ray if "Ray" in name else ()) for name in EXECUTORS])
-def test_C09_the_bytes_do_not_depend_on_the_executor(name: str, fasta: Path, in_process: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_C09_the_bytes_do_not_depend_on_the_executor(
+    executor: tuple[str, ...], fasta: Path, in_process: Path, tmp_path: Path
+) -> None:
     """The bundled model, with all its kinds of call."""
     script = (
         "import sys; from annotator.cli.app import main; code = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(code)"
     )
-    command = [sys.executable, "-c", script, *arguments(fasta, tmp_path / "out", *EXECUTORS[name])]
+    command = [sys.executable, "-c", script, *arguments(fasta, tmp_path / "out", *executor)]
     done = subprocess.run(command, env=python_path(), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert results(tmp_path / "out") == results(in_process)

@@ -235,9 +235,11 @@ def check_small_contigs_are_not_slow(folder: Path, model: Path, contigs: int) ->
     assert told(folder / "many")["wall_s"] <= told(folder / "one")["wall_s"] / 0.3
 
 
-@pytest.mark.slow
-def test_A21_small_contigs_are_scanned_at_a_third_of_the_speed_of_one_contig_at_least(model: Path, tmp_path: Path) -> None:
-    check_small_contigs_are_not_slow(tmp_path, model, 50_000)
+@pytest.mark.parametrize("contigs", [4_000, pytest.param(50_000, marks=pytest.mark.slow)])
+def test_A21_small_contigs_are_scanned_at_a_third_of_the_speed_of_one_contig_at_least(
+    contigs: int, model: Path, tmp_path: Path
+) -> None:
+    check_small_contigs_are_not_slow(tmp_path, model, contigs)
 
 
 @pytest.mark.slow

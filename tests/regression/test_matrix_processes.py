@@ -123,7 +123,7 @@ def test_D13_where_nothing_works_the_run_ends_early(
     assert not (tmp_path / "out" / "run.json").exists()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_D06_a_killed_driver_goes_on_where_it_was(
     workers: int, model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +143,11 @@ def test_D06_a_killed_driver_goes_on_where_it_was(
     assert sorted(p.name for p in out.iterdir() if p.name.startswith(".")) == []
 
 
-SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143)]
+SIGNALS = [
+    (signal.SIGTERM, 143),
+    pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+    pytest.param(signal.SIGUSR1, 143, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -166,7 +170,7 @@ def test_D07_a_signal_ends_the_run_cleanly(
     assert results(out) == undisturbed
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_D07_a_second_signal_ends_it_at_once(workers: int, model: Path, fasta: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     slow_to_go = (
@@ -236,6 +240,7 @@ def held() -> tuple[int, int, int, int]:
     return len(os.listdir("/proc/self/fd")), threading.active_count(), len(shared), len(temporary)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "runs"), [(0, 100), (2, 4)])
 def test_D14_many_runs_in_a_row_leak_nothing(
     workers: int, runs: int, model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path,
@@ -264,6 +269,7 @@ def test_D14_a_clock_that_jumps_changes_nothing(
     assert results(tmp_path / "out") == undisturbed
 
 
+@pytest.mark.slow
 def test_D09_a_worker_that_hangs_while_it_is_set_up_is_replaced(
     model: Path, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -351,6 +357,7 @@ def test_another_number_of_threads_is_named_in_the_refusal(
     assert "with threads 1, not 2; give -t 1 as before" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_dead_workers_leave_no_threads_and_no_files_open(
     model: Path, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

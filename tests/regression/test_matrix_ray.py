@@ -86,6 +86,7 @@ def faults_at(place: str, what: str, times: int = 1) -> dict[str, tuple[str, int
     return {place: (what, times)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["kill", "exit 0", "memory"])
 def test_D02_D13_an_actor_that_fails_once_changes_nothing(
     what: str, cluster: Any, add_node: Any, fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path
@@ -98,6 +99,7 @@ def test_D02_D13_an_actor_that_fails_once_changes_nothing(
     assert (tmp_path / "chr1:896").stat().st_size == 2
 
 
+@pytest.mark.slow
 def test_D02_a_poison_shard_is_named(
     cluster: Any, add_node: Any, fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -110,6 +112,7 @@ def test_D02_a_poison_shard_is_named(
     assert code == 0 and results(out) == undisturbed
 
 
+@pytest.mark.slow
 def test_D03_a_node_is_lost(
     cluster: Any, add_node: Any, fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -123,6 +126,7 @@ def test_D03_a_node_is_lost(
     assert results(tmp_path / "out") == undisturbed
 
 
+@pytest.mark.slow
 def test_D04_all_worker_nodes_are_lost(
     cluster: Any, add_node: Any, fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -140,6 +144,7 @@ def test_D04_all_worker_nodes_are_lost(
     assert code == 0 and "resuming" in error and results(out) == undisturbed
 
 
+@pytest.mark.slow
 def test_D05_a_node_that_joins_is_used(
     cluster: Any, add_node: Any, fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -157,6 +162,7 @@ def test_D05_a_node_that_joins_is_used(
     assert results(out) == undisturbed
 
 
+@pytest.mark.slow
 def test_D09_an_actor_that_hangs_is_replaced(
     cluster: Any, add_node: Any, fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -168,6 +174,7 @@ def test_D09_an_actor_that_hangs_is_replaced(
     assert results(tmp_path / "out") == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more", [("--device", "cuda"), ("-t", "64", "--workers", "1"), ("-t", "64")], ids=["no GPU", "named", "as many as fit"]
 )
@@ -182,6 +189,7 @@ def test_D10_a_worker_that_cannot_be_placed_ends_the_run(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_bases_travel_where_workers_do_not_see_the_file(
     cluster: Any, add_node: Any, fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -193,6 +201,7 @@ def test_bases_travel_where_workers_do_not_see_the_file(
     assert results(tmp_path / "out") == undisturbed
 
 
+@pytest.mark.slow
 def test_bases_that_cannot_be_staged_end_their_assembly_and_no_other(
     cluster: Any, add_node: Any, fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -213,6 +222,7 @@ def test_bases_that_cannot_be_staged_end_their_assembly_and_no_other(
     assert results(tmp_path / "out" / "g") == undisturbed
 
 
+@pytest.mark.slow
 def test_D13_a_node_on_which_nothing_can_be_set_up_does_not_end_the_run(
     cluster: Any, add_node: Any, fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -225,6 +235,7 @@ def test_D13_a_node_on_which_nothing_can_be_set_up_does_not_end_the_run(
     assert results(tmp_path / "out") == undisturbed
 
 
+@pytest.mark.slow
 def test_the_head_of_a_cluster_is_lost(fasta: Path, model: Path, tmp_path: Path) -> None:
     soon = "import annotator.pipeline.executors.ray_actors as actors; actors.HEAD_LOST_S = 5.0"
     out = tmp_path / "out"
@@ -281,6 +292,7 @@ def test_D11_something_else_answers(fasta: Path, model: Path, tmp_path: Path) ->
         assert code == 5 and time.monotonic() - began < 80, error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("token", ["", "0" * 64])
 def test_D11_F04_a_cluster_lets_nobody_in_without_its_token(
     token: str, cluster: Any, add_node: Any, fasta: Path, model: Path, tmp_path: Path
@@ -292,6 +304,7 @@ def test_D11_F04_a_cluster_lets_nobody_in_without_its_token(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_D12_a_home_that_cannot_be_written(fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     code, error = no_ray("", fasta, tmp_path / "out", model, "--ray", "local", "--workers", "1", HOME="/proc/none")
     assert code == 0, error
@@ -307,6 +320,7 @@ def test_D12_folders_that_ray_cannot_use(folder: str, fasta: Path, model: Path, 
     assert code == 5 and "set RAY_TMPDIR" in error and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_D12_little_shared_memory(fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     small = "mount -t tmpfs -o size=64m tmpfs /dev/shm"
     if subprocess.run(["unshare", "-m", "sh", "-c", small], capture_output=True, check=False).returncode:
@@ -321,6 +335,7 @@ def test_D12_little_shared_memory(fasta: Path, model: Path, undisturbed: dict[st
     assert results(tmp_path / "out") == undisturbed
 
 
+@pytest.mark.slow
 def test_D06_a_killed_driver_of_a_private_start_leaves_nobody(
     fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -334,6 +349,7 @@ def test_D06_a_killed_driver_of_a_private_start_leaves_nobody(
     assert not list(Path(os.environ.get("RAY_TMPDIR", "/tmp")).glob(f"annotator-ray-{process.pid}-*"))  # swept by the rerun
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_D07_a_signal_ends_a_private_start_cleanly(
     sign: signal.Signals, code: int, fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path,
@@ -352,6 +368,7 @@ def test_D07_a_signal_ends_a_private_start_cleanly(
     assert results(out) == undisturbed
 
 
+@pytest.mark.slow
 def test_the_guard_spares_a_driver_whose_own_command_line_speaks_of_ray(fasta: Path, model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "ray" / "core"
     folder.mkdir(parents=True)
@@ -379,6 +396,7 @@ def test_F04_a_private_start_listens_on_loopback_only_and_has_no_dashboard(fasta
     assert len(tokens - {os.environ.get("RAY_AUTH_TOKEN")}) == 1  # made by the run itself, never taken from outside
 
 
+@pytest.mark.slow
 def test_the_driver_of_a_cluster_loads_no_torch(cluster: Any, add_node: Any, fasta: Path, model: Path, tmp_path: Path) -> None:
     add_node()
     tell = "import atexit; atexit.register(lambda: print('torch' in sys.modules))"
