@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import defaultdict
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
@@ -45,17 +48,33 @@ NOTES = {
     "F01": "This version writes no HTML: there is nothing to test.",
 }  # fmt: skip
 
-_TEST = re.compile(r"^ *def (test_((?:[A-F]\d\d_)+)\w+)\(", re.MULTILINE)
+_NAME = re.compile(r"test_((?:[A-F]\d\d_)+)")
 
 
-def named_tests() -> dict[str, dict[str, list[str]]]:
-    """Row -> file -> names of the tests that carry the row's id."""
-    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+@dataclass(frozen=True)
+class NamedTest:
+    """A test that carries the ids of rows in its name.
+
+    Attributes:
+        file: Its file, below tests/.
+        name: Its function.
+        slow: Whether all of it is marked `slow`, so that it runs only where slow tests are asked for.
+    """
+
+    file: str
+    name: str
+    slow: bool
+
+
+def named_tests() -> dict[str, list[NamedTest]]:
+    """Row -> the tests that carry the row's id, by file and in the order of each file."""
+    found: dict[str, list[NamedTest]] = defaultdict(list)
     for path in sorted(TESTS.rglob("test_*.py")):
-        for name, rows in _TEST.findall(path.read_text()):
-            for row in rows.split("_"):
-                if row:
-                    found[row][path.relative_to(TESTS).as_posix()].append(name)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and (rows := _NAME.match(node.name)):
+                slow = any(ast.unparse(decorator) == "pytest.mark.slow" for decorator in node.decorator_list)
+                for row in rows[1].strip("_").split("_"):
+                    found[row].append(NamedTest(path.relative_to(TESTS).as_posix(), node.name, slow))
     return found
 
 
@@ -67,13 +86,17 @@ def page() -> str:
         "",
         "What may go wrong (A: content of a FASTA file, B: its compression and the file, C: outputs, D: processes and Ray,",
         "E: model and GPU, F: security), and the tests that hold what happens then. A test is named after its rows; those of Ray",
-        "are marked `ray`, those over ten seconds `slow`; all run by default. Made by `python -m tests.support.fault_matrix`.",
+        "are marked `ray`. What is called slow here runs with `pytest -m slow`, as in CI; the rest by default. Every row of A, B, C",
+        "and F has a test that runs by default. Made by `python -m tests.support.fault_matrix`.",
         "",
         "| row | what | tests |",
         "|---|---|---|",
     ]
     for row, what in ROWS.items():
-        cells = [f"`{file}`: {', '.join(f'`{name}`' for name in names)}" for file, names in sorted(found[row].items())]
+        cells = []
+        for file, tests in groupby(found[row], lambda test: test.file):
+            names = [f"`{test.name}`{' (slow)' if test.slow else ''}" for test in tests]
+            cells.append(f"`{file}`: {', '.join(names)}")
         if row in NOTES:
             cells.append(NOTES[row])
         lines.append(f"| {row} | {what} | {'<br>'.join(cells)} |")
