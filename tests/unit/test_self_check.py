@@ -99,7 +99,9 @@ def test_a_wrong_result_is_found(
     monkeypatch.setattr(OPERATIONS[name], reference, wrong)
     if oracle_too:
         monkeypatch.setattr(self_check, reference, wrong)
-    assert verdicts() == all_but(name)
+    right_one = KERNELS[KERNELS.index(name) - 1]  # the other three cost time and say nothing more
+    monkeypatch.setattr(self_check, "_CHECKS", {kernel: self_check._CHECKS[kernel] for kernel in (right_one, name)})
+    assert verdicts() == {right_one: True, name: False}
 
 
 def test_a_wrong_result_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
