@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ BASES_PLAN = {"window_bp": 384, "halo_bp": 96, "pad_bp": 12, "smallest_bp": 96, 
 WINDOWS_PLAN = {"window_bp": 768, "halo_bp": 96, "pad_bp": 96, "smallest_bp": 192, "align_bp": 12}
 
 
+@cache
 def tokenizer_text() -> str:
     """A byte-pair tokenizer of the tiny size, learnt from random bases."""
     rng = np.random.default_rng(5)
