@@ -122,8 +122,9 @@ parity_tests() {
     local tests=(tests/parity)
     if [[ -n ${SMALL:-} ]]; then tests=(tests/parity/test_kmer_tokenize.py -k "awkward_block_lengths or dnabert_ids"); fi
     if "$python" -c 'import pytest, hypothesis'; then
-        # The project pins neither pytest's version nor the warnings of the packages that happen to be on this machine.
-        local options=(-q -rs -p no:cacheprovider -o minversion=1 -o filterwarnings=default) workers=()
+        # Not the project's pytest, warnings and options (slow tests left out, two processes): those of this machine, and all tests.
+        local options=(-q -rs -p no:cacheprovider -o minversion=1 -o filterwarnings=default -o addopts=--import-mode=importlib)
+        local workers=()
         if "$python" -c 'import xdist' 2>/dev/null; then workers=(-n 6); fi # most of the time is the compiler's
         limited 200 "$python" -m pytest "${options[@]}" "${workers[@]}" "${tests[@]}"
     else
