@@ -1,7 +1,7 @@
 """Compare the assemblies of a batch: how many calls of each kind in a million bases.
 
-    annotator annotate first.fa.gz second.fa.gz -o results/
-    python examples/batch_summary.py results/
+annotator annotate first.fa.gz second.fa.gz -o results/
+python examples/batch_summary.py results/
 """
 
 from __future__ import annotations

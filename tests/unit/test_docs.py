@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, paths that are named exist, and the table of rooms is the order that the layer test holds."""
+"""The documents: links lead somewhere, named paths exist, and the table of rooms is the order that the layer test holds."""
 
 from __future__ import annotations
 
