@@ -1,4 +1,4 @@
-"""What `annotator doctor` finds: what this machine will use, how fast it is, and whether every kernel is right on it."""
+"""The findings of `annotator doctor`: what this machine will use, how fast it is, and whether every kernel is right on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ PACKAGES = ("torch", "triton", "transformers", "ray", "polars", "pysam", "numpy"
 NETWORK_POLICY = "offline: nothing is downloaded unless asked for"
 _RATE_TYPES = (torch.float32, torch.bfloat16)
 _BFLOAT16_SHAPES = [(1024, 1024, 1024)]  # on a CPU; one without the instructions takes its time
-_WORTH_SAYING = 1.3
+_LEAST_BFLOAT16_GAIN = 1.3
+"""Ratio of the bfloat16 rate to the float32 rate of a CPU from which `--precision bfloat16` is recommended."""
 
 
 def examine(device: str, threads: int) -> dict[str, Any]:
@@ -37,10 +38,10 @@ def examine(device: str, threads: int) -> dict[str, Any]:
 
     Raises:
         EnvironmentFault: A device asked for by name is not there, or the chosen one cannot be used.
-        UsageError: No such kind of device.
+        UsageError: There is no such kind of device.
 
     Notes:
-        About ten seconds on two CPU cores, half of them for importing torch and measuring the rates.
+        It takes about ten seconds on two CPU cores, half of them for importing torch and measuring the rates.
     """
     torch.set_num_threads(threads)
     if device == "auto":
@@ -122,7 +123,7 @@ def _lines(findings: dict[str, Any]) -> Iterator[str]:
         if name.endswith("_flop_per_s"):
             yield f"  {name.removesuffix('_flop_per_s'):<14} {_amount(rate, 'FLOP/s')} in matrix products"
     gain = rates["bfloat16_flop_per_s"] / rates["float32_flop_per_s"]
-    if rates["device"] == "cpu" and gain >= _WORTH_SAYING:
+    if rates["device"] == "cpu" and gain >= _LEAST_BFLOAT16_GAIN:
         yield f"  {'precision':<14} float32 by default; --precision bfloat16 multiplies {gain:.1f} times as fast here"
     yield "Bundled models"
     for model in findings["models"] or [{"name": "none", "ok": False, "detail": "install genome-annotator again"}]:

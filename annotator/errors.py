@@ -1,4 +1,4 @@
-"""Every error the command line turns into one line and an exit code."""
+"""The errors that the command line turns into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class ModelFault(AnnotatorError):
 
 
 class UsageError(AnnotatorError):
-    """Wrong options, a missing or unreadable path, or a results folder of another run."""
+    """The options are wrong, a path is missing or unreadable, or a results folder belongs to another run."""
 
     exit_code = 2
 
 
 class InputError(AnnotatorError):
-    """Bad input data or a bad model file; the message names file, contig and line (or byte, or field)."""
+    """The input data or a model file is bad; the message names file, contig and line (or byte, or field)."""
 
     exit_code = 3
 
@@ -56,18 +56,18 @@ class PartialFailure(AnnotatorError):
 
 
 class EnvironmentFault(AnnotatorError):
-    """No such device, a model that is absent, a cluster that cannot be reached."""
+    """A device or a model is absent, or a cluster cannot be reached."""
 
     exit_code = 5
 
 
 class ResourceFault(AnnotatorError):
-    """Out of disk, out of memory after backing off, or any write failure."""
+    """The disk is full, memory ran out even with smaller batches, or a write failed."""
 
     exit_code = 6
 
 
 class Postponed(AnnotatorError):
-    """The run was told to stop before it was done, and can go on: as after SIGTERM."""
+    """The run was told to stop before it was done, and can be resumed, as after SIGTERM."""
 
     exit_code = 143

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Schedulers send SIGUSR1 some time before the end: it means the same as SIGTERM."""
+"""The signals that end a run. Schedulers send SIGUSR1 some time before the time limit; it means the same as SIGTERM."""
 
 _holding = 0
 _held: int | None = None
@@ -19,21 +19,21 @@ _held: int | None = None
 class Terminated(BaseException):
     """A signal arrived; unwinds the stack so that nothing is left half-written.
 
-    No KeyboardInterrupt: Typer would end the program at that without a word.
+    It is no KeyboardInterrupt, because Typer would end the program at that without a message.
 
     Attributes:
         exit_code: 130 for SIGINT, otherwise 143.
     """
 
     def __init__(self, signum: int) -> None:
-        """Which signal."""
+        """Hold the exit code of a signal."""
         super().__init__(signum)
         self.exit_code = 130 if signum == signal.SIGINT else 143
 
 
 @contextmanager
 def signals_unwind() -> Iterator[None]:
-    """Within the body a signal raises Terminated in the main thread."""
+    """A context in whose body a signal raises Terminated in the main thread."""
     previous: dict[int, Any] = {each: signal.signal(each, _stop) for each in SIGNALS}
     try:
         yield
@@ -44,7 +44,7 @@ def signals_unwind() -> Iterator[None]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """A signal that arrives within the body raises at its end: for code that an exception out of nowhere would break."""
+    """A context at whose end a signal raises that arrived within it, for code that an exception at any line would break."""
     global _holding, _held
     _holding += 1
     try:

@@ -1,4 +1,4 @@
-"""What `annotator example` draws sequence from: the counts of synthetic_human.json turned into tables of odds.
+"""The statistics that `annotator example` draws sequence from: counts of synthetic_human.json turned into tables of odds.
 
 Coordinates: transcript order; offsets from the transcription start (tss = 0), or from an exon boundary (donor -3..-1 exon and
 1..6 intron, acceptor -40..-1 intron and 1..3 exon). Bases are codes A=0, C=1, G=2, T=3.
@@ -33,7 +33,7 @@ _PSEUDOCOUNT = 0.1  # a context never seen must lead somewhere
 
 
 class Uniforms:
-    """Every random number, in one order, from the one stream that NumPy keeps stable."""
+    """The source of every random number: one stream, in one order, which NumPy keeps stable."""
 
     def __init__(self, seed: int) -> None:
         """Start the stream."""
@@ -107,7 +107,7 @@ class Statistics:
         return self._promoter_labels[uniforms.pick(self._promoter_odds)]
 
     def draw_stop_codon(self, uniforms: Uniforms) -> list[int]:
-        """Three bases."""
+        """The three bases of a stop codon."""
         number = int(list(self._stops)[uniforms.pick([float(count) for count in self._stops.values()])])
         return [number >> 4, (number >> 2) & 3, number & 3]
 
@@ -115,7 +115,7 @@ class Statistics:
         """Draw one base per label, left to right.
 
         Args:
-            labels: What each position is (INTERGENIC, ... or a promoter label), [n].
+            labels: Label of each position (INTERGENIC, ... or a promoter label), [n].
             before: Bases that come before; the last ORDER count, missing ones are drawn.
             uniforms: Source of randomness.
 
@@ -136,7 +136,7 @@ class Statistics:
         return bases
 
     def junction_odds(self, exon_bases: Sequence[int]) -> float:
-        """How much likelier the six bases around a junction of two exons are there than elsewhere in a coding sequence.
+        """Odds of the six bases around a junction of two exons, against their odds elsewhere in a coding sequence.
 
         Args:
             exon_bases: The last three bases of one exon and the first three of the next.

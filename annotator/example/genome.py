@@ -60,13 +60,13 @@ _BASES = np.frombuffer(b"ACGT", np.uint8)
 
 @dataclass(frozen=True)
 class ExampleFiles:
-    """What was written; iterating gives the two paths.
+    """The files that were written and what is in them; iterating gives the two paths.
 
     Attributes:
         fasta: The assembly, BGZF.
         truth: Its sites, BED6, gzip.
         contigs: Number of contigs.
-        bases: Their length together.
+        bases: Length of all contigs together.
         genes: Number of genes, each with one tss.
         introns: Number of introns, each with one donor and one acceptor.
     """
@@ -102,7 +102,7 @@ def write_example(folder: Path, *, seed: int = 1, length_bp: int = 1_000_000) ->
     """Write the synthetic assembly and its truth; the same seed and length give the same bytes.
 
     Args:
-        folder: Where to; made where absent.
+        folder: Folder for the two files; it is made where absent.
         seed: Seed of everything random.
         length_bp: Bases of all contigs together, at least SHORTEST_BP.
 
@@ -232,7 +232,7 @@ def _draw_structure(statistics: Statistics, uniforms: Uniforms) -> tuple[list[in
 
 
 def _choose_cut(spliced: list[int], end: int, statistics: Statistics, uniforms: Uniforms) -> int:
-    """Where to put an intron near a junction: where the exon bases around it look like those of real splice sites."""
+    """The place of an intron near a junction, drawn so that the exon bases around it look like those of real splice sites."""
     places = range(end - _CUT_REACH_BP, end + _CUT_REACH_BP + 1)
     odds = [statistics.junction_odds(spliced[place - DONOR_EXON_BP : place + ACCEPTOR_EXON_BP]) for place in places]
     return places[uniforms.pick(odds)]

@@ -1,4 +1,4 @@
-"""What each byte of a FASTA sequence line means; coordinates do not occur here."""
+"""The meaning of each byte of a FASTA sequence line; coordinates do not occur here."""
 
 from __future__ import annotations
 

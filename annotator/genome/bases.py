@@ -1,4 +1,4 @@
-"""Where the bases of contigs lie, and how to read them: whole genomes, and the few contigs a shard needs.
+"""Access to the bases of contigs in a file: those of whole genomes, and those of the few contigs that a shard needs.
 
 Coordinates: 0-based half-open within a contig.
 """
@@ -24,7 +24,7 @@ class StoredBases:
     Attributes:
         path: The path as the user gave it, for messages.
         lengths: Contig lengths in bp, int64, [contigs].
-        layout: Where the bases lie in `file`.
+        layout: Positions of the bases in `file`.
         file: The bytes behind the bases: the plain file, the decoded BGZF file, or the spool.
         source: Stamp of the source where `file` is a spool of a regular file; it has to stay unchanged as well.
     """
@@ -65,7 +65,7 @@ class StoredBases:
         return bases
 
     def pick(self, contigs: NDArray[np.int64]) -> StoredBases:
-        """Only these contigs, numbered from 0 in the order given; as small as a message to a worker should be."""
+        """The bases of these contigs only, numbered from 0 in the order given: small enough for a message to a worker."""
         layout, file = self.layout.pick(contigs), self.file
         lengths = self.lengths[contigs]
         if isinstance(file, BgzfFile) and (filled := np.flatnonzero(lengths)).size:
@@ -80,8 +80,8 @@ class StagedBases:
 
     Attributes:
         contig: Contig of each piece, ascending, int64, [pieces].
-        start: Its first base, ascending within a contig, int64, [pieces].
-        offset: Where it lies in `bases`; then their number. int64, [pieces + 1].
+        start: First base of each piece, ascending within a contig, int64, [pieces].
+        offset: Index in `bases` of each piece's first base, then the number of bases, int64, [pieces + 1].
         bases: The pieces end to end: ASCII, A, C, G, T and N in upper case, uint8.
     """
 
@@ -91,7 +91,7 @@ class StagedBases:
     bases: NDArray[np.uint8]
 
     def read(self, contig: int, start: int, end: int) -> NDArray[np.uint8]:
-        """Bases [start, end) of a contig, as of `StoredBases.read`; they must lie in one piece."""
+        """Bases [start, end) of a contig, in the form of `StoredBases.read`; they must lie in one piece."""
         first, last = np.searchsorted(self.contig, (contig, contig + 1)).tolist()
         piece = first + int(np.searchsorted(self.start[first:last], start, side="right")) - 1
         if piece >= first:

@@ -1,4 +1,4 @@
-"""BGZF: our own block walk (htslib only warns where data is missing) and random access.
+"""BGZF: a reader of its blocks (htslib only warns where data is missing) and random access.
 
 Coordinates: `compressed` is a 0-based byte of the file, `decoded` a 0-based byte of what it decompresses to.
 """
@@ -31,10 +31,10 @@ _CACHED_BLOCKS = 64
 
 @dataclass(frozen=True, eq=False)
 class BgzfTable:
-    """Where the b blocks of a BGZF file lie.
+    """The positions of the b blocks of a BGZF file.
 
     Attributes:
-        compressed: Where each block begins, then the file's end, int64, [b + 1].
+        compressed: First byte of each block, then the size of the file, int64, [b + 1].
         decoded: Decoded bytes before each block, then their total, int64, [b + 1].
     """
 
@@ -74,7 +74,7 @@ class BgzfDecoder:
             Decompressed bytes.
 
         Raises:
-            InputError: Damaged, truncated, followed by something else, or without its end-of-file block.
+            InputError: The file is damaged, truncated, followed by something else, or without its end-of-file block.
         """
         held, offset = b"", 0
         threads = min(_MAX_THREADS, usable_cpus())
@@ -127,13 +127,13 @@ def inflate_block(block: memoryview, label: str, offset: int) -> bytes:
     Args:
         block: The whole block.
         label: The file's name for messages.
-        offset: Where the block begins in the file.
+        offset: First byte of the block in the file, for messages.
 
     Returns:
         Its data.
 
     Raises:
-        InputError: Damaged: the deflate data, the CRC or the size is wrong.
+        InputError: The block is damaged: the deflate data, the CRC or the size is wrong.
     """
     payload = bgzf_payload(block)
     if payload + _TRAILER_BYTES > len(block):
@@ -169,7 +169,7 @@ class BgzfFile:
 
         Args:
             offset: First decoded byte, 0-based.
-            size: How many, at least 1.
+            size: Number of bytes, at least 1.
 
         Returns:
             Exactly `size` bytes.

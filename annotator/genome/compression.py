@@ -1,4 +1,4 @@
-"""What a file is compressed with (by its first bytes, never by its name), and gzip as a checked stream.
+"""The compression of a file (told by its first bytes, never by its name), and gzip as a checked stream.
 
 Coordinates: "byte" in a message is the 0-based offset in the compressed file.
 """
@@ -44,7 +44,7 @@ def sniff(head: bytes, label: str) -> Compression:
         "bgzf" where the first gzip member carries the BGZF field, "gzip" for other gzip, "plain" for anything unknown.
 
     Raises:
-        InputError: A format that is known but not read.
+        InputError: The file has a format that is known but not read.
     """
     for magic, name in _REFUSED.items():
         if head.startswith(magic):
@@ -59,7 +59,7 @@ def bgzf_block_bytes(data: bytes, position: int) -> int | None:
 
     Args:
         data: Compressed bytes.
-        position: Where a gzip member may begin.
+        position: Index in `data` at which a gzip member may begin.
 
     Returns:
         Whole size of the block in bytes; 0 where there is no BGZF header; None where `data` ends inside the header.
@@ -84,7 +84,7 @@ def bgzf_block_bytes(data: bytes, position: int) -> int | None:
 
 
 def bgzf_payload(block: memoryview) -> int:
-    """Where the deflate data of a BGZF block begins within the block."""
+    """Index within a BGZF block of the first byte of its deflate data."""
     return 12 + int.from_bytes(block[10:12], "little")
 
 
@@ -100,7 +100,7 @@ def iter_gzip(blocks: Iterable[bytes], label: str, offset: int = 0) -> Iterator[
         Decompressed bytes, at most OUTPUT_BYTES at once.
 
     Raises:
-        InputError: Damaged, truncated, or followed by something else.
+        InputError: The data are damaged, truncated, or followed by something else.
     """
     member, position, magic = offset, offset, b""
     inflater = zlib.decompressobj(wbits=_WBITS_GZIP)

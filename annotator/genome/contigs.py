@@ -51,7 +51,7 @@ class ContigTable:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where the bases of each contig lie in a file whose lines are even within a contig.
+    """The positions of the bases of each contig in a file whose lines are even within a contig.
 
     Attributes:
         offsets: Byte of the contig's first base, int64, [contigs].

@@ -17,8 +17,8 @@ class DecodedInput:
     """The decompressed bytes of an input file.
 
     Attributes:
-        compression: By the file's first bytes.
-        bgzf: What the BGZF decoder learnt, complete after the pass.
+        compression: Compression of the file, told by its first bytes.
+        bgzf: The BGZF decoder with what it learnt, complete after the pass.
     """
 
     def __init__(self, source: InputFile, *, eof_check: bool) -> None:
@@ -29,7 +29,7 @@ class DecodedInput:
             eof_check: Refuse BGZF without its end-of-file block.
 
         Raises:
-            InputError: A compression that is not read.
+            InputError: The file has a compression that is not read.
         """
         self._source = source
         self._head = source.read(_COMPRESSED_BLOCK_BYTES)
@@ -40,10 +40,10 @@ class DecodedInput:
         """The decompressed bytes, once.
 
         Yields:
-            A few megabytes at a time.
+            Pieces of a few megabytes.
 
         Raises:
-            InputError: Damaged or truncated.
+            InputError: The file is damaged or truncated.
         """
         if self.compression == "plain":
             yield self._head

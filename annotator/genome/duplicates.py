@@ -23,7 +23,7 @@ def refuse_duplicates(label: str, names: list[str], lines: NDArray[np.int64]) ->
         lines: Line of each header, 1-based, int64, [contigs].
 
     Raises:
-        InputError: Lists the first ten names that occur more than once, with their lines.
+        InputError: A name occurs twice; the message lists the first ten such names with their lines.
     """
     if len(set(names)) == len(names):
         return

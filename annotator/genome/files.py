@@ -21,12 +21,12 @@ _BUFFER_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """What tells that a file is still the one that was scanned.
+    """The size and time by which a file is known to be still the one that was scanned.
 
     Attributes:
         path: Absolute path.
         label: The path as the user gave it, for messages.
-        size: Bytes.
+        size: Number of bytes.
         mtime_ns: Time of the last modification.
     """
 
@@ -69,7 +69,7 @@ class InputFile:
         """Open a path; "-" and "/dev/stdin" mean standard input.
 
         Raises:
-            UsageError: Missing, a directory, not permitted, or a terminal.
+            UsageError: The path is missing, a directory, not permitted, or a terminal.
         """
         self.label = str(path)
         self._sha256 = hashlib.sha256()
@@ -111,7 +111,7 @@ class InputFile:
             yield data
 
     def sha256(self) -> str:
-        """Of the bytes read so far, in hexadecimal digits."""
+        """The sha256 of the bytes read so far, in hexadecimal digits."""
         return self._sha256.hexdigest()
 
     def stamp(self) -> FileStamp:
@@ -147,7 +147,7 @@ class GuardedFile:
 
         Args:
             offset: First byte, 0-based.
-            size: How many.
+            size: Number of bytes.
 
         Returns:
             Exactly `size` bytes.

@@ -23,8 +23,8 @@ class HeaderFault:
     """The first refused header of a block.
 
     Attributes:
-        index: Which header of the block, 0-based; a header continued from the block before counts as 0.
-        reason: What is wrong with it.
+        index: Number of the header in the block, 0-based; a header continued from the block before counts as 0.
+        reason: The fault, in words.
     """
 
     index: int
@@ -49,8 +49,7 @@ class HeaderParser:
 
         Args:
             text: The headers' bytes with their line ends, joined; the last may still lack its end, and the first
-                may be the rest of such a one. A carriage return that ends it is not
-                followed by a line feed.
+                may be the rest of such a header. A carriage return at the very end is not followed by a line feed.
 
         Returns:
             Names of the headers that ended in this block, and the first fault.
@@ -96,7 +95,7 @@ class HeaderParser:
 
 
 def _refusal(raw: bytes) -> str | None:
-    """Why a name cannot be used, or None."""
+    """The reason why a name cannot be used, or None."""
     if not raw:
         return "record without a name"
     if len(raw) > MAX_NAME_BYTES:

@@ -47,13 +47,13 @@ class LineCutter:
     """Cuts block after block; holds where the next block begins and what is known about the unfinished line.
 
     Attributes:
-        offset: Byte of the file.
-        line: Line, 1-based.
-        contig: Contig, -1 before the first header.
+        offset: Byte of the file at which the next block begins.
+        line: Number of the line that it belongs to, 1-based.
+        contig: Index of the contig that it belongs to, -1 before the first header.
         flat: Bases of the file so far.
         in_line: Whether a line was begun.
         in_header: Whether that line is a header.
-        line_start: Byte of the file at which it begins.
+        line_start: Byte of the file at which that line begins.
     """
 
     def __init__(self, offset: int) -> None:

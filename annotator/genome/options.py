@@ -1,4 +1,4 @@
-"""How a genome file is read."""
+"""Options of reading a genome file."""
 
 from __future__ import annotations
 

@@ -95,14 +95,14 @@ class Windows:
     Attributes:
         span: Index of the shard's span a window belongs to.
         core_start: First base the window owns, contig coordinates.
-        core_end: One past its last.
+        core_end: One past the last base the window owns.
         start: First base the window covers, contig coordinates; may be negative.
         length: Bases it covers, one of `PlanOptions.window_lengths`.
-        offset: Where `start` lies in the block.
+        offset: Index of `start` in the block.
         reverse_shift: The minus strand is read this many bases further right, so that a network that scores in steps has its
             steps where the reverse complement of the contig would have them: at multiples of align_bp from the contig's end.
-        stretch_start: Per span: first contig base of its stretch of the block; may be negative.
-        stretch_offset: Per span: where its stretch starts in the block; then the block's length.
+        stretch_start: First contig base of each span's stretch of the block; may be negative.
+        stretch_offset: Index in the block of each stretch's first base, then the block's length.
     """
 
     span: NDArray[np.int64]
@@ -128,7 +128,8 @@ def plan_shards(
     Args:
         lengths: Contig lengths in bp, int64, [contigs].
         options: Shape of windows and shards.
-        regions: Where given, only windows whose core touches a region: sorted disjoint intervals [m, 2] per contig index.
+        regions: Sorted disjoint intervals [m, 2] per contig index; only windows whose core touches one are planned. None for
+            all windows.
 
     Yields:
         Shards in contig order; their spans tile every contig (or every chosen window) exactly once.

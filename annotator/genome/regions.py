@@ -23,7 +23,7 @@ _STRAND_COLUMN = 5
 
 @dataclass(frozen=True)
 class BedLine:
-    """One line of a BED file.
+    """A line of a BED file.
 
     Attributes:
         contig: Index of the contig.
@@ -52,7 +52,7 @@ def read_regions(path: str | Path, contigs: ContigTable) -> dict[int, NDArray[np
 
     Raises:
         UsageError: The path is missing or unreadable.
-        InputError: An unknown contig, or coordinates that are no numbers, reversed, or outside the contig.
+        InputError: A line names an unknown contig, or its coordinates are no numbers, reversed, or outside the contig.
     """
     spans: dict[int, list[tuple[int, int]]] = {}
     for line in iter_bed(path, contigs):
@@ -62,10 +62,10 @@ def read_regions(path: str | Path, contigs: ContigTable) -> dict[int, NDArray[np
 
 
 def iter_bed(path: str | Path, contigs: ContigTable) -> Iterator[BedLine]:
-    """Read a BED file line by line; path, contigs and errors as of `read_regions`.
+    """Read a BED file line by line; path, contigs and errors are those of `read_regions`.
 
     Yields:
-        Its lines, in file order.
+        The lines that hold data, in file order.
     """
     with InputFile(path) as source:
         text = b"".join(DecodedInput(source, eof_check=True).blocks())

@@ -38,13 +38,13 @@ _SLICED_CONTIGS = 64
 
 @dataclass(frozen=True, eq=False)
 class ScanResult:
-    """What one pass over a FASTA file tells.
+    """The result of one pass over a FASTA file.
 
     Attributes:
         contigs: The contig table.
-        layout: Where the bases lie in the decompressed file; None where the lines of some contig are uneven.
+        layout: Positions of the bases in the decompressed file; None where the lines of some contig are uneven.
         n_runs: Number of maximal runs of bases that read as N.
-        longest_n_run_bp: Length of the longest.
+        longest_n_run_bp: Length of the longest run.
         warnings: Bounded list of lines.
     """
 
@@ -56,7 +56,7 @@ class ScanResult:
 
 
 class FastaScanner:
-    """Feed it the file's bytes in order, then call `finish`.
+    """A scan of one file: `feed` it the bytes in order, then call `finish`.
 
     Notes:
         Memory is the contig table and some multiple of a block: about 4 for lines of 60, 80 for one base a line. No
@@ -68,7 +68,7 @@ class FastaScanner:
 
         Args:
             label: The file's name for messages.
-            options: What to refuse.
+            options: Choices about odd input: what is refused.
             sink: Called with the bases (ACGTN, no line ends) of each block, in order; all contigs end to end.
         """
         self._label = label
@@ -169,7 +169,7 @@ class FastaScanner:
         self._cutter.advance(pieces)
 
     def _first_refused(self, block: NDArray[np.uint8], classes: NDArray[np.uint8], present: int, pieces: Pieces) -> int | None:
-        """Position in the block of the first byte that no sequence may hold."""
+        """Position in the block of the first byte that no sequence may hold, or None."""
         candidates: list[int] = []
         if self._cutter.contig < 0:
             opened = np.flatnonzero(pieces.opens)
@@ -179,7 +179,7 @@ class FastaScanner:
             candidates.append(int(np.argmax((classes & self._refused) != 0)))
         if present & alphabet.CARRIAGE_RETURN:
             returns = np.flatnonzero(classes & alphabet.CARRIAGE_RETURN)
-            # One that ends the block is followed by the held one.
+            # A carriage return at the end of the block is followed by the one that `feed` holds back.
             candidates += returns[block[np.minimum(returns + 1, len(block) - 1)] != _NEWLINE][:1].tolist()
         return min(candidates, default=None)
 
@@ -257,7 +257,7 @@ def _blank_headers(data: bytes, block: NDArray[np.uint8], pieces: Pieces) -> tup
 
 
 def _count_by_contig(mask: NDArray[np.bool_], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Trues from each bound to the next, int64, [bounds]."""
+    """Number of true values from each bound to the next, int64, [bounds]."""
     if len(bounds) > _SLICED_CONTIGS:
         return np.add.reduceat(mask, bounds, dtype=np.int64)
     ends = [*bounds[1:].tolist(), len(mask)]
@@ -274,7 +274,7 @@ def _add_up(contigs: int, parts: list[tuple[int, NDArray[np.int64]]]) -> NDArray
 
 
 def _describe_junk(byte: int) -> str:
-    """What stands where the first header should be."""
+    """The byte that stands where the first header should be, in words."""
     if byte == ord("@"):
         return "looks like FASTQ ('@' where '>' is expected); convert it to FASTA"
     if byte in b";#":

@@ -1,4 +1,4 @@
-"""A refused letter in a sequence: a slip in a DNA file, or a protein file?"""
+"""The error for a refused letter in a sequence, which tells a slip in a DNA file from a protein file."""
 
 from __future__ import annotations
 

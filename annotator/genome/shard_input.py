@@ -16,14 +16,14 @@ from annotator.genome.plan import PlanOptions, Shard, Span, Windows, plan_window
 
 @dataclass(frozen=True, eq=False)
 class ShardInput:
-    """What a worker gets.
+    """The input of a worker: one shard and access to its bases.
 
     Attributes:
-        spans: What the shard owns.
+        spans: Spans that the shard owns.
         names: Contig names, for messages and the table.
         lengths: Contig lengths in bp, int64.
         bases: Access to the bases.
-        regions: Where given, sorted disjoint intervals [m, 2] per contig; only calls positioned inside are kept.
+        regions: Sorted disjoint intervals [m, 2] per contig; only calls positioned inside are kept. None keeps all.
     """
 
     spans: tuple[Span, ...]
@@ -39,7 +39,7 @@ class ShardInput:
 
     @property
     def place(self) -> str:
-        """Where it lies, for messages."""
+        """The place of the shard in the genome, for messages."""
         first = self.spans[0]
         more = f" and {len(self.spans) - 1} more" if len(self.spans) > 1 else ""
         return f"{self.names[first.contig]}:{first.start}-{first.end}{more}"
@@ -51,10 +51,10 @@ def cut_loose(
     """The input of one shard of a genome.
 
     Args:
-        shard: Of the genome's plan.
+        shard: A shard of the genome's plan.
         names: Names of all contigs.
-        bases: Of all contigs.
-        regions: Of all contigs.
+        bases: Bases of all contigs.
+        regions: Regions of all contigs, as in `ShardInput`.
     """
     contigs = np.unique(np.array([span.contig for span in shard.spans], np.int64))
     number = {contig: i for i, contig in enumerate(contigs.tolist())}

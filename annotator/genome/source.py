@@ -31,14 +31,14 @@ class Genome:
 
     Attributes:
         path: The path as the user gave it.
-        sha256: Of the source bytes as they are stored (compressed, if they are), in hexadecimal digits.
+        sha256: The sha256 of the source bytes as they are stored (compressed, if they are), in hexadecimal digits.
         compression: "plain", "gzip" or "bgzf".
         contigs: The contig table.
         warnings: Bounded list of lines.
         altered: Bases by kind: iupac_as_n, u_as_t, gap_as_n, lower_case (read as upper case), and n (left as it is).
         n_runs: Number of maximal runs of bases that read as N.
-        longest_n_run_bp: Length of the longest.
-        layout: Where the bases lie in `file`.
+        longest_n_run_bp: Length of the longest run.
+        layout: Positions of the bases in `file`.
         file: The bytes behind the bases: the plain file, the decoded BGZF file, or the spool.
         source: Stamp of the source where `file` is a spool of a regular file; it has to stay unchanged as well.
     """
@@ -57,11 +57,11 @@ class Genome:
 
     @property
     def bases(self) -> StoredBases:
-        """Where its bases lie."""
+        """Access to the bases, without the rest of the genome."""
         return StoredBases(self.path, self.contigs.lengths, self.layout, self.file, self.source)
 
     def read_bases(self, contig: int, start: int, end: int) -> NDArray[np.uint8]:
-        """Read bases [start, end) of one contig; result and errors as of `StoredBases.read`."""
+        """Read bases [start, end) of one contig; result and errors are those of `StoredBases.read`."""
         return self.bases.read(contig, start, end)
 
     def close(self) -> None:
@@ -78,10 +78,10 @@ def open_genome(path: str | Path, spool_dir: Path, options: GenomeOptions, tick:
 
     Args:
         path: Plain, gzip or BGZF FASTA; "-" or "/dev/stdin" for standard input; a FIFO is read once.
-        spool_dir: Where the bases go (as bases.bin, one byte each) if the file itself does not allow random access: plain
-            gzip, a stream, or uneven lines. Made only when needed; removing it is the caller's business.
-        options: What to refuse.
-        tick: Called again and again; what it raises ends the reading and leaves nothing in `spool_dir`.
+        spool_dir: Folder for the bases (bases.bin, one byte each) if the file itself does not allow random access: plain
+            gzip, a stream, or uneven lines. It is made only when needed; the caller removes it.
+        options: Choices about odd input: what is refused.
+        tick: Function that is called again and again; what it raises ends the reading and leaves nothing in `spool_dir`.
 
     Returns:
         The genome. Nothing is written beside the input, and no index beside it is read.
@@ -154,7 +154,7 @@ def _scan(scanner: FastaScanner, blocks: Iterator[bytes], tick: Callable[[], Non
                 tick()
     except InputError:
         if drain:
-            # Damaged gzip decodes to rubbish and is found out only by the CRC at its end: say that, not what the rubbish is.
+            # Damaged gzip decodes to wrong bytes, which only the CRC at its end reveals: report that, not the wrong bytes.
             for _ in blocks:
                 pass
         raise

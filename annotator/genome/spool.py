@@ -24,10 +24,10 @@ class SpoolWriter:
         """Begin a spool.
 
         Args:
-            folder: Made where it does not exist.
+            folder: Folder for the spool; it is made where it does not exist.
 
         Raises:
-            ResourceFault: It cannot be made or written to.
+            ResourceFault: The folder cannot be made or written to.
         """
         self._path = folder / SPOOL_NAME
         self._temporary = folder / f".tmp-{os.getpid()}-{secrets.token_hex(8)}"
@@ -50,7 +50,7 @@ class SpoolWriter:
         """Append bases.
 
         Raises:
-            ResourceFault: The disk is full, or another write failure.
+            ResourceFault: The disk is full, or a write failed otherwise.
         """
         view = memoryview(bases)
         try:
@@ -69,7 +69,7 @@ class SpoolWriter:
             The stamp of the finished file.
 
         Raises:
-            ResourceFault: A write failure.
+            ResourceFault: A write failed.
         """
         try:
             os.fsync(self._file.fileno())

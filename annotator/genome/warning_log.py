@@ -17,7 +17,7 @@ class WarningLog:
         """Note one warning.
 
         Args:
-            kind: What the line has in common with others, in words that follow a count ("empty records").
+            kind: The oddity that such lines report, in words that follow a count ("empty records").
             line: The line itself; dropped (but counted) once its kind has LINES_PER_KIND lines.
         """
         self._counts[kind] = self._counts.get(kind, 0) + 1

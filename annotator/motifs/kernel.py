@@ -22,7 +22,7 @@ HITS_AT_ONCE = 1 << 17
 
 
 class KernelScan:
-    """Matrices as the kernel wants them; row 2 * i is matrix i, row 2 * i + 1 its reverse complement."""
+    """Matrices in the form that the kernel takes; row 2 * i is matrix i, row 2 * i + 1 its reverse complement."""
 
     def __init__(self, matrices: list[ScoredMatrix]) -> None:
         """Put both strands of the matrices into one tensor.

@@ -1,4 +1,4 @@
-"""Motif matrices: what one is, reading them from files, and the JASPAR releases that pyjaspar bundles.
+"""Motif matrices, their text formats, and the JASPAR releases that pyjaspar bundles.
 
 Three text formats are read, told apart by their content: JASPAR (`>id name`, then four rows, bare or as `A [ 1 2 ]`),
 MEME (`letter-probability matrix`; probabilities times nsites become counts) and TRANSFAC (`AC`, `ID`, `NA`, `PO`, `//`).
@@ -64,7 +64,7 @@ class Motif:
         """Refuse a matrix that cannot be scored.
 
         Raises:
-            InputError: Naming the motif and what is wrong.
+            InputError: The matrix cannot be scored; the message names the motif and the fault.
         """
         problem = _problem_of(self.matrix_id, "matrix id") or _problem_of(self.name, "name")
         if problem:
@@ -110,15 +110,15 @@ def jaspar_motifs(tax_group: str, release: str = JASPAR_RELEASE) -> list[Motif]:
     """The latest version of every JASPAR CORE matrix of a tax group, sorted by matrix id.
 
     Args:
-        tax_group: As JASPAR names it: vertebrates, insects, nematodes, urochordates, plants, fungi.
-        release: A release that the installed pyjaspar bundles.
+        tax_group: Tax group in JASPAR's words: vertebrates, insects, nematodes, urochordates, plants, fungi.
+        release: JASPAR release that the installed pyjaspar bundles.
 
     Returns:
         The non-redundant collection of that release.
 
     Raises:
         EnvironmentFault: pyjaspar is not installed or its database is missing.
-        UsageError: No such release or tax group.
+        UsageError: There is no such release or tax group.
     """
     try:
         import pyjaspar
@@ -225,7 +225,7 @@ class _Lines:
 
 @dataclass(frozen=True)
 class _Record:
-    """One motif as a format's reader found it; `line` is where it starts."""
+    """A motif in the form that the reader of a format found it; `line` is the number of its first line."""
 
     line: int
     matrix_id: str

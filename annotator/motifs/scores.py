@@ -41,7 +41,7 @@ _FIRST_TAIL = 4 * STEPS_PER_BIT
 
 @dataclass(frozen=True, eq=False)
 class ScoredMatrix:
-    """One matrix, ready to scan at one p-value threshold.
+    """A matrix that is ready to scan at one p-value threshold.
 
     Attributes:
         log_odds: Exact log-odds in bits, float64, [W, 4].
@@ -76,7 +76,7 @@ def checked_background(background: tuple[float, float, float, float]) -> NDArray
     """The background as an array; refuses anything but four positive frequencies that sum to one.
 
     Raises:
-        UsageError: It is none.
+        UsageError: The values are no background.
     """
     values = np.asarray(background, np.float64)
     if values.shape != (4,) or not np.all(values >= _LEAST_FREQUENCY) or abs(float(values.sum()) - 1) > 1e-6:
@@ -88,7 +88,7 @@ def checked_background(background: tuple[float, float, float, float]) -> NDArray
 
 
 def strand_symmetric(background: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    """The background averaged with its complement: what a base looks like when either strand may be read."""
+    """The background averaged with its complement: the frequencies of bases when either strand may be read."""
     a, c, g, t = checked_background(background).tolist()
     return ((a + t) / 2, (c + g) / 2, (c + g) / 2, (a + t) / 2)
 
@@ -98,7 +98,7 @@ def log_odds_bits(
     background: tuple[float, float, float, float] = UNIFORM,
     pseudocount: float = PSEUDOCOUNT,
 ) -> NDArray[np.float64]:
-    """Log-odds of a count matrix (the formula is the module's).
+    """Log-odds of a count matrix, by the formula of the module's docstring.
 
     Args:
         counts: Sites that hold each base, float64, [W, 4], A, C, G, T.
@@ -171,7 +171,7 @@ def _tail(shortfall: NDArray[np.int32], p_value: float, background: NDArray[np.f
 
     Args:
         shortfall: Steps each base loses against the best base of its column, int32, [W, 4], >= 0.
-        p_value: Where to stop.
+        p_value: Probability at which the tail ends.
         background: Frequencies, float64, [4].
 
     Returns:

@@ -49,7 +49,7 @@ _Ints = NDArray[np.int64]
 
 
 class SeedTables:
-    """What a scan looks things up in; row 2 * i is matrix i, row 2 * i + 1 its reverse complement."""
+    """Lookup tables of a scan; row 2 * i is matrix i, row 2 * i + 1 its reverse complement."""
 
     def __init__(self, matrices: list[ScoredMatrix]) -> None:
         """Choose the seeds and fill the tables.
@@ -139,7 +139,7 @@ class WindowBits:
         """Lay the log-odds of some matrices end to end.
 
         Args:
-            matrices: At least one.
+            matrices: The matrices, at least one.
         """
         self.width = np.repeat([m.width for m in matrices], 2)
         self.bits = np.concatenate([m.log_odds.reshape(-1) for m in matrices])
@@ -178,7 +178,7 @@ class _Flanks:
         table: Shortfalls of all FLANK_BP-mers of all blocks; the first block of row r starts at r * _FLANK_KMERS.
         count: Blocks of each row.
         address: Start of a row's blocks in `table`, [levels, rows].
-        offset: Where they lie, from the first base of the seed, [levels, rows].
+        offset: First base of each block, counted from the first base of the seed, [levels, rows].
     """
 
     def __init__(self, shortfalls: list[_Ints], budgets: _Ints, seed_offset: _Ints, seed_bp: int) -> None:
@@ -298,9 +298,9 @@ def _seed_table(
         second = by_shortfall[rank]
         kmer = (first * len(rest) + second).astype(np.uint64)
         left = (budget - head[first] - rest[second]).astype(np.uint64)
-        mine = (kmer << np.uint64(ROW_BITS + _BUDGET_BITS)) | np.uint64(row << _BUDGET_BITS) | left
-        table[done : done + len(mine)] = mine
-        done += len(mine)
+        entries = (kmer << np.uint64(ROW_BITS + _BUDGET_BITS)) | np.uint64(row << _BUDGET_BITS) | left
+        table[done : done + len(entries)] = entries
+        done += len(entries)
     table.sort()
     starts = np.searchsorted(table, np.arange(4**k, dtype=np.uint64) << np.uint64(ROW_BITS + _BUDGET_BITS))
     table &= np.uint64((1 << (ROW_BITS + _BUDGET_BITS)) - 1)
