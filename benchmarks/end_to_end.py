@@ -272,7 +272,7 @@ Found = dict[tuple[int, int, int, int], float]
 def compare_with_cpu(order: WorkOrder, bases: NDArray[np.uint8]) -> None:
     """End the program where the device's calls are not those of the CPU in float32, but for calls near the threshold."""
     lowered = {kind: max(threshold - NEAR, 1e-3) for kind, threshold in order.thresholds.items()}
-    plan = replace(order.plan, shard_bp=SHARD_BP["cpu"])
+    plan = replace(order.windows, shard_bp=SHARD_BP["cpu"])
     order_here = replace(order, thresholds=lowered, plan=plan)
     order_cpu = replace(order_here, device="cpu", precision="float32", batch_bp=BATCH_BP["cpu"])
     ours, cpu = (_calls_of(one, bases) for one in (order_here, order_cpu))
@@ -325,7 +325,7 @@ def _calls_of(order: WorkOrder, bases: NDArray[np.uint8]) -> Found:
     """Calls of a worker on one contig."""
     lengths = np.array([len(bases)], np.int64)
     worker, genome = ShardWorker(order), whole_contig("parity", bases)
-    found = [worker.work(genome(shard))[0] for shard in plan_shards(lengths, order.plan)]
+    found = [worker.work(genome(shard))[0] for shard in plan_shards(lengths, order.windows)]
     return {
         (int(kind), int(strand), int(position), int(motif)): float(probability)
         for calls in found

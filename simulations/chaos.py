@@ -60,10 +60,9 @@ RUN_MARK, MARK = "CHAOS_RUN", "CHAOS"
 """In the environment of every process of a run, and of all runs with their cluster."""
 GONE_S = 30.0
 TOY = (
-    "import sys\nfrom functools import partial\nimport annotator.pipeline.annotate as module\n"
-    "from tests.support.toy_stage import ToyStage\n"
-    "module.AnnotateStage = partial(ToyStage, pace_s=0.08)\n"
-    "if __name__ == '__main__':\n    from annotator.cli.app import main\n    sys.exit(main(sys.argv[1:]))\n"
+    "import sys\nfrom functools import partial\nfrom tests.support.toy_task import ToyTask\n"
+    "if __name__ == '__main__':\n    from annotator.cli.app import main\n"
+    "    sys.exit(main(sys.argv[1:], task=partial(ToyTask, pace_s=0.08)))\n"
 )
 
 

@@ -4,7 +4,7 @@
     python simulations/scale_sim.py --shard-seconds run.json --workers 8 64      # with the rate of a run of yours
     python simulations/scale_sim.py --record-ms 10           # where syncing a part and a journal line takes longer
 
-`annotator.pipeline.annotate.Run` works as it is; its clock, its workers, its assemblies and its background thread are simulated.
+The driver's `Run` works as it is; its clock, its workers, its assemblies and its background thread are simulated.
 So what is decided (who gets which shard, what is tried again, when the next assembly is opened) is the product's, and what takes
 time is either measured or assumed:
 
@@ -37,7 +37,6 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
@@ -46,14 +45,15 @@ from annotator.genome.bases import StoredBases
 from annotator.genome.contigs import Layout
 from annotator.genome.files import FileStamp, GuardedFile
 from annotator.genome.plan import PlanOptions, Shard, plan_shards
-from annotator.genome.shard_input import cut_loose
+from annotator.genome.shard_input import pick_shard
 from annotator.output.parts import publish_part
-from annotator.pipeline import annotate
+from annotator.pipeline.driver.run import Run
 from annotator.pipeline.driver.schedule import Key, Schedule
 from annotator.pipeline.executors.events import Event, Failed, Finished, Lost, Ready
 from annotator.pipeline.executors.machine import Machine
 from annotator.pipeline.options import ExecutionOptions, Sample
 from annotator.pipeline.worker.order import ShardResult, WorkerReport
+from annotator.results.plan import RunPlan
 from annotator.results.workspace import FinishedShard, Workspace
 from annotator.scan.options import BATCH_BP
 from benchmarks.rows import RESULTS, append_row, circumstances
@@ -150,7 +150,7 @@ class Setting:
 
 @dataclass
 class Clock:
-    """Stands in for `time` in the driver."""
+    """Stands in for the driver's clock."""
 
     now: float = 0.0
     busy_s: float = 0.0
@@ -170,7 +170,6 @@ class SimAssembly:
     def __init__(self, index: int, lengths: tuple[int, ...], setting: Setting, clock: Clock) -> None:
         self.sample = Sample(f"{index}.fa", Path(), str(index))
         self.bases = sum(lengths)
-        self.genome = None
         self.result: dict[str, int] | None = None
         self.shards: list[Shard] = []
         self.done: dict[int, float] = {}
@@ -181,6 +180,9 @@ class SimAssembly:
     def open(self, tick: object = None) -> None:
         self.shards = list(plan_shards(self._lengths, self._setting.plan))
         self.opened_at = self._clock.now
+
+    def announce(self) -> None:
+        pass
 
     def finish(self, tick: object = None) -> None:
         self.result = {"exit_status": 4 if self.failed else 0}
@@ -301,7 +303,7 @@ class SimExecutor:
     def machine(self, device: str) -> Machine:
         return Machine("cpu")
 
-    def start(self, stage: object) -> None:
+    def start(self, task: object) -> None:
         self._next_loss()
 
     def want(self, pieces: int) -> int:
@@ -501,10 +503,12 @@ def simulate(setting: Setting) -> Simulated:
         executor.background = SimBackground(clock, seconds, threads)
         return executor.background
 
-    request: Any = SimpleNamespace(order=SimpleNamespace(batch_bp=BATCH_BP["cpu"]), scanner=None)
     stand_ins: Any = assemblies
-    run = annotate.Run(stand_ins, request, executor, ExecutionOptions(), progress)
-    with _in_place_of(time=clock, Background=background, announce_genome=lambda *_: None):
+    simulated: Any = {"task": None, "clock": clock.monotonic, "background": background}
+    run = Run(
+        stand_ins, executor=executor, execution=ExecutionOptions(), progress=progress, batch_bp=BATCH_BP["cpu"], **simulated
+    )
+    with _silence():
         run.work()
     _check(assemblies, run.schedule, executor.leases)
     assert executor.background is not None
@@ -528,14 +532,13 @@ def simulate(setting: Setting) -> Simulated:
 
 
 @contextmanager
-def _in_place_of(**stand_ins: Any) -> Iterator[None]:
-    """Names of the driver's module replaced; its log is about workers that do not exist."""
+def _silence() -> Iterator[None]:
+    """Without the driver's log, which is about workers that do not exist."""
     logger = logging.getLogger("annotator")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with mock.patch.multiple(annotate, **stand_ins):
-            yield
+        yield
     finally:
         logger.setLevel(level)
 
@@ -576,7 +579,7 @@ def calibrate(*, repeats: int = 200, ray: bool = True) -> Costs:
         data = np.random.default_rng(1).bytes(PART_BYTES)
         answer = ("finished", ((0, 1), ShardResult(data, 3000, "0" * 64, {"bases": 1}), WorkerReport()))
         workspace = Workspace(Path(scratch) / "out")
-        plan = {f"field {i}": "x" * 40 for i in range(30)}
+        plan = RunPlan({f"field {i}": "x" * 40 for i in range(30)})
         workspace.begin(plan)
 
         def record() -> None:
@@ -584,7 +587,7 @@ def calibrate(*, repeats: int = 200, ray: bool = True) -> Costs:
             publish_part(data, workspace.part(shard))
             workspace.record(plan, FinishedShard(shard, 3000, "0" * 64, {"bases": 8_000_000, "donor": 1000}))
 
-        lease_s = _median(lambda: pickle.dumps(((0, 1), cut_loose(shards[next(numbers)], names, bases))), repeats)
+        lease_s = _median(lambda: pickle.dumps(((0, 1), pick_shard(shards[next(numbers)], names, bases))), repeats)
         record_s = _median(record, repeats)
         workspace.close()
     one, many = (_median(partial(_turn, _busy_schedule(workers)), repeats) for workers in (1, 1000))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from contextlib import closing
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -37,13 +34,11 @@ from annotator.cli.run_options import (
     execution_options,
 )
 from annotator.cli.values import Device, Quiet, Verbose, one_of
-from annotator.errors import PartialFailure
 from annotator.output.options import BedOptions
-
-logger = logging.getLogger("annotator")
 
 
 def annotate(
+    context: typer.Context,
     out: Out,
     fasta: Fasta = None,
     sheet: Sheet = None,
@@ -87,37 +82,10 @@ def annotate(
         gaps_as_n=gaps_as_n, no_eof_check=no_eof_check, bed=BedOptions(not no_header, bed6, bed_extra),
     )  # fmt: skip
     execution = execution_options(
-        workers=workers, gpus_per_worker=gpus_per_worker, ray=ray, stage=stage, shard_timeout=shard_timeout,
+        workers=workers, gpus_per_worker=gpus_per_worker, ray=ray, bases_via=stage, shard_timeout=shard_timeout,
         node_timeout=node_timeout, max_runtime=max_runtime,
     )  # fmt: skip
     listener = make_progress(one_of("--progress", progress, PROGRESS), quiet=quiet)
-    from annotator.pipeline.annotate import annotate as run
-    from annotator.pipeline.samples import samples_given
-    from annotator.results.batch import BatchFolder
+    from annotator.pipeline.annotate import annotate_into
 
-    samples = samples_given(fasta or [], sheet, out)
-    if not samples[0].name:
-        (outcome,) = run(samples, options, execution, listener)
-        assert outcome.run is not None
-        _tell(out, outcome.run)
-        return
-    with closing(BatchFolder(out)) as folder:
-        outcomes = run(samples, options, execution, listener)
-        folder.summarise([outcome.summary() for outcome in outcomes])
-    if failed := [outcome for outcome in outcomes if outcome.exit_code]:
-        names = ", ".join(outcome.sample.name for outcome in failed[:10]) + (" ..." if len(failed) > 10 else "")
-        raise PartialFailure(f"{len(failed)} of {len(outcomes)} assemblies failed: {names}; {out / 'batch.json'} says why")
-    logger.info("%d assemblies in %s", len(outcomes), out)
-
-
-def _tell(out: Path, run: dict[str, Any]) -> None:
-    """Say where the results are; raise PartialFailure where some are missing."""
-    for name, entry in run["files"].items():
-        if not name.endswith((".csi", ".tbi")):
-            logger.info("%s: %s rows", out / name, f"{entry['rows']:,}")
-    if run["exit_status"]:
-        failed = run["failed_contigs"]
-        raise PartialFailure(
-            f"{failed['count']} contigs failed and are not in the files ({', '.join(failed['names'][:5])}); "
-            f"{out / 'run.json'} says why, the same command tries them again"
-        )
+    annotate_into(out, fasta or [], sheet, options, execution, listener, **(context.obj or {}))

@@ -6,7 +6,7 @@ import importlib.metadata
 import logging
 import sys
 import traceback
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
@@ -24,6 +24,9 @@ from annotator.cli.values import in_flags
 from annotator.cli.verify import verify
 from annotator.errors import AnnotatorError, EnvironmentFault, ResourceFault
 from annotator.stopping import Terminated, signals_unwind
+
+if TYPE_CHECKING:
+    from annotator.pipeline.worker.task import TaskFactory
 
 logger = logging.getLogger("annotator")
 
@@ -68,25 +71,28 @@ def _main(
     """Options of all commands."""
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, *, task: TaskFactory | None = None) -> int:
     """Run a command.
 
     Args:
         argv: Arguments without the program's name; None for the process's own.
+        task: The work of `annotate` on each shard, where it is to be another than calling sites and motifs.
 
     Returns:
         The exit code: 0 ok, 1 bug, 2 usage, 3 bad input, 4 partial, 5 environment, 6 resources, 130 and 143 on signals.
     """
     try:
         with signals_unwind():
-            return _run(argv)
+            return _run(argv, task)
     except Terminated as stop:
         return _fail(f"{'interrupted' if stop.exit_code == 130 else 'terminated'}; {_GOES_ON}", stop.exit_code)
 
 
-def _run(argv: list[str] | None) -> int:
+def _run(argv: list[str] | None, task: TaskFactory | None) -> int:
     try:
-        code = typer.main.get_command(app).main(args=argv, prog_name="annotator", standalone_mode=False)
+        code = typer.main.get_command(app).main(
+            args=argv, prog_name="annotator", standalone_mode=False, obj={"task": task} if task else None
+        )
         return code if isinstance(code, int) else 0
     except Exit as stop:
         return int(stop.exit_code)

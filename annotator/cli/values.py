@@ -23,6 +23,7 @@ AllowDownload = Annotated[
 ]
 
 FLAG_OF_FIELD = {
+    "bases_via": "--stage",
     "eof_check": "--no-eof-check",
     "header": "--no-header",
     "thresholds": "--threshold",

@@ -39,6 +39,11 @@ class ContigTable:
         """Bases of all contigs together."""
         return int(self.lengths.sum())
 
+    @property
+    def longest_bp(self) -> int:
+        """Length of the longest contig; 0 without contigs."""
+        return int(self.lengths.max(initial=0))
+
     def index_by_name(self) -> dict[str, int]:
         """Contig index of each name."""
         return {name: index for index, name in enumerate(self.names)}

@@ -1,4 +1,4 @@
-"""A shard cut loose from its genome: small, picklable, and all that is needed to work on it anywhere.
+"""A shard without the rest of its genome: small, picklable, and all that is needed to work on it anywhere.
 
 Coordinates: 0-based half-open on the plus strand; contigs are numbered from 0 within the shard.
 """
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from annotator.genome.bases import StagedBases, StoredBases
 from annotator.genome.plan import PlanOptions, Shard, Span, Windows, plan_windows
+
+CONTEXT_BP = 50
+"""Bases on either side of what a shard owns that can be read wherever the shard is worked on, unless the contig ends there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,7 @@ class ShardInput:
         return f"{self.names[first.contig]}:{first.start}-{first.end}{more}"
 
 
-def cut_loose(
+def pick_shard(
     shard: Shard, names: list[str], bases: StoredBases, regions: dict[int, NDArray[np.int64]] | None = None
 ) -> ShardInput:
     """The input of one shard of a genome.
@@ -78,12 +81,16 @@ def stretches(spans: tuple[Span, ...], windows: Windows, lengths: NDArray[np.int
 
 
 def stage_bases(shard: ShardInput, plan: PlanOptions) -> ShardInput:
-    """The same shard with its bases read, each with the context its windows see.
+    """The same shard with its bases read, each span with the context its windows see and CONTEXT_BP at the least.
 
     Raises:
         InputError: The file changed, or is gone, since it was scanned.
     """
-    wanted = stretches(shard.spans, plan_windows(shard.spans, shard.lengths, plan), shard.lengths)
+    seen = stretches(shard.spans, plan_windows(shard.spans, shard.lengths, plan), shard.lengths)
+    wanted = [
+        (max(0, min(start, span.start - CONTEXT_BP)), min(int(shard.lengths[span.contig]), max(end, span.end + CONTEXT_BP)))
+        for span, (start, end) in zip(shard.spans, seen, strict=True)
+    ]
     offset = np.concatenate([[0], np.cumsum([end - start for start, end in wanted])]).astype(np.int64)
     bases = np.empty(int(offset[-1]), np.uint8)
     for span, (start, end), at in zip(shard.spans, wanted, offset.tolist(), strict=False):

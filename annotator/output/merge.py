@@ -6,7 +6,7 @@ The final bytes depend on the rows alone, not on how the genome was cut into par
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -43,6 +43,7 @@ def merge_parts(
     leave_out: Collection[str] = (),
     tick: Callable[[], None] | None = None,
     block_rows: int = BLOCK_ROWS,
+    texts: Mapping[str, str] | None = None,
 ) -> dict[str, PartInfo]:
     """Write the final files of a run; all appear together, or none.
 
@@ -57,9 +58,10 @@ def merge_parts(
         leave_out: Contigs whose rows are dropped, because some of theirs are missing.
         tick: Called again and again; what it raises ends the merge, and no file appears.
         block_rows: Rows of a Parquet row group. Another number gives other bytes, so leave it outside tests.
+        texts: Further files that appear together with the others: their contents by name.
 
     Returns:
-        File name -> rows and sha256, for every name of `final_names`; an index counts 0 rows.
+        File name -> rows and sha256, for every name of `final_names` and of `texts`; what holds no calls counts 0 rows.
 
     Raises:
         InputError: A part is missing or damaged, or a contig name cannot stand in a text file such as BED.
@@ -74,7 +76,8 @@ def merge_parts(
     if expected is not None and len(expected) != len(parts):
         raise ValueError(f"{len(parts)} parts, but {len(expected)} in the journal")
     refuse_unwritable_names(run.contig_names)
-    names = final_names(run, formats)
+    texts = texts or {}
+    names = (*final_names(run, formats), *texts)
     rows_in_order = _without(_ordered(parts, expected), leave_out)
     blocks = _checked(_blocks(rows_in_order, block_rows), run.contig_names, run.kinds)
     with (
@@ -84,6 +87,9 @@ def merge_parts(
         ThreadPoolExecutor(threads) as pool,
     ):
         at = dict(zip(names, temporaries, strict=True))
+        for name, text in texts.items():
+            with write_faults(out_dir / name):
+                at[name].write_text(text, encoding="utf-8")
         pieces = _Pieces(scratch, out_dir / PREDICTIONS_FILE)
         rows = fill_formats(pieces.keep(blocks, tick), out_dir, at, run, formats, pool)
         pieces.join(at[PREDICTIONS_FILE], block_rows, tool_version)

@@ -14,6 +14,9 @@ from annotator.errors import InputError
 from annotator.files import atomic_file
 from annotator.output.schema import PART_METADATA, TABLE_SCHEMA
 
+PROFILES = "profiles"
+"""Key of the text in a part's metadata."""
+
 
 @dataclass(frozen=True, slots=True)
 class PartInfo:
@@ -28,11 +31,12 @@ class PartInfo:
     sha256: str
 
 
-def part_bytes(table: pl.DataFrame) -> tuple[bytes, PartInfo]:
+def part_bytes(table: pl.DataFrame, profiles: str = "") -> tuple[bytes, PartInfo]:
     """One part as the bytes of a Parquet file; equal tables give equal bytes.
 
     Args:
         table: Rows of consecutive contigs, as `calls_table` returns them.
+        profiles: Text that travels with the rows, in the file's metadata: what was counted around the calls.
 
     Returns:
         The bytes; their rows and sha256.
@@ -43,7 +47,7 @@ def part_bytes(table: pl.DataFrame) -> tuple[bytes, PartInfo]:
     if table.schema != TABLE_SCHEMA:
         raise ValueError(f"a part must have the schema {TABLE_SCHEMA}, not {table.schema}")
     file = io.BytesIO()
-    table.write_parquet(file, compression="zstd", compression_level=1, metadata=PART_METADATA)
+    table.write_parquet(file, compression="zstd", compression_level=1, metadata=PART_METADATA | {PROFILES: profiles})
     data = file.getvalue()
     return data, PartInfo(table.height, hashlib.sha256(data).hexdigest())
 
@@ -114,6 +118,21 @@ def read_first_row(path: Path) -> tuple[str, int] | None:
     except OSError as error:
         raise InputError(f"cannot read part {path}: {error.strerror}") from error
     return None if head.is_empty() else (head["chrom"][0], head["start"][0])
+
+
+def read_part_profiles(path: Path) -> str:
+    """The text that `part_bytes` put beside a part's rows; empty where there is none.
+
+    Raises:
+        InputError: The part is missing or damaged.
+    """
+    try:
+        with path.open("rb") as handle:
+            return pl.read_parquet_metadata(handle).get(PROFILES, "")
+    except OSError as error:
+        raise InputError(f"cannot read part {path}: {error.strerror}") from error
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"part {path} is damaged: {' '.join(str(error).split())}") from error
 
 
 def _parsed(source: IO[bytes], path: Path, columns: list[str] | None = None, n_rows: int | None = None) -> pl.DataFrame:

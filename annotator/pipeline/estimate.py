@@ -14,21 +14,21 @@ import numpy as np
 
 from annotator.genome.plan import PlanOptions, Shard, Span, plan_shards
 from annotator.genome.regions import read_regions
-from annotator.genome.shard_input import ShardInput, cut_loose, stage_bases
+from annotator.genome.shard_input import ShardInput, pick_shard, stage_bases
 from annotator.genome.source import Genome, open_genome
 from annotator.kinds import KINDS
 from annotator.machine import usable_cpus
 from annotator.output.formats.bed import refuse_unwritable_names
+from annotator.pipeline.announce import TFBS_ROW_BYTES, in_bytes
 from annotator.pipeline.executors.machine import this_process
 from annotator.pipeline.options import AnnotateOptions, Sample
 from annotator.pipeline.request import Request, resolve
-from annotator.pipeline.run_record import TFBS_ROW_BYTES, in_bytes
 from annotator.pipeline.worker.measures import peak_memory
 
 WARM_UP_S = 3.0
 """Pieces are worked on until this much time has passed, or all are done."""
 PIECES = 24
-"""At most, spread evenly over the shards."""
+"""Most pieces that are looked at, spread evenly over the shards."""
 
 
 def estimate(samples: Sequence[Sample], options: AnnotateOptions, workers: int) -> dict[str, Any]:
@@ -36,20 +36,20 @@ def estimate(samples: Sequence[Sample], options: AnnotateOptions, workers: int) 
 
     Args:
         samples: The assemblies; their results folders are not touched.
-        options: As of the run.
+        options: Options of the run.
         workers: Local workers that would share the work; 0 for this process alone.
 
     Returns:
         Plain values, ready for JSON: the plan, counts, seconds, bytes.
 
     Raises:
-        AnnotatorError: As `annotate` would for the same options and genomes.
+        AnnotatorError: What `annotate` would raise for the same options and genomes.
     """
     machine = this_process(options.device)
     if machine.kind == "cpu" and not workers:
         machine = replace(machine, threads=usable_cpus())
     request = resolve(options, machine)
-    plan = request.order.plan
+    windows = request.order.windows
     began = time.perf_counter()
     genomes, pieces = [], []
     for sample in samples:
@@ -57,37 +57,37 @@ def estimate(samples: Sequence[Sample], options: AnnotateOptions, workers: int) 
             genome = open_genome(sample.fasta, Path(spool), options.genome)
             refuse_unwritable_names(genome.contigs.names, genome.path)
             regions = read_regions(options.regions, genome.contigs) if options.regions else None
-            shards = list(plan_shards(genome.contigs.lengths, plan, regions))
-            genomes.append(_describe(sample, genome, shards, plan))
-            pieces += [stage_bases(piece, plan) for piece in _pieces(genome, shards, plan, max(1, PIECES // len(samples)))]
+            shards = list(plan_shards(genome.contigs.lengths, windows, regions))
+            genomes.append(_describe(sample, genome, shards, windows))
+            pieces += [stage_bases(piece, windows) for piece in _pieces(genome, shards, windows, max(1, PIECES // len(samples)))]
             genome.close()
     checked_s = time.perf_counter() - began
     measured = _warm_up(request, pieces)
     return _sum_up(request, genomes, measured, workers, checked_s)
 
 
-def _describe(sample: Sample, genome: Genome, shards: list[Shard], plan: PlanOptions) -> dict[str, Any]:
-    windows = sum(-(-(span.end - span.start) // plan.core_bp) for shard in shards for span in shard.spans)
+def _describe(sample: Sample, genome: Genome, shards: list[Shard], shape: PlanOptions) -> dict[str, Any]:
+    windows = sum(-(-(span.end - span.start) // shape.core_bp) for shard in shards for span in shard.spans)
     return {
         "sample": sample.name, "fasta": genome.path, "contigs": len(genome.contigs), "bp": genome.contigs.total_bp,
-        "longest_contig_bp": int(genome.contigs.lengths.max(initial=0)), "to_scan_bp": sum(shard.bases for shard in shards),
+        "longest_contig_bp": genome.contigs.longest_bp, "to_scan_bp": sum(shard.bases for shard in shards),
         "n_bp": int(genome.contigs.n.sum()), "shards": len(shards), "windows": windows,
         "spool_bytes": genome.contigs.total_bp if genome.compression == "gzip" else 0,
     }  # fmt: skip
 
 
-def _pieces(genome: Genome, shards: list[Shard], plan: PlanOptions, count: int) -> Iterator[ShardInput]:
+def _pieces(genome: Genome, shards: list[Shard], shape: PlanOptions, count: int) -> Iterator[ShardInput]:
     """Some windows' worth out of shards spread over the genome, as fragmented as it is."""
     for at in np.unique(np.linspace(0, len(shards) - 1, count).astype(int)).tolist() if shards else []:
-        spans, room = [], 4 * plan.core_bp
+        spans, room = [], 4 * shape.core_bp
         for span in shards[at].spans:
-            middle = (span.end - span.start) // (2 * plan.core_bp) * plan.core_bp if span.end - span.start > room else 0
+            middle = (span.end - span.start) // (2 * shape.core_bp) * shape.core_bp if span.end - span.start > room else 0
             start = span.start + middle
             spans.append(Span(span.contig, start, min(span.end, start + room)))
             room -= spans[-1].end - start
             if room <= 0:
                 break
-        yield cut_loose(Shard(at, tuple(spans)), genome.contigs.names, genome.bases)
+        yield pick_shard(Shard(at, tuple(spans)), genome.contigs.names, genome.bases)
 
 
 def _warm_up(request: Request, pieces: list[ShardInput]) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _warm_up(request: Request, pieces: list[ShardInput]) -> dict[str, Any]:
     rows: Counter[str] = Counter()
     for piece in pieces:
         began = time.perf_counter()
-        calls, _ = worker.work(piece)
+        calls, _, _ = worker.work(piece)
         seconds += time.perf_counter() - began
         bases += piece.owned_bp
         rows.update(KINDS[kind].value for kind in calls.kind.tolist())
@@ -133,9 +133,9 @@ def _sum_up(
         "precision": order.precision,
         "workers": useful,
         "threads_per_worker": order.threads,
-        "window_bp": order.plan.window_bp,
-        "halo_bp": order.plan.halo_bp,
-        "shard_bp": order.plan.shard_bp,
+        "window_bp": order.windows.window_bp,
+        "halo_bp": order.windows.halo_bp,
+        "shard_bp": order.windows.shard_bp,
         "batch_bp": order.batch_bp,
         "measured": {
             "bp": measured["bases"], "seconds": round(measured["seconds"], 2), "bp_per_s": round(rate),
@@ -145,12 +145,12 @@ def _sum_up(
         "expected_rows": rows,
         "expected_bytes_out": sum(rows.values()) * TFBS_ROW_BYTES,
         "temporary_bytes": sum(rows.values()) * TFBS_ROW_BYTES + max((g["spool_bytes"] for g in genomes), default=0),
-        "memory_bytes_per_worker": {device: size + 3 * order.plan.shard_bp for device, size in measured["memory"].items()},
+        "memory_bytes_per_worker": {device: size + 3 * order.windows.shard_bp for device, size in measured["memory"].items()},
     }  # fmt: skip
 
 
 def to_text(found: dict[str, Any]) -> str:
-    """The same for people."""
+    """The text of an estimate, for people."""
     measured, rows = found["measured"], found["expected_rows"]
     lines = []
     for genome in found["genomes"]:

@@ -24,7 +24,7 @@ LONGEST_WAIT_S = 1e9
 
 RAY_OFF, RAY_AUTO, RAY_LOCAL = "off", "auto", "local"
 SHARED, OBJECT_STORE = "shared", "object-store"
-STAGES = (SHARED, OBJECT_STORE)
+WAYS = (SHARED, OBJECT_STORE)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class ExecutionOptions:
         ray: "off", "auto" (RAY_ADDRESS, or else a private start), "local" (a private start), or the address of a cluster.
         workers: How many; 0 for one per GPU, for as many as a cluster holds, or one on a CPU without Ray.
         gpus_per_worker: Share of a GPU that a worker takes.
-        stage: "shared" for workers that read the FASTA themselves, "object-store" for those that do not see it.
+        bases_via: "shared" for workers that read the FASTA themselves, "object-store" for those that do not see it.
         shard_timeout_s: A worker that takes longer for a shard is replaced; 0 adapts to the rate seen.
         node_timeout_s: How long to wait for a worker where there is none.
         max_runtime_s: Stop after so long, to be resumed; 0 for never.
@@ -133,7 +133,7 @@ class ExecutionOptions:
     ray: str = RAY_OFF
     workers: int = 0
     gpus_per_worker: float = 1.0
-    stage: str = "shared"
+    bases_via: str = SHARED
     shard_timeout_s: float = 0.0
     node_timeout_s: float = 120.0
     max_runtime_s: float = 0.0
@@ -144,7 +144,7 @@ class ExecutionOptions:
         Raises:
             UsageError: One is wrong; the message names the field.
         """
-        check_choice("stage", self.stage, STAGES)
+        check_choice("bases_via", self.bases_via, WAYS)
         check_count("workers", self.workers)
         share = check_number("gpus_per_worker", self.gpus_per_worker)
         if not (0 < share <= 1 or share == int(share) > 1):

@@ -1,31 +1,29 @@
-"""run.json, and what is said before a run begins."""
+"""run.json: what a run was asked, what it used, and what became of it."""
 
 from __future__ import annotations
 
-import logging
+import os
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from annotator.genome.files import STDIN_PATHS
 from annotator.genome.plan import Shard
 from annotator.genome.source import Genome
-from annotator.motifs.scores import expected_hits
+from annotator.output.options import BedOptions
 from annotator.output.parts import PartInfo
 from annotator.pipeline.request import Request
 from annotator.pipeline.worker.measures import host_peak_bytes
 from annotator.pipeline.worker.order import WorkerReport
-from annotator.results.workspace import FinishedShard, total_counts
+from annotator.results.plan import RunPlan
+from annotator.results.workspace import RUN_JSON_VERSION, FinishedShard, total_counts
 from annotator_kernels.versions import installed_version
 
-logger = logging.getLogger(__name__)
-
-TFBS_ROW_BYTES = 40
-"""Measured: bytes of a motif hit in tfbs.bed.gz and predictions.parquet together, about."""
 MOST_NAMES = 1000
 LIBRARIES = ("genome-annotator", "torch", "triton", "polars", "pysam", "numpy", "pyjaspar", "safetensors", "ray")
 
@@ -35,9 +33,9 @@ class Circumstances:
     """What a run took, and from whom.
 
     Attributes:
-        seconds: From start to end.
-        stage_s: Seconds by stage, all workers together.
-        reports: The last word of every worker.
+        seconds: Time from start to end.
+        stage_s: Seconds by stage of the work, all workers together.
+        reports: The last report of every worker.
     """
 
     seconds: float
@@ -46,7 +44,7 @@ class Circumstances:
 
     @property
     def peak_memory_bytes(self) -> dict[str, int]:
-        """By device, of the worker that held most; the driver's own is there where it is another process."""
+        """Bytes by device of the worker that held most; the driver's own is there where it is another process."""
         peaks: dict[str, int] = {"driver": host_peak_bytes()}
         for report in self.reports.values():
             for device, size in report.peak_memory_bytes.items():
@@ -54,42 +52,25 @@ class Circumstances:
         return peaks
 
 
-def announce_run(request: Request) -> None:
-    """Say what was decided before any genome is looked at."""
-    order, scanner = request.order, request.scanner
-    logger.info(
-        "clade %s; tasks %s; model %s %s", order.clade, ",".join(request.tasks), request.manifest.name, request.manifest.version
-    )
-    logger.info(
-        "computing on %s in %s, %s", order.device, order.precision,
-        "through Triton kernels where they can run" if order.device.startswith("cuda") else "through plain torch",
-    )  # fmt: skip
-    for kind, threshold in order.thresholds.items():
-        logger.info("threshold %s: probability >= %.3f", kind, threshold)
-    if scanner:
-        logger.info(
-            "motifs: %s, %d matrices (%d cannot reach p <= %g)", order.motif_source, len(scanner.motifs), len(scanner.skipped),
-            scanner.p_value,
-        )  # fmt: skip
+def files_json(out_dir: Path, files: Mapping[str, PartInfo]) -> dict[str, Any]:
+    """The entries of run.json about final files, in order of their names."""
+    return {
+        name: {"bytes": (out_dir / name).stat().st_size, "sha256": info.sha256, "rows": info.rows}
+        for name, info in sorted(files.items())
+    }
 
 
-def announce_genome(request: Request, genome: Genome, bases: int) -> None:
-    """Say what was found in a genome; `bases` is how many will be scanned."""
-    for warning in genome.warnings:
-        logger.warning("%s", warning)
-    by_chance = ""
-    if request.scanner:
-        hits = expected_hits(request.scanner.matrices, bases)
-        by_chance = f"; by chance about {hits:,.0f} motif hits, {in_bytes(hits * TFBS_ROW_BYTES)} on disk"
-    contigs, total = len(genome.contigs), genome.contigs.total_bp
-    logger.info("%s: %d contigs, %s bp (%s to scan)%s", genome.path, contigs, f"{total:,}", f"{bases:,}", by_chance)
+def formats_json(bed: BedOptions) -> dict[str, Any]:
+    """The entries of run.json about file formats: the options of each."""
+    return {"bed": asdict(bed)}
 
 
 def run_json(
     request: Request,
-    plan: dict[str, Any],
+    plan: RunPlan,
     genome: Genome,
     out_dir: Path,
+    bed: BedOptions,
     files: dict[str, PartInfo],
     shards: list[Shard],
     done: dict[int, FinishedShard],
@@ -102,16 +83,15 @@ def run_json(
     missing = sorted({span.contig for shard in failed for span in shards[shard].spans})
     scanner, reports = request.scanner, circumstances.reports
     return {
-        "run_json_version": 2,
+        "run_json_version": RUN_JSON_VERSION,
         "argv": sys.argv,
-        "plan": plan,
-        "files": {
-            name: {"bytes": (out_dir / name).stat().st_size, "sha256": info.sha256, "rows": info.rows}
-            for name, info in sorted(files.items())
-        },
+        "plan": plan.as_json(),
+        "formats": formats_json(bed),
+        "files": files_json(out_dir, files),
         "coordinate_system": "0-based-half-open",
         "input": {
             "path": genome.path,
+            "absolute_path": None if genome.path in STDIN_PATHS else os.path.abspath(genome.path),
             "compression": genome.compression,
             "altered_bases": genome.altered,
             "n_runs": genome.n_runs,
@@ -142,12 +122,3 @@ def run_json(
         "stage_s": {stage: round(spent, 2) for stage, spent in circumstances.stage_s.items()},
         "exit_status": 4 if failed else 0,
     }  # fmt: skip
-
-
-def in_bytes(count: float) -> str:
-    """A number of bytes as people say it."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

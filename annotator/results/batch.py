@@ -5,11 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from annotator.errors import ResourceFault, UsageError
+from annotator.errors import InputError, ResourceFault, UsageError
 from annotator.files import FolderLock, sweep_temporaries, write_json
 from annotator.results.workspace import STATE
 
 SUMMARY = "batch.json"
+
+
+def samples_of(summary: dict[str, Any], path: Path) -> list[tuple[str, int]]:
+    """Name and exit code of every sample of a batch.
+
+    Args:
+        summary: Contents of batch.json.
+        path: Where it lies, for the message.
+
+    Raises:
+        InputError: It is something else, or a name is not that of a folder beside it.
+    """
+    try:
+        samples = [(str(entry["sample"]), int(entry["exit_status"])) for entry in summary["samples"]]
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: is not a {SUMMARY} of this program") from None
+    if wrong := [name for name, _ in samples if Path(name).name != name]:
+        raise InputError(f"{path}: field samples: {wrong[0]!r} is not a name in this folder")
+    return samples
 
 
 class BatchFolder:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from annotator.errors import InputError, UsageError
 from annotator.files import file_sha256
-from annotator.results.batch import SUMMARY
-from annotator.results.workspace import RUN_JSON
+from annotator.results.batch import SUMMARY, samples_of
+from annotator.results.workspace import RUN_JSON, read_record
 
 
 def verify(folder: Path) -> tuple[int, list[str]]:
     """Check every file of a results folder, or of every sample's in the folder of a batch.
 
     Args:
-        folder: As given to `annotate -o`.
+        folder: The results folder of `annotate`.
 
     Returns:
         How many files were checked; one line for each that is missing, has another size or another sha256, and for each run
@@ -31,7 +29,8 @@ def verify(folder: Path) -> tuple[int, list[str]]:
     if not (folder / RUN_JSON).exists() and not (folder / SUMMARY).exists():
         raise UsageError(f"{folder}: neither {RUN_JSON} nor {SUMMARY}: no finished run of annotator annotate")
     checked, faults = _verify_run(folder) if (folder / RUN_JSON).exists() else (0, [])
-    for name, status in _samples(folder / SUMMARY) if (folder / SUMMARY).exists() else ():
+    summary = folder / SUMMARY
+    for name, status in samples_of(read_record(summary), summary) if summary.exists() else ():
         if not (folder / name / RUN_JSON).exists():
             faults.append(f"{folder / name}: not finished (status {status})")
             continue
@@ -42,7 +41,7 @@ def verify(folder: Path) -> tuple[int, list[str]]:
 
 def _verify_run(folder: Path) -> tuple[int, list[str]]:
     path = folder / RUN_JSON
-    run = _read(path)
+    run = read_record(path)
     faults = []
     try:
         entries = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in run["files"].items()}
@@ -62,26 +61,3 @@ def _verify_run(folder: Path) -> tuple[int, list[str]]:
     if status:
         faults.append(f"{folder}: {run.get('failed_contigs', {}).get('count', 'some')} contigs failed and are missing")
     return len(entries), faults
-
-
-def _samples(path: Path) -> list[tuple[str, int]]:
-    summary = _read(path)
-    try:
-        samples = [(str(entry["sample"]), int(entry["exit_status"])) for entry in summary["samples"]]
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path}: is not a {SUMMARY} of this program") from None
-    if wrong := [name for name, _ in samples if Path(name).name != name]:
-        raise InputError(f"{path}: field samples: {wrong[0]!r} is not a name in this folder")
-    return samples
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise InputError(f"{path}: damaged") from None
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: damaged")
-    return content

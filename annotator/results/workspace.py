@@ -1,27 +1,41 @@
 """The results folder: lock, plan, journal of finished shards, and the final files.
 
 While a run is unfinished its state lies in `<out>/.annotator/`: `plan.json` (what was asked), `journal.jsonl` (one line per
-finished shard), `parts/` (one immutable Parquet file per shard). The final files appear together at the end, `run.json` last;
-then the state is removed.
+finished shard), `parts/` (one immutable Parquet file per shard, with its profiles). The final files appear together at the end,
+`run.json` last; then the state is removed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from annotator.errors import ResourceFault, UsageError
+from annotator.errors import InputError, ResourceFault, UsageError
 from annotator.files import FolderLock, file_sha256, sweep_temporaries, write_json
 from annotator.output.parts import count_rows
+from annotator.output.schema import PREDICTIONS_FILE
+from annotator.results.plan import OPTION_OF, PLAN_VERSION, RunPlan
 
 STATE = ".annotator"
 RUN_JSON = "run.json"
+RUN_JSON_VERSION = 3
+PLAN_JSON = "plan.json"
+CONTIGS_TSV = "contigs.tsv"
+PROFILES_JSON = "profiles.json"
+
+INSTEAD = "overwrite it or choose another folder"
+"""What to do where a folder cannot be gone on with."""
+BESIDE_CALLS = (CONTIGS_TSV, PROFILES_JSON)
+"""Files of a finished run that hold no calls."""
+LASTING = (PREDICTIONS_FILE, *BESIDE_CALLS)
+"""Files that only a scan can make; the others are made from them."""
+_INDICES = (".csi", ".tbi")
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,7 @@ class Workspace:
         """Leave as little behind as there was: for a run that failed before its first shard. Harmless a second time."""
         if self._lock.closed:
             return
-        if not (self.state / "plan.json").exists():
+        if not (self.state / PLAN_JSON).exists():
             shutil.rmtree(self.state, ignore_errors=True)
             for path in self._created:
                 if path.is_dir() and not any(path.iterdir()):
@@ -79,17 +93,17 @@ class Workspace:
         self._lock.close()
 
     def finished_run(self) -> dict[str, Any] | None:
-        """The run.json of a complete run whose files are all there, or None."""
+        """The run.json of a complete run whose calls are all there, or None; files in other formats can be made from those."""
         if not (self.out_dir / RUN_JSON).exists():
             return None
         run = self._read_run()
         if run.get("exit_status") != 0:
             return None  # what failed then is tried again
-        for name, entry in run["files"].items():
-            path = self.out_dir / name
-            if not os.path.isfile(path) or path.stat().st_size != entry["bytes"]:  # False for any name, where Path may raise
-                return None
-        return run
+        return run if _are_there(self.out_dir, run, LASTING) else None
+
+    def formats_are_there(self, run: dict[str, Any]) -> bool:
+        """Whether all files of a finished run are there, those in other formats included."""
+        return _are_there(self.out_dir, run, run["files"])
 
     def _read_run(self) -> dict[str, Any]:
         path = self.out_dir / RUN_JSON
@@ -101,34 +115,38 @@ class Workspace:
             pass
         raise UsageError(f"{path}: is not a run.json of this program; choose another folder")
 
-    def refuse_other_plan(self, plan: dict[str, Any]) -> None:
-        """Raise UsageError, naming the field, where the folder holds a run with another plan."""
-        plans = [self._read_run()["plan"]] if (self.out_dir / RUN_JSON).exists() else []
-        if (self.state / "plan.json").exists():
-            plans.append(self._read_plan())
-        for old in plans:
-            for name in sorted(set(old) | set(plan)):
-                if old.get(name) != plan.get(name):
-                    before, now = _short(old.get(name)), _short(plan.get(name))
-                    same = f"give -t {before} as before, " if name == "threads" else ""
-                    raise UsageError(
-                        f"{self.out_dir}: holds another run, with {name} {before}, not {now}; "
-                        f"{same}use --overwrite or another folder"
-                    )
+    def refuse_other_plan(self, plan: RunPlan) -> None:
+        """See that what the folder holds is a run with this plan, but for values that the program chose.
+
+        Raises:
+            UsageError: It holds another run; the message names the option.
+        """
+        recorded = [(self._read_run()["plan"], False)] if (self.out_dir / RUN_JSON).exists() else []
+        if (self.state / PLAN_JSON).exists():
+            recorded.append((self._read_plan(), True))  # its shards and those to come must be of one kind
+        for old, unfinished in recorded:
+            if old.get("plan_version") != PLAN_VERSION:
+                raise UsageError(f"{self.out_dir}: holds a run of another version of this program; {INSTEAD}")
+            for name, before, now in plan.differences(old, strict=unfinished):
+                instead = f"leave it out, {INSTEAD}" if name in plan.given else INSTEAD
+                raise UsageError(
+                    f"{self.out_dir}: holds another run, with {name} {_short(before)}, not {_short(now)}; {instead}",
+                    OPTION_OF.get(name, ""),
+                )
 
     def _read_plan(self) -> dict[str, Any]:
-        path = self.state / "plan.json"
+        path = self.state / PLAN_JSON
         try:
             plan = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError):
             plan = None
         if not isinstance(plan, dict):
-            raise UsageError(f"{path}: damaged; use --overwrite or another folder")
+            raise UsageError(f"{path}: damaged; {INSTEAD}")
         return plan
 
     def refuse_foreign_files(self, names: list[str]) -> None:
         """Raise UsageError where a final file's name is taken by a file that no run of ours wrote."""
-        if (self.state / "plan.json").exists():
+        if (self.state / PLAN_JSON).exists():
             return  # a run of ours was cut short here, perhaps between two renames
         ours = {RUN_JSON, *self._read_run()["files"]} if (self.out_dir / RUN_JSON).exists() else set()
         for name in names:
@@ -143,30 +161,30 @@ class Workspace:
                 if Path(name).name == name and os.path.isfile(self.out_dir / name):  # never outside, whatever the file says
                     (self.out_dir / name).unlink()
             path.unlink()
-        for old in ("plan.json", "journal.jsonl"):
+        for old in (PLAN_JSON, "journal.jsonl"):
             (self.state / old).unlink(missing_ok=True)
         for part in self.parts.iterdir():
             part.unlink()
 
-    def is_unfinished(self, plan: dict[str, Any]) -> bool:
+    def is_unfinished(self, plan: RunPlan) -> bool:
         """Whether a run with this very plan was cut short here before its final files."""
-        if (self.out_dir / RUN_JSON).exists() or not (self.state / "plan.json").exists():
+        if (self.out_dir / RUN_JSON).exists() or not (self.state / PLAN_JSON).exists():
             return False
         try:
-            return plan_hash(self._read_plan()) == plan_hash(plan)
+            return plan.is_same(self._read_plan())
         except UsageError:  # damaged
             return False
 
-    def begin(self, plan: dict[str, Any]) -> None:
+    def begin(self, plan: RunPlan) -> None:
         """Record the plan: from here on there is something to resume."""
-        if not (self.state / "plan.json").exists():
-            write_json(self.state / "plan.json", plan)
+        if not (self.state / PLAN_JSON).exists():
+            write_json(self.state / PLAN_JSON, plan.as_json())
         self._end_last_line()
 
-    def finished_shards(self, plan: dict[str, Any]) -> dict[int, FinishedShard]:
+    def finished_shards(self, plan: RunPlan) -> dict[int, FinishedShard]:
         """The shards that are done, each part checked against the hash and the rows of its line."""
         done = {}
-        for entry in self._journal(plan_hash(plan)):
+        for entry in self._journal(plan.sha256):
             part = self.part(entry.shard)
             if os.path.isfile(part) and file_sha256(part) == entry.sha256 and count_rows(part) == entry.rows:
                 done[entry.shard] = entry
@@ -176,9 +194,9 @@ class Workspace:
         """Path of a shard's part."""
         return self.parts / f"{shard:07d}.parquet"
 
-    def record(self, plan: dict[str, Any], entry: FinishedShard) -> None:
+    def record(self, plan: RunPlan, entry: FinishedShard) -> None:
         """Append a finished shard to the journal, durably; its part is already published."""
-        line = {"shard": entry.shard, "rows": entry.rows, "sha256": entry.sha256, "counts": entry.counts, "plan": plan_hash(plan)}
+        line = {"shard": entry.shard, "rows": entry.rows, "sha256": entry.sha256, "counts": entry.counts, "plan": plan.sha256}
         try:
             with (self.state / "journal.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line, sort_keys=True) + "\n")
@@ -210,9 +228,59 @@ class Workspace:
         return entries
 
 
-def plan_hash(plan: dict[str, Any]) -> str:
-    """sha256 of a plan in canonical JSON."""
-    return hashlib.sha256(json.dumps(plan, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def recorded_plan(out_dir: Path) -> dict[str, Any] | None:
+    """The plan of a run in a results folder that has shards to do, looked up without a lock; None where there is none.
+
+    What is damaged counts as absent here: `Workspace` says so when its turn comes.
+    """
+    try:
+        if (unfinished := out_dir / STATE / PLAN_JSON).exists():
+            plan = json.loads(unfinished.read_text(encoding="utf-8"))
+        else:
+            run = json.loads((out_dir / RUN_JSON).read_text(encoding="utf-8"))
+            plan = None if run["exit_status"] == 0 and _are_there(out_dir, run, LASTING) else run["plan"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return plan if isinstance(plan, dict) else None
+
+
+def _are_there(folder: Path, run: dict[str, Any], names: Iterable[str]) -> bool:
+    """Whether files of a finished run are there, with the size that its run.json tells."""
+    for name in names:
+        path = folder / name
+        if name not in run["files"] or not os.path.isfile(path):  # False for any name, where Path may raise
+            return False
+        if path.stat().st_size != run["files"][name]["bytes"]:
+            return False
+    return True
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Contents of a run.json or batch.json: any JSON object.
+
+    Raises:
+        UsageError: It cannot be read.
+        InputError: It is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: damaged") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: damaged")
+    return content
+
+
+def rows_of_files(run: dict[str, Any]) -> dict[str, int]:
+    """Calls in each file of a finished run that holds calls, by name.
+
+    Args:
+        run: Contents of run.json.
+    """
+    files = run["files"].items()
+    return {name: entry["rows"] for name, entry in files if name not in BESIDE_CALLS and not name.endswith(_INDICES)}
 
 
 def total_counts(entries: list[FinishedShard]) -> Counter[str]:

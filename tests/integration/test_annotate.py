@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from annotator.cli.app import main
-from annotator.pipeline import request as prepare
+from annotator.pipeline.worker.task import TaskFactory
 from tests.support.detector import ACCEPTOR, DONOR, TSS, write_detector
 from tests.support.runs import annotate, bed_lines, plant, random_bases, results, revcomp, sites, table, write_fasta
+from tests.support.toy_task import CutShort
 
 MOTIF = (
     ">MA0001.1 TEST\nA [ 100 0 0 0 0 0 0 0 ]\nC [ 0 100 0 0 0 0 100 0 ]\nG [ 0 0 100 0 0 100 0 0 ]\nT [ 0 0 0 100 100 0 0 100 ]\n"
@@ -55,8 +57,8 @@ def planted(length: int = 5000, seed: int = 1) -> tuple[str, set[tuple[str, str,
     return text, words(text)
 
 
-def run(model: Path, motifs: Path, fasta: object, out: Path, *more: object) -> int:
-    return annotate(fasta, "-o", out, "--model", model, "--motifs", motifs, "--tfbs-pvalue", "1e-4", *more)
+def run(model: Path, motifs: Path, fasta: object, out: Path, *more: object, task: TaskFactory | None = None) -> int:
+    return annotate(fasta, "-o", out, "--model", model, "--motifs", motifs, "--tfbs-pvalue", "1e-4", *more, task=task)
 
 
 def test_every_planted_site_is_called_where_it_is(model: Path, motifs: Path, tmp_path: Path) -> None:
@@ -88,15 +90,12 @@ def test_C02_bed_and_parquet_hold_the_same_calls(model: Path, motifs: Path, tmp_
     assert bed == set(frame.iter_rows()) and len(bed) == len(frame) > 50
 
 
-def test_result_does_not_depend_on_shards_or_repetition(
-    model: Path, motifs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_result_does_not_depend_on_shards_or_repetition(model: Path, motifs: Path, tmp_path: Path) -> None:
     text, _ = planted(9000, seed=3)
     fasta = write_fasta(tmp_path / "g.fa", {"a": text, "tiny": text[:40], "b": text[3000:]})
     outputs = []
     for i, shard_bp in enumerate((2_000_000, 450, 2_000_000)):
-        monkeypatch.setitem(prepare.SHARD_BP, "cpu", shard_bp)
-        assert run(model, motifs, fasta, tmp_path / f"out{i}") == 0
+        assert run(model, motifs, fasta, tmp_path / f"out{i}", "--shard-bp", shard_bp) == 0
         outputs.append(results(tmp_path / f"out{i}"))
     assert outputs[0] == outputs[2]
     assert outputs[0] == outputs[1]
@@ -228,42 +227,27 @@ def test_C06_results_folder_of_this_run_another_run_or_somebody_else(
     assert [p.name for p in foreign.iterdir()] == ["tfbs.bed.gz"] and (foreign / "tfbs.bed.gz").read_text() == "not ours"
 
 
-def test_a_run_cut_short_is_resumed_to_the_same_bytes(
-    model: Path, motifs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from annotator.pipeline.driver import assembly
-
+def test_a_run_cut_short_is_resumed_to_the_same_bytes(model: Path, motifs: Path, tmp_path: Path) -> None:
     text, _ = planted(9000, seed=11)
     fasta = write_fasta(tmp_path / "g.fa", {"a": text, "b": text[2000:]})
-    monkeypatch.setitem(prepare.SHARD_BP, "cpu", 900)
-    assert run(model, motifs, fasta, tmp_path / "whole") == 0
-    real, worked = assembly.publish_part, []
-
-    def dies_at_the_fifth(data: bytes, path: Path) -> None:
-        if len(worked) == 5:
-            raise KeyboardInterrupt
-        worked.append(path)
-        real(data, path)
-
-    monkeypatch.setattr(assembly, "publish_part", dies_at_the_fifth)
-    assert run(model, motifs, fasta, tmp_path / "out") == 130
+    assert run(model, motifs, fasta, tmp_path / "whole", "--shard-bp", 900) == 0
+    assert run(model, motifs, fasta, tmp_path / "out", "--shard-bp", 900, task=partial(CutShort, after=5)) == 130
     assert [p.name for p in (tmp_path / "out").iterdir()] == [".annotator"]
     with (tmp_path / "out" / ".annotator" / "journal.jsonl").open("a") as journal:
         journal.write('{"shard": 5, "ro')  # a line cut short
-    worked[0].write_bytes(b"damaged")
-    monkeypatch.setattr(assembly, "publish_part", real)
-    assert run(model, motifs, fasta, tmp_path / "out") == 0
+    first, *others = sorted((tmp_path / "out" / ".annotator" / "parts").iterdir())
+    assert len(others) == 4
+    first.write_bytes(b"damaged")
+    assert run(model, motifs, fasta, tmp_path / "out", "--shard-bp", 900) == 0
     assert results(tmp_path / "out") == results(tmp_path / "whole")
 
 
 def test_sigterm_ends_with_143_and_resumes(model: Path, motifs: Path, tmp_path: Path) -> None:
     text, _ = planted(400_000, seed=12)
     fasta = write_fasta(tmp_path / "g.fa", {"a": text})
-    script = (
-        "import sys; from annotator.pipeline import request as p; p.SHARD_BP['cpu'] = 3000\n"
-        "from annotator.cli.app import main; sys.exit(main(sys.argv[1:]))"
-    )
+    script = "import sys; from annotator.cli.app import main; sys.exit(main(sys.argv[1:]))"
     arguments = ["annotate", str(fasta), "-o", str(tmp_path / "out"), "--model", str(model), "--motifs", str(motifs), "-t", "1"]
+    arguments += ["--shard-bp", "3000"]
     process = subprocess.Popen([sys.executable, "-c", script, *arguments], env=python_env(), stderr=subprocess.PIPE, text=True)
     journal = tmp_path / "out" / ".annotator" / "journal.jsonl"
     while process.poll() is None and not (journal.exists() and journal.stat().st_size > 500):
@@ -439,8 +423,9 @@ def test_precision_is_part_of_the_plan(model: Path, motifs: Path, tmp_path: Path
     assert run(model, motifs, fasta, tmp_path / "out", "--tasks", "splice", "--precision", "bfloat16") == 0
     assert sites(tmp_path / "out") == {("c", *site) for site in expected}
     assert json.loads((tmp_path / "out" / "run.json").read_text())["plan"]["precision"] == "bfloat16"
-    assert run(model, motifs, fasta, tmp_path / "out", "--tasks", "splice") == 2
-    assert "precision" in capsys.readouterr().err
+    assert run(model, motifs, fasta, tmp_path / "out", "--tasks", "splice") == 0  # it is taken over, and nothing is left to do
+    assert run(model, motifs, fasta, tmp_path / "out", "--tasks", "splice", "--precision", "float32") == 2
+    assert 'with precision "bfloat16", not "float32"' in capsys.readouterr().err
     assert run(model, motifs, fasta, tmp_path / "other", "--precision", "half") == 2
     assert "float32, bfloat16" in capsys.readouterr().err
 
@@ -448,6 +433,6 @@ def test_precision_is_part_of_the_plan(model: Path, motifs: Path, tmp_path: Path
 def test_run_json_says_where_the_time_went_and_what_computed(model: Path, motifs: Path, tmp_path: Path) -> None:
     assert run(model, motifs, write_fasta(tmp_path / "g.fa", {"c": planted()[0]}), tmp_path / "out") == 0
     told = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert set(told["stage_s"]) == {"read", "tokenise", "model", "calls", "motifs", "write", "merge"}
+    assert set(told["stage_s"]) == {"read", "tokenise", "model", "calls", "motifs", "profiles", "write", "merge"}
     assert {"kmer_embed/cpu", "residual_conv/cpu", "local_maxima/cpu"} <= set(told["backends"])
     assert told["batch_bp_used"] == told["plan"]["batch_bp"]

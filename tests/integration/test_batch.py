@@ -6,14 +6,15 @@ import json
 import signal
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from annotator.cli.app import main
 from tests.support.detector import write_detector
 from tests.support.runs import results, write_fasta
-from tests.support.toy_runs import STAGE, journalled, start_toy_run, toy_genome, toy_run, wait_until
-from tests.support.toy_stage import ToyStage
+from tests.support.toy_runs import journalled, start_toy_run, toy_genome, toy_run, wait_until
+from tests.support.toy_task import ToyTask
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +32,14 @@ def genomes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def alone(model: Path, genomes: list[Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
     """What each gives in a run of its own."""
     folder = tmp_path_factory.mktemp("alone")
-    with pytest.MonkeyPatch.context() as patch:
-        for path in genomes:
-            assert toy_run(patch, path, folder / path.stem, model) == 0
+    for path in genomes:
+        assert toy_run(path, folder / path.stem, model) == 0
     return {path.stem: results(folder / path.stem) for path in genomes}
 
 
-def batch(patch: pytest.MonkeyPatch, fasta: list[Path], out: Path, model: Path, *more: object, **toy: object) -> int:
+def batch(fasta: list[Path], out: Path, model: Path, *more: object, **toy: Any) -> int:
     fixed = ["--model", str(model), "--tasks", "splice", "--shard-bp", "448", "-t", "1", "--device", "cpu", "-q"]
-    with patch.context() as context:
-        context.setattr(STAGE, partial(ToyStage, **toy))
-        return main(["annotate", *map(str, fasta), "-o", str(out), *fixed, *map(str, more)])
+    return main(["annotate", *map(str, fasta), "-o", str(out), *fixed, *map(str, more)], task=partial(ToyTask, **toy))
 
 
 def summary(out: Path) -> dict[str, dict[str, object]]:
@@ -51,29 +49,28 @@ def summary(out: Path) -> dict[str, dict[str, object]]:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_batch_gives_what_each_assembly_gives_alone(
     workers: int, model: Path, genomes: list[Path], alone: dict[str, dict[str, bytes]], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     out = tmp_path / "out"
-    assert batch(monkeypatch, genomes, out, model, "--workers", workers, folder=str(tmp_path)) == 0
+    assert batch(genomes, out, model, "--workers", workers, folder=str(tmp_path)) == 0
     assert {name: results(out / name) for name in alone} == alone
     assert len(list(tmp_path.glob("worker-*"))) == max(1, workers)  # the model was loaded once a worker
     assert sorted(path.name for path in out.iterdir()) == ["a", "b", "batch.json", "c"]
     assert {entry["exit_status"] for entry in summary(out).values()} == {0}
     stamps = [(out / name / "predictions.parquet").stat().st_mtime_ns for name in alone]
-    assert batch(monkeypatch, genomes, out, model, folder=str(tmp_path)) == 0  # all is done already
+    assert batch(genomes, out, model, folder=str(tmp_path)) == 0  # all is done already
     assert [(out / name / "predictions.parquet").stat().st_mtime_ns for name in alone] == stamps
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_one_bad_assembly_does_not_sink_the_rest(
     workers: int, model: Path, genomes: list[Path], alone: dict[str, dict[str, bytes]], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     (tmp_path / "bad.fa").write_text(">x\nAC GT\n")
     (tmp_path / "b.fa.gz").write_bytes(b"\x1f\x8b\x08 cut")
     given = [tmp_path / "bad.fa", genomes[0], tmp_path / "missing.fa", genomes[2], tmp_path / "b.fa.gz"]
     out = tmp_path / "out"
-    assert batch(monkeypatch, given, out, model, "--workers", workers) == 4
+    assert batch(given, out, model, "--workers", workers) == 4
     assert "3 of 5 assemblies failed: bad, missing, b" in capfd.readouterr().err
     assert results(out / "a") == alone["a"] and results(out / "c") == alone["c"]
     told = summary(out)
@@ -85,38 +82,35 @@ def test_one_bad_assembly_does_not_sink_the_rest(
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_assembly_that_fails_on_the_way_is_withdrawn(
     workers: int, model: Path, genomes: list[Path], alone: dict[str, dict[str, bytes]], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     odd = write_fasta(tmp_path / "odd.fa", {"only_here": "ACGT" * 400})
     out, faults = tmp_path / "out", {"only_here:448": ("model", 1)}
     given = [genomes[0], odd, genomes[1]]
-    assert batch(monkeypatch, given, out, model, "--workers", workers, folder=str(tmp_path), faults=faults) == 4
+    assert batch(given, out, model, "--workers", workers, folder=str(tmp_path), faults=faults) == 4
     assert results(out / "a") == alone["a"] and results(out / "b") == alone["b"]
     assert summary(out)["odd"]["exit_status"] == 1 and not (out / "odd" / "run.json").exists()
-    assert batch(monkeypatch, given, out, model, folder=str(tmp_path), faults=faults) == 0
+    assert batch(given, out, model, folder=str(tmp_path), faults=faults) == 0
     assert summary(out)["odd"]["exit_status"] == 0 and results(out / "a") == alone["a"]
 
 
 def test_a_poison_shard_of_one_assembly(
-    model: Path, genomes: list[Path], alone: dict[str, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, genomes: list[Path], alone: dict[str, dict[str, bytes]], tmp_path: Path
 ) -> None:
     odd = write_fasta(tmp_path / "odd.fa", {"only_here": "ACGT" * 400, "fine": "CAGGT" * 40})
     out, faults = tmp_path / "out", {"only_here:448": ("exit 1", 4)}
     given = [genomes[0], odd]
-    assert batch(monkeypatch, given, out, model, "--workers", 1, folder=str(tmp_path), faults=faults) == 4
+    assert batch(given, out, model, "--workers", 1, folder=str(tmp_path), faults=faults) == 4
     told = summary(out)
     assert (told["odd"]["exit_status"], told["odd"]["failed_contigs"]) == (4, 1) and told["a"]["exit_status"] == 0
     assert results(out / "a") == alone["a"] and told["odd"]["rows"] == {"predictions.parquet": 40, "splice_sites.bed.gz": 40}
 
 
-def test_a_sample_sheet(
-    model: Path, genomes: list[Path], alone: dict[str, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sample_sheet(model: Path, genomes: list[Path], alone: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
     (tmp_path / "near.fa").write_bytes(genomes[1].read_bytes())
     sheet = tmp_path / "samples.csv"
     sheet.write_text(f'fasta,sample\n"{genomes[0]}",first one\nnear.fa , second\n\n'.replace("first one", "Blé-1"))
     out = tmp_path / "out"
-    assert batch(monkeypatch, [], out, model, "--sheet", sheet) == 0
+    assert batch([], out, model, "--sheet", sheet) == 0
     assert results(out / "Blé-1") == alone["a"] and results(out / "second") == alone["b"]
 
 
@@ -158,19 +152,19 @@ def test_bad_lists_of_assemblies(given: list[str], said: str, tmp_path: Path, ca
 
 
 def test_C07_a_second_batch_in_the_same_folder_is_refused(
-    model: Path, genomes: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    model: Path, genomes: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from annotator.results.batch import BatchFolder
 
     holder = BatchFolder(tmp_path / "out")
-    assert batch(monkeypatch, genomes, tmp_path / "out", model) == 2
+    assert batch(genomes, tmp_path / "out", model) == 2
     assert "locked by pid" in capfd.readouterr().err
     holder.close()
     assert not (tmp_path / "out").exists()
 
 
 def test_D07_a_batch_that_is_stopped_goes_on(
-    model: Path, genomes: list[Path], alone: dict[str, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, genomes: list[Path], alone: dict[str, dict[str, bytes]], tmp_path: Path
 ) -> None:
     out, sheet = tmp_path / "out", tmp_path / "s.csv"
     sheet.write_text("sample,fasta\n" + "".join(f"{path.stem},{path}\n" for path in genomes))
@@ -179,33 +173,32 @@ def test_D07_a_batch_that_is_stopped_goes_on(
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 143, error
-    assert batch(monkeypatch, [], out, model, "--sheet", sheet) == 0
+    assert batch([], out, model, "--sheet", sheet) == 0
     assert {name: results(out / name) for name in alone} == alone
 
 
 def test_time_that_is_up_ends_a_run_to_be_resumed(
-    model: Path, genomes: list[Path], alone: dict[str, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    model: Path, genomes: list[Path], alone: dict[str, dict[str, bytes]], tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     out = tmp_path / "out"
     for workers in (0, 1):
         more = ("--max-runtime", "2s", "--workers", workers)
-        assert toy_run(monkeypatch, genomes[0], out, model, *more, folder=str(tmp_path), pace_s=0.4) == 143
+        assert toy_run(genomes[0], out, model, *more, folder=str(tmp_path), pace_s=0.4) == 143
         assert "--max-runtime" in capfd.readouterr().err
     assert journalled(out) >= 2 and not (out / "run.json").exists()
-    assert toy_run(monkeypatch, genomes[0], out, model, "--max-runtime", "1h") == 0
+    assert toy_run(genomes[0], out, model, "--max-runtime", "1h") == 0
     assert results(out) == alone["a"]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_assembly_in_which_nothing_works_does_not_sink_the_rest(
     workers: int, model: Path, genomes: list[Path], alone: dict[str, dict[str, bytes]], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     odd = write_fasta(tmp_path / "odd.fa", {"only_here": "ACGT" * 400})
     out, faults = tmp_path / "out", {f"only_here:{start}": ("raise", 99) for start in (0, 448, 896, 1344)}
     more = ("--workers", workers)
-    assert batch(monkeypatch, [odd, genomes[0]], out, model, *more, folder=str(tmp_path), faults=faults) == 4
+    assert batch([odd, genomes[0]], out, model, *more, folder=str(tmp_path), faults=faults) == 4
     told = summary(out)
     assert told["a"]["exit_status"] == 0 and told["odd"]["exit_status"] in (1, 4)  # 4 where another had succeeded before
     assert results(out / "a") == alone["a"]
@@ -219,11 +212,13 @@ def test_a_failed_sample_that_somebody_else_runs_meanwhile_is_left_alone(
     from annotator.pipeline.executors.machine import Machine
     from annotator.pipeline.options import AnnotateOptions, Sample
     from annotator.pipeline.request import resolve
+    from annotator.pipeline.worker.shard_task import ShardTask
     from annotator.results.workspace import Workspace
 
     (tmp_path / "bad.fa").write_text(">x\nAC GT\n")
     options = AnnotateOptions(model=str(model), tasks=("splice",), device="cpu")
-    failed = Assembly(Sample(str(tmp_path / "bad.fa"), tmp_path / "out"), resolve(options, Machine("cpu")), options)
+    request = resolve(options, Machine("cpu"))
+    failed = Assembly(Sample(str(tmp_path / "bad.fa"), tmp_path / "out"), request, options, ShardTask(request.order))
     with pytest.raises(InputError):
         failed.open()
     other = Workspace(tmp_path / "out")

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+import annotator
+from annotator.errors import ModelFault
 from annotator.models.families.compact import scan as compact_inference
 from annotator.models.families.compact.scan import FoldedNet
 from annotator.scan.windows import WindowScorer
@@ -40,8 +42,8 @@ def undisturbed(model: Path, fasta: Path, tmp_path_factory: pytest.TempPathFacto
     return out
 
 
-def run(model: Path, fasta: Path, out: Path) -> int:
-    return annotate(fasta, "-o", out, "--model", model, "--tasks", "splice")
+def run(model: Path, fasta: Path, out: Path, *more: object) -> int:
+    return annotate(fasta, "-o", out, "--model", model, "--tasks", "splice", *more)
 
 
 class Memory:
@@ -118,9 +120,8 @@ def test_E01_another_runtime_error_is_not_taken_for_want_of_memory(
 @pytest.mark.parametrize("strand", ["+", "-"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")], ids=["nan", "inf", "minus inf"])
 def test_E04_a_value_that_is_no_number_ends_the_run_and_names_the_window(
-    model: Path, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], strand: str,
-    value: float,
-) -> None:  # fmt: skip
+    model: Path, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strand: str, value: float
+) -> None:
     genuine = FoldedNet.logits
     batches = iter(range(1000))
 
@@ -131,11 +132,10 @@ def test_E04_a_value_that_is_no_number_ends_the_run_and_names_the_window(
         return logits
 
     monkeypatch.setattr(FoldedNet, "logits", poisoned)
-    monkeypatch.setattr("annotator.pipeline.request.BATCH_BP", {"cpu": 1024})
-    assert run(model, fasta, tmp_path / "out") == 1
-    lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    with pytest.raises(ModelFault) as fault:
+        annotator.annotate(fasta, tmp_path / "out", model=model, tasks=("splice",), threads=1, batch_bp=1024)
     # cores of 448 bp: the third window of chr1 owns [896, 1344) and sees 288 bp more on either side
-    assert len(lines) == 1 and f"chr1:608-1632 (0-based), strand {strand}" in lines[0], lines
+    assert f"chr1:608-1632 (0-based), strand {strand}" in str(fault.value)
     assert not (tmp_path / "out" / "run.json").exists() and not list((tmp_path / "out").glob("*.bed.gz"))
 
 
@@ -152,8 +152,8 @@ def test_E05_a_failed_device_keeps_the_finished_shards(
     model: Path, fasta: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], name: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("annotator.pipeline.request.SHARD_BP", {"cpu": 2000})
-    assert run(model, fasta, tmp_path / "whole") == 0
+    more = ("--shard-bp", 2000)
+    assert run(model, fasta, tmp_path / "whole", *more) == 0
     genuine = FoldedNet.logits
     batches = iter(range(1000))
 
@@ -164,13 +164,13 @@ def test_E05_a_failed_device_keeps_the_finished_shards(
 
     with monkeypatch.context() as patch:
         patch.setattr(FoldedNet, "logits", failing)
-        assert run(model, fasta, tmp_path / "out") == 5
+        assert run(model, fasta, tmp_path / "out", *more) == 5
     lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert len(lines) == 1 and str(DEVICE_FAULTS[name]).splitlines()[0] in lines[0] and "same command again" in lines[0]
     assert "on chr1:" in lines[0]
     parts = list((tmp_path / "out").rglob("0*.parquet"))
     assert parts
-    assert run(model, fasta, tmp_path / "out") == 0
+    assert run(model, fasta, tmp_path / "out", *more) == 0
     assert results(tmp_path / "out") == results(tmp_path / "whole")
     assert sites(tmp_path / "out") == sites(undisturbed)
 

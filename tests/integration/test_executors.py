@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -19,6 +20,7 @@ from annotator.pipeline.executors.machine import Machine
 from annotator.pipeline.executors.processes import ProcessExecutor
 from annotator.pipeline.options import AnnotateOptions, ExecutionOptions
 from tests.support.runs import python_path, results
+from tests.support.toy_task import CutShort
 
 SHARD_BP = 100_000
 EXECUTORS = [
@@ -72,25 +74,11 @@ def test_C09_shard_sizes_give_the_same_files(fasta: Path, in_process: Path, tmp_
     assert main(arguments(fasta, tmp_path / "out", "--shard-bp", "250000")) == 0
     assert results(tmp_path / "out") == results(in_process)
     plans = [json.loads((folder / "run.json").read_text())["plan"] for folder in (in_process, tmp_path / "out")]
-    assert [plan["windows"]["shard_bp"] for plan in plans] == [SHARD_BP, 250_000]
+    assert [plan["shard_bp"] for plan in plans] == [SHARD_BP, 250_000]
 
 
-def test_a_run_begun_in_one_executor_goes_on_in_another(
-    fasta: Path, in_process: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from annotator.pipeline.driver import assembly
-
-    real, worked = assembly.publish_part, []
-
-    def dies_at_the_third(data: bytes, path: Path) -> None:
-        worked.append(path)
-        if len(worked) == 3:
-            raise KeyboardInterrupt
-        real(data, path)
-
-    monkeypatch.setattr(assembly, "publish_part", dies_at_the_third)
-    assert main(arguments(fasta, tmp_path / "out")) == 130
-    monkeypatch.setattr(assembly, "publish_part", real)
+def test_a_run_begun_in_one_executor_goes_on_in_another(fasta: Path, in_process: Path, tmp_path: Path) -> None:
+    assert main(arguments(fasta, tmp_path / "out"), task=partial(CutShort, after=2)) == 130
     assert main(arguments(fasta, tmp_path / "out", "--workers", "1")) == 0
     assert results(tmp_path / "out") == results(in_process)
 
@@ -106,8 +94,8 @@ def test_which_executor_a_run_gets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(choose_executor(options, ExecutionOptions()), ProcessExecutor)
     for device in ("cpu", "cuda:1"):
         assert isinstance(choose_executor(AnnotateOptions(device=device), ExecutionOptions()), InlineExecutor)
-    with pytest.raises(UsageError, match="stage='object-store': only with Ray"):
-        choose_executor(options, ExecutionOptions(stage="object-store"))
+    with pytest.raises(UsageError, match="bases_via='object-store': only with Ray"):
+        choose_executor(options, ExecutionOptions(bases_via="object-store"))
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     fasta = toy_genome(folder / "g.fa")
-    with pytest.MonkeyPatch.context() as patch:
-        assert toy_run(patch, fasta, folder / "out", model) == 0
+    assert toy_run(fasta, folder / "out", model) == 0
     return folder / "out"
 
 
@@ -33,12 +32,10 @@ def lines_of(capfd: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     return [json.loads(line) for line in capfd.readouterr().out.splitlines()]
 
 
-def test_progress_as_json(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_as_json(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     fasta = toy_genome(tmp_path / "g.fa")
     capfd.readouterr()
-    assert toy_run(monkeypatch, fasta, tmp_path / "out", model, "--workers", 2, "--progress", "json") == 0
+    assert toy_run(fasta, tmp_path / "out", model, "--workers", 2, "--progress", "json") == 0
     told = lines_of(capfd)
     assert [line["event"] for line in told[:2]] == ["start", "genome"] and told[-1]["event"] == "end"
     progress = [line for line in told if line["event"] == "progress"]
@@ -50,24 +47,24 @@ def test_progress_as_json(
 
 
 def test_progress_as_json_of_a_run_that_goes_on_and_of_one_that_fails(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fasta, out = toy_genome(tmp_path / "g.fa"), tmp_path / "out"
     toy = {"folder": str(tmp_path), "faults": {"t1:0": ("input", 1)}}  # in the last shard
     capfd.readouterr()
-    assert toy_run(monkeypatch, fasta, out, model, "--progress", "json", **toy) == 3
+    assert toy_run(fasta, out, model, "--progress", "json", **toy) == 3
     told = lines_of(capfd)
     assert told[-1]["event"] == "end" and told[-1]["finished"] is False
     done = max(line["done_bp"] for line in told if line["event"] == "progress")  # type: ignore[type-var]
-    assert toy_run(monkeypatch, fasta, out, model, "--progress", "json", **toy) == 0
+    assert toy_run(fasta, out, model, "--progress", "json", **toy) == 0
     assert [line["resumed_bp"] for line in lines_of(capfd) if line["event"] == "genome"] == [done]
 
 
 @pytest.mark.parametrize("kind", ["lines", "none", "bar", "auto"])
 def test_other_listeners_leave_standard_output_alone(
-    kind: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    kind: str, model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert toy_run(monkeypatch, toy_genome(tmp_path / "g.fa"), tmp_path / "out", model, "--progress", kind) == 0
+    assert toy_run(toy_genome(tmp_path / "g.fa"), tmp_path / "out", model, "--progress", kind) == 0
     assert capfd.readouterr().out == ""
 
 

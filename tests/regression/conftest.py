@@ -28,7 +28,6 @@ def fasta(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(model: Path, fasta: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The result files of a run in this process."""
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        assert toy_run(patch, fasta, out, model) == 0
+    assert toy_run(fasta, out, model) == 0
     assert len(pl.read_parquet(out / "predictions.parquet")) > 30
     return results(out)

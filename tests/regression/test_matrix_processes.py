@@ -37,10 +37,10 @@ def run_json(out: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("what", RETRIED)
 def test_D01_D13_a_worker_that_fails_once_changes_nothing(
-    what: str, model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    what: str, model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     faults = {"chr1:896": (what, 1)}
-    code = toy_run(monkeypatch, fasta, tmp_path / "out", model, "--workers", 1, folder=str(tmp_path), faults=faults)
+    code = toy_run(fasta, tmp_path / "out", model, "--workers", 1, folder=str(tmp_path), faults=faults)
     assert code == 0 and results(tmp_path / "out") == undisturbed
     assert (tmp_path / "chr1:896").stat().st_size == 2  # tried again
     assert len(list(tmp_path.glob("worker-*"))) == (1 if what == "raise" else 2)  # and by a fresh worker
@@ -48,12 +48,12 @@ def test_D01_D13_a_worker_that_fails_once_changes_nothing(
 
 @pytest.mark.parametrize("what", ["kill", "raise", "memory"])
 def test_D01_D13_a_poison_shard_is_named_and_the_rest_is_finished(
-    what: str, model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    what: str, model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     faults = {"chr1:896": (what, 4)}
     out = tmp_path / "out"
-    assert toy_run(monkeypatch, fasta, out, model, "--workers", 2, folder=str(tmp_path), faults=faults) == 4
+    assert toy_run(fasta, out, model, "--workers", 2, folder=str(tmp_path), faults=faults) == 4
     error = capfd.readouterr().err
     assert "gave up on chr1:896-1344" in error and "1 contigs failed" in error and "Traceback" not in error
     told = run_json(out)
@@ -63,39 +63,39 @@ def test_D01_D13_a_poison_shard_is_named_and_the_rest_is_finished(
     assert set(pl.read_parquet(out / "predictions.parquet")["chrom"]) == {"chr2", "chr3", "t1", "t2", "t3"}
     # the same command tries it again, and it alone
     before = len(list(tmp_path.glob("worker-*")))
-    assert toy_run(monkeypatch, fasta, out, model, folder=str(tmp_path), faults=faults) == 0
+    assert toy_run(fasta, out, model, folder=str(tmp_path), faults=faults) == 0
     assert results(out) == undisturbed and (tmp_path / "chr1:896").stat().st_size == 5
     assert len(list(tmp_path.glob("worker-*"))) == before + 1 and not (out / ".annotator").exists()
 
 
 def test_D13_a_bad_window_in_this_process_is_left_out_at_once(
-    model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     out, faults = tmp_path / "out", {"chr1:896": ("raise", 1)}
-    assert toy_run(monkeypatch, fasta, out, model, folder=str(tmp_path), faults=faults) == 4
+    assert toy_run(fasta, out, model, folder=str(tmp_path), faults=faults) == 4
     assert (tmp_path / "chr1:896").stat().st_size == 1
-    assert toy_run(monkeypatch, fasta, out, model, folder=str(tmp_path), faults=faults) == 0
+    assert toy_run(fasta, out, model, folder=str(tmp_path), faults=faults) == 0
     assert results(out) == undisturbed
 
 
 @pytest.mark.parametrize(("what", "code", "workers"), [("input", 3, 0), ("model", 1, 0), ("model", 1, 1)])
 def test_D13_what_no_worker_could_do_better_ends_the_run(
-    what: str, code: int, workers: int, model: Path, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    what: str, code: int, workers: int, model: Path, fasta: Path, tmp_path: Path
 ) -> None:
     faults = {"chr1:896": (what, 99)}
     out = tmp_path / "out"
-    assert toy_run(monkeypatch, fasta, out, model, "--workers", workers, folder=str(tmp_path), faults=faults) == code
+    assert toy_run(fasta, out, model, "--workers", workers, folder=str(tmp_path), faults=faults) == code
     assert (tmp_path / "chr1:896").stat().st_size == 1
     assert [path.name for path in out.iterdir()] == [".annotator"]
 
 
 @pytest.mark.parametrize(("what", "code"), [("memory", 6), ("device", 5), ("resource", 6)])
 def test_D13_a_sick_process_without_workers_ends_the_run(
-    what: str, code: int, model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    what: str, code: int, model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     out, faults = tmp_path / "out", {"chr1:896": (what, 1)}
-    assert toy_run(monkeypatch, fasta, out, model, folder=str(tmp_path), faults=faults) == code
-    assert toy_run(monkeypatch, fasta, out, model, folder=str(tmp_path), faults=faults) == 0
+    assert toy_run(fasta, out, model, folder=str(tmp_path), faults=faults) == code
+    assert toy_run(fasta, out, model, folder=str(tmp_path), faults=faults) == 0
     assert results(out) == undisturbed
 
 
@@ -103,29 +103,29 @@ def test_D13_a_sick_process_without_workers_ends_the_run(
     ("what", "code"), [("exit 1", 5), ("kill", 5), ("raise", 5), ("device", 5), ("input", 3), ("resource", 6)]
 )
 def test_D13_workers_that_cannot_be_set_up_are_not_tried_for_ever(
-    what: str, code: int, model: Path, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    what: str, code: int, model: Path, fasta: Path, tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     out = tmp_path / "out"
-    assert toy_run(monkeypatch, fasta, out, model, "--workers", 1, folder=str(tmp_path), setup_fault=what) == code
+    assert toy_run(fasta, out, model, "--workers", 1, folder=str(tmp_path), setup_fault=what) == code
     assert len(list(tmp_path.glob("worker-*"))) == (1 if what == "input" else 3)
     assert capfd.readouterr().err.count("error:") == 1
 
 
 def test_D13_where_nothing_works_the_run_ends_early(
-    model: Path, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    model: Path, fasta: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     faults = {f"chr1:{start}": ("raise", 99) for start in range(0, 4000, 448)}
     faults |= {f"chr2:{start}": ("raise", 99) for start in range(0, 1500, 448)} | {"t1:0": ("raise", 99)}
     faults |= {f"chr3:{start}": ("raise", 99) for start in range(0, 900, 448)}
-    assert toy_run(monkeypatch, fasta, tmp_path / "out", model, "--workers", 1, folder=str(tmp_path), faults=faults) == 1
+    assert toy_run(fasta, tmp_path / "out", model, "--workers", 1, folder=str(tmp_path), faults=faults) == 1
     assert "ValueError: bad window" in capfd.readouterr().err
     assert not (tmp_path / "out" / "run.json").exists()
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_D06_a_killed_driver_goes_on_where_it_was(
-    workers: int, model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: int, model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     process = start_toy_run(fasta, out, model, "--workers", workers, folder=str(tmp_path), pace_s=0.2)
@@ -137,7 +137,7 @@ def test_D06_a_killed_driver_goes_on_where_it_was(
     stale.write_bytes(b"torn")
     (out / f".tmp-{process.pid}-{'1' * 16}").mkdir()
     faults = {f"chr1:{start}": ("slow", 0) for start in range(0, 4000, 448)}  # counts the shards that are computed again
-    assert toy_run(monkeypatch, fasta, out, model, "--workers", workers, folder=str(tmp_path), faults=faults) == 0
+    assert toy_run(fasta, out, model, "--workers", workers, folder=str(tmp_path), faults=faults) == 0
     assert results(out) == undisturbed
     assert len(list(tmp_path.glob("chr1:*"))) <= 9 - (done - 2)  # largest first: chr1's are among the first done
     assert sorted(p.name for p in out.iterdir() if p.name.startswith(".")) == []
@@ -154,7 +154,6 @@ SIGNALS = [
 @pytest.mark.parametrize(("sign", "code"), SIGNALS)
 def test_D07_a_signal_ends_the_run_cleanly(
     sign: signal.Signals, code: int, workers: int, model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     out = tmp_path / "out"
     process = start_toy_run(fasta, out, model, "--workers", workers, folder=str(tmp_path), pace_s=0.2)
@@ -166,7 +165,7 @@ def test_D07_a_signal_ends_the_run_cleanly(
     assert "same command" in error and "Traceback" not in error
     assert_gone(children)
     assert [path.name for path in out.iterdir()] == [".annotator"]
-    assert toy_run(monkeypatch, fasta, out, model) == 0
+    assert toy_run(fasta, out, model) == 0
     assert results(out) == undisturbed
 
 
@@ -190,7 +189,7 @@ def test_D07_a_second_signal_ends_it_at_once(workers: int, model: Path, fasta: P
 
 
 def test_D08_sigterm_while_merging_leaves_no_final_file(
-    model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     slow = (
@@ -205,16 +204,14 @@ def test_D08_sigterm_while_merging_leaves_no_final_file(
     _, error = process.communicate(timeout=20)
     assert process.returncode == 143, error
     assert [path.name for path in out.iterdir()] == [".annotator"]
-    assert toy_run(monkeypatch, fasta, out, model) == 0
+    assert toy_run(fasta, out, model) == 0
     assert results(out) == undisturbed
 
 
-def test_D09_a_worker_that_hangs_is_replaced(
-    model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_D09_a_worker_that_hangs_is_replaced(model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     faults = {"chr1:896": ("hang", 1), "chr2:0": ("hang", 1)}
     more = ("--workers", 2, "--shard-timeout", 1)
-    assert toy_run(monkeypatch, fasta, tmp_path / "out", model, *more, folder=str(tmp_path), faults=faults) == 0
+    assert toy_run(fasta, tmp_path / "out", model, *more, folder=str(tmp_path), faults=faults) == 0
     assert results(tmp_path / "out") == undisturbed
     assert (tmp_path / "chr1:896").stat().st_size == (tmp_path / "chr2:0").stat().st_size == 2
 
@@ -244,14 +241,13 @@ def held() -> tuple[int, int, int, int]:
 @pytest.mark.parametrize(("workers", "runs"), [(0, 100), (2, 4)])
 def test_D14_many_runs_in_a_row_leak_nothing(
     workers: int, runs: int, model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     for number in range(3 if workers == 0 else 1):
-        assert toy_run(monkeypatch, fasta, tmp_path / f"warm{number}", model, "--workers", workers) == 0
+        assert toy_run(fasta, tmp_path / f"warm{number}", model, "--workers", workers) == 0
     children = descendants(os.getpid())
     before = held()
     for number in range(runs):
-        assert toy_run(monkeypatch, fasta, tmp_path / f"out{number}", model, "--workers", workers) == 0
+        assert toy_run(fasta, tmp_path / f"out{number}", model, "--workers", workers) == 0
         assert results(tmp_path / f"out{number}") == undisturbed
     wait_until(lambda: threading.active_count() <= before[1])
     gc.collect()
@@ -265,7 +261,7 @@ def test_D14_a_clock_that_jumps_changes_nothing(
     now = time.time()
     jumps = iter([now, now - 1e9, now + 1e9] * 10_000)
     monkeypatch.setattr(time, "time", lambda: next(jumps))
-    assert toy_run(monkeypatch, fasta, tmp_path / "out", model) == 0
+    assert toy_run(fasta, tmp_path / "out", model) == 0
     assert results(tmp_path / "out") == undisturbed
 
 
@@ -274,16 +270,16 @@ def test_D09_a_worker_that_hangs_while_it_is_set_up_is_replaced(
     model: Path, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("annotator.pipeline.executors.processes.SETUP_TIMEOUT_S", 4.0)
-    assert toy_run(monkeypatch, fasta, tmp_path / "out", model, "--workers", 1, folder=str(tmp_path), setup_fault="hang") == 5
+    assert toy_run(fasta, tmp_path / "out", model, "--workers", 1, folder=str(tmp_path), setup_fault="hang") == 5
     assert "it took more than 4 s" in capfd.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_D13_a_file_that_only_a_worker_cannot_read_is_that_workers_fault(
-    model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     out, faults = tmp_path / "out", {"chr1:896": ("input", 1)}
-    assert toy_run(monkeypatch, fasta, out, model, "--workers", 1, folder=str(tmp_path), faults=faults) == 0
+    assert toy_run(fasta, out, model, "--workers", 1, folder=str(tmp_path), faults=faults) == 0
     assert results(out) == undisturbed and len(list(tmp_path.glob("worker-*"))) == 2
 
 
@@ -313,7 +309,7 @@ def test_D13_a_worker_whose_answer_makes_no_sense_is_replaced(
         return (Torn(ours) if len(pipes) == 1 else ours), theirs
 
     monkeypatch.setattr(processes._PROCESSES, "Pipe", first_is_torn)
-    assert toy_run(monkeypatch, fasta, tmp_path / "out", model, "--workers", 1, folder=str(tmp_path)) == 0
+    assert toy_run(fasta, tmp_path / "out", model, "--workers", 1, folder=str(tmp_path)) == 0
     assert results(tmp_path / "out") == undisturbed and len(list(tmp_path.glob("worker-*"))) == 2
 
 
@@ -338,33 +334,31 @@ class Torn:
 
 
 def test_C06_overwrite_goes_on_with_its_own_unfinished_run(
-    model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     out, faults = tmp_path / "out", {"chr3:448": ("input", 1)}
-    assert toy_run(monkeypatch, fasta, out, model, "--threshold", "0.9") == 0
-    assert toy_run(monkeypatch, fasta, out, model, "--overwrite", folder=str(tmp_path), faults=faults) == 3
+    assert toy_run(fasta, out, model, "--threshold", "0.9") == 0
+    assert toy_run(fasta, out, model, "--overwrite", folder=str(tmp_path), faults=faults) == 3
     assert journalled(out) > 5 and not (out / "run.json").exists()
     faults |= {f"chr1:{start}": ("slow", 0) for start in range(0, 4000, 448)}  # counts
-    assert toy_run(monkeypatch, fasta, out, model, "--overwrite", folder=str(tmp_path), faults=faults) == 0
+    assert toy_run(fasta, out, model, "--overwrite", folder=str(tmp_path), faults=faults) == 0
     assert results(out) == undisturbed and len(list(tmp_path.glob("chr1:*"))) <= 1  # its last shard is a small one
 
 
 def test_another_number_of_threads_is_named_in_the_refusal(
-    model: Path, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    model: Path, fasta: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert toy_run(monkeypatch, fasta, tmp_path / "out", model) == 0
-    assert toy_run(monkeypatch, fasta, tmp_path / "out", model, "-t", 2) == 2
-    assert "with threads 1, not 2; give -t 1 as before" in capfd.readouterr().err
+    assert toy_run(fasta, tmp_path / "out", model) == 0
+    assert toy_run(fasta, tmp_path / "out", model, "-t", 2) == 2
+    assert "with threads 1, not 2; leave it out" in capfd.readouterr().err
 
 
 @pytest.mark.slow
-def test_dead_workers_leave_no_threads_and_no_files_open(
-    model: Path, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dead_workers_leave_no_threads_and_no_files_open(model: Path, fasta: Path, tmp_path: Path) -> None:
     faults = {f"chr1:{start}": ("exit 1", 2) for start in range(0, 4000, 448)}
     gc.collect()
     before = held()
-    assert toy_run(monkeypatch, fasta, tmp_path / "out", model, "--workers", 1, folder=str(tmp_path), faults=faults) == 0
+    assert toy_run(fasta, tmp_path / "out", model, "--workers", 1, folder=str(tmp_path), faults=faults) == 0
     assert len(list(tmp_path.glob("worker-*"))) > 10
     wait_until(lambda: threading.active_count() <= before[1])
     gc.collect()

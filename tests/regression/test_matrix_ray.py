@@ -353,7 +353,6 @@ def test_D06_a_killed_driver_of_a_private_start_leaves_nobody(
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_D07_a_signal_ends_a_private_start_cleanly(
     sign: signal.Signals, code: int, fasta: Path, model: Path, undisturbed: dict[str, bytes], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     out = tmp_path / "out"
     process = start_toy_run(fasta, out, model, "--ray", "local", "--workers", "1", folder=str(tmp_path), pace_s=0.2)
@@ -364,7 +363,7 @@ def test_D07_a_signal_ends_a_private_start_cleanly(
     assert ended == code and time.monotonic() - began < 10 and "same command" in error
     assert_gone(children)
     assert not list(Path(os.environ.get("RAY_TMPDIR", "/tmp")).glob(f"annotator-ray-{process.pid}-*"))
-    assert toy_run(monkeypatch, fasta, out, model) == 0
+    assert toy_run(fasta, out, model) == 0
     assert results(out) == undisturbed
 
 

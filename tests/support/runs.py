@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from annotator.cli.app import main
+from annotator.pipeline.worker.task import TaskFactory
 
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
@@ -51,9 +52,9 @@ def write_fasta(path: Path, records: dict[str, str], width: int = 60) -> Path:
     return path
 
 
-def annotate(*arguments: object) -> int:
-    """Run `annotator annotate ARGUMENTS --quiet --threads 1`."""
-    return main(["annotate", *map(str, arguments), "--quiet", "--threads", "1"])
+def annotate(*arguments: object, task: TaskFactory | None = None) -> int:
+    """Run `annotator annotate ARGUMENTS --quiet --threads 1`, with another task than the real one where it is given."""
+    return main(["annotate", *map(str, arguments), "--quiet", "--threads", "1"], task=task)
 
 
 def table(folder: Path) -> pl.DataFrame:

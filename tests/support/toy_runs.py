@@ -1,4 +1,4 @@
-"""Runs of the whole command with the toy stage in place of the model, in this process or in one of their own."""
+"""Runs of the whole command with the toy task in place of the model, in this process or in one of their own."""
 
 from __future__ import annotations
 
@@ -14,17 +14,14 @@ from typing import Any
 
 import numpy as np
 import psutil
-import pytest
 
 from annotator.cli.app import main
 from tests.support.runs import write_fasta
-from tests.support.toy_stage import ToyStage
+from tests.support.toy_task import ToyTask
 
 ROOT = Path(__file__).parents[2]
 SHARD_BP = 448
 """One window of the detector's plan: a genome of a few kilobases has many shards."""
-
-STAGE = "annotator.pipeline.annotate.AnnotateStage"
 
 
 def toy_genome(path: Path, seed: int = 1) -> Path:
@@ -45,11 +42,9 @@ def arguments(fasta: Path | None, out: Path, model: Path, *more: object) -> list
     return ["annotate", *([str(fasta)] if fasta else []), "-o", str(out), *fixed, *map(str, more)]
 
 
-def toy_run(patch: pytest.MonkeyPatch, fasta: Path, out: Path, model: Path, *more: object, **toy: Any) -> int:
-    """The command in this process; keywords are those of ToyStage."""
-    with patch.context() as context:
-        context.setattr(STAGE, partial(ToyStage, **toy))
-        return main(arguments(fasta, out, model, "--quiet", *more))
+def toy_run(fasta: Path, out: Path, model: Path, *more: object, **toy: Any) -> int:
+    """The command in this process; keywords are those of ToyTask."""
+    return main(arguments(fasta, out, model, "--quiet", *more), task=partial(ToyTask, **toy))
 
 
 def start_toy_run(
@@ -58,10 +53,9 @@ def start_toy_run(
     """The command in a process of its own; `before` is Python that runs first."""
     script = (
         f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'kernels')!r}]\n"
-        "from functools import partial\nimport annotator.pipeline.annotate as module\n"
-        "from tests.support.toy_stage import ToyStage\n"
-        f"module.AnnotateStage = partial(ToyStage, **{toy!r})\n{before}\n"
-        "if __name__ == '__main__':\n    from annotator.cli.app import main\n    sys.exit(main(sys.argv[1:]))\n"
+        f"from functools import partial\nfrom tests.support.toy_task import ToyTask\n{before}\n"
+        "if __name__ == '__main__':\n    from annotator.cli.app import main\n"
+        f"    sys.exit(main(sys.argv[1:], task=partial(ToyTask, **{toy!r})))\n"
     )
     env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}"}
     return subprocess.Popen(

@@ -102,7 +102,7 @@ def test_polars_is_imported_in_output_pipeline_and_evaluation_only() -> None:
 
 @pytest.mark.parametrize("path", modules("annotator", "kernels"), ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_package_init_files_are_empty_and_options_load_no_torch(path: Path) -> None:
-    if path.name == "__init__.py":
+    if path.name == "__init__.py" and path != ROOT / "annotator/__init__.py":
         assert path.read_text() == ""
     if path.name == "options.py":
         assert "torch" not in {name.partition(".")[0] for name in imports(path)}
@@ -116,9 +116,23 @@ def run_python(script: str) -> str:
     return done.stdout
 
 
+HEAVY = ("torch", "triton", "ray", "transformers", "polars", "numpy")
+
+
 def test_the_command_line_starts_light() -> None:
-    heavy = ("torch", "triton", "ray", "transformers", "polars")
-    assert run_python(f"import sys, annotator.cli.app; print(sorted(sys.modules.keys() & set({heavy})))") == "[]\n"
+    assert run_python(f"import sys, annotator.cli.app; print(sorted(sys.modules.keys() & {set(HEAVY[:5])}))") == "[]\n"
+
+
+def test_the_library_is_loaded_when_it_is_used() -> None:
+    script = (
+        f"import sys, annotator\nprint(sorted(sys.modules.keys() & {set(HEAVY)}), bool(annotator.__version__))\n"
+        "print(set(annotator.__all__) <= set(dir(annotator)))\n"
+        "annotator.annotate, annotator.open_results, annotator.read_calls\nprint('torch' in sys.modules)\n"
+        "annotator.load_model\nprint('torch' in sys.modules)\n"
+        "try:\n    annotator.no_such_name\nexcept AttributeError as error:\n    print(error)"
+    )
+    expected = ["[] True", "True", "False", "True", "module 'annotator' has no attribute 'no_such_name'"]
+    assert run_python(script).splitlines() == expected
 
 
 BLOCK = """

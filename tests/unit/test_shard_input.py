@@ -11,7 +11,7 @@ import pytest
 from annotator.errors import InputError
 from annotator.genome.options import GenomeOptions
 from annotator.genome.plan import PlanOptions, plan_shards
-from annotator.genome.shard_input import cut_loose, stage_bases
+from annotator.genome.shard_input import pick_shard, stage_bases
 from annotator.genome.source import Genome, open_genome
 from annotator.scan.block import Block
 
@@ -46,7 +46,7 @@ def test_the_block_of_a_shard_is_the_same_however_its_bases_come(genome: Genome)
     assert len(shards) > 100
     for shard in shards:
         expected = Block.read(shard.spans, lengths, PLAN, genome.read_bases).bases
-        loose = cut_loose(shard, genome.contigs.names, genome.bases, regions)
+        loose = pick_shard(shard, genome.contigs.names, genome.bases, regions)
         for one in (loose, pickle.loads(pickle.dumps(loose)), pickle.loads(pickle.dumps(stage_bases(loose, PLAN)))):
             assert np.array_equal(Block.read(one.spans, one.lengths, PLAN, one.bases.read).bases, expected)
         assert one.owned_bp == shard.bases
@@ -59,7 +59,7 @@ def test_the_block_of_a_shard_is_the_same_however_its_bases_come(genome: Genome)
 
 def test_what_was_not_staged_is_an_error_and_nothing_else(genome: Genome) -> None:
     shard = list(plan_shards(genome.contigs.lengths, PLAN))[3]
-    staged = stage_bases(cut_loose(shard, genome.contigs.names, genome.bases), PLAN).bases
+    staged = stage_bases(pick_shard(shard, genome.contigs.names, genome.bases), PLAN).bases
     for contig, start, end in ((0, 0, 10), (5, 0, 1), (0, 4000, 4999)):
         with pytest.raises(ValueError, match="was not staged"):
             staged.read(contig, start, end)
@@ -74,7 +74,7 @@ def test_the_table_of_a_bgzf_file_that_travels_is_short(tmp_path: Path) -> None:
     pysam.tabix_compress(str(path), str(tmp_path / "g.fa.gz"))
     genome = open_genome(tmp_path / "g.fa.gz", tmp_path / "spool", GenomeOptions())
     shard = next(iter(plan_shards(genome.contigs.lengths, PLAN)))
-    loose = cut_loose(shard, genome.contigs.names, genome.bases)
+    loose = pick_shard(shard, genome.contigs.names, genome.bases)
     assert len(pickle.dumps(loose)) < 2000 < len(pickle.dumps(genome.bases))
     (tmp_path / "g.fa.gz").write_bytes((tmp_path / "g.fa.gz").read_bytes() + b"more")
     with pytest.raises(InputError, match="changed"):

@@ -224,7 +224,7 @@ def _column(column: str, rows: pl.DataFrame) -> pl.Expr:
     """The text, or what is written as it stands, of one BED column."""
     is_promoter = pl.col("kind") == Kind.PROMOTER
     match column:
-        case "name" | "motif_id" | "model":
+        case "name" | "motif_id":
             return _printable(column)
         case "thickStart":
             return pl.when(is_promoter).then(pl.col("position")).otherwise(pl.col("start")).alias(column)
@@ -241,5 +241,5 @@ def _column(column: str, rows: pl.DataFrame) -> pl.Expr:
             values = rows[column].drop_nulls().unique()
             texts = pl.Series([f"{value:.3g}" for value in values], dtype=pl.String)
             return pl.col(column).replace_strict(values, texts, default=None, return_dtype=pl.String)
-        case _:
+        case _:  # the model's name too: it is spelled as in the table
             return pl.col(column)

@@ -10,21 +10,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from annotator.files import write_json
-from annotator.genome.plan import Shard, plan_shards
+from annotator.genome.plan import Shard
 from annotator.genome.regions import read_regions
-from annotator.genome.shard_input import ShardInput, cut_loose, stage_bases
+from annotator.genome.shard_input import ShardInput, pick_shard, stage_bases
 from annotator.genome.source import open_genome
-from annotator.machine import usable_cpus
-from annotator.output.formats.base import OutputRun
 from annotator.output.formats.bed import refuse_unwritable_names
-from annotator.output.formats.registry import make_formats
-from annotator.output.merge import final_names, merge_parts
 from annotator.output.parts import PartInfo, publish_part
+from annotator.pipeline.announce import announce_genome
 from annotator.pipeline.options import AnnotateOptions, Sample
-from annotator.pipeline.request import Request, make_plan
-from annotator.pipeline.run_record import Circumstances, run_json
+from annotator.pipeline.request import Request
+from annotator.pipeline.run_plan import make_plan
+from annotator.pipeline.run_record import Circumstances, files_json, formats_json, run_json
 from annotator.pipeline.worker.order import ShardResult, WorkerReport
-from annotator.results.workspace import RUN_JSON, FinishedShard, Workspace
+from annotator.pipeline.worker.task import FinishedParts, Task
+from annotator.results.workspace import LASTING, RUN_JSON, FinishedShard, Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +35,11 @@ class Assembly:
     """What a run knows of one assembly. `open`, `finish` and `close` may run in another thread than the rest, one at a time.
 
     Attributes:
-        sample: Which.
+        sample: Path, results folder and name.
         request: What is done.
         options: What was asked for.
-        shards: Of the plan, by index.
+        task: The work on each shard.
+        shards: All shards, by index.
         done: Finished shards by index.
         failed: Why shards were given up, by index.
         result: The contents of run.json, once there is one.
@@ -48,6 +48,7 @@ class Assembly:
     sample: Sample
     request: Request
     options: AnnotateOptions
+    task: Task
     shards: list[Shard] = field(default_factory=list)
     done: dict[int, FinishedShard] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
@@ -75,23 +76,38 @@ class Assembly:
             refuse_unwritable_names(genome.contigs.names, genome.path)
             self.regions = read_regions(options.regions, genome.contigs) if options.regions else None
             self.plan = make_plan(request, options, genome, self.regions)
-            self._output = OutputRun(request.reported_kinds, genome.contigs.names, genome.contigs.lengths)
-            self._formats = make_formats({"bed": options.bed})
-            workspace.refuse_foreign_files([*final_names(self._output, self._formats), RUN_JSON])
+            workspace.refuse_foreign_files([*self.task.file_names(genome.contigs, options.bed), RUN_JSON])
             self._replaces = options.overwrite and not workspace.is_unfinished(self.plan)
             if not options.overwrite:
                 workspace.refuse_other_plan(self.plan)
                 if (finished := workspace.finished_run()) is not None:
-                    logger.info("%s: already complete, nothing to do", sample.out_dir)
+                    self.result = self._with_formats(finished, tick)
                     workspace.finish()
-                    self.result = finished
                     return
-            self.shards = list(plan_shards(genome.contigs.lengths, request.order.plan, self.regions))
+            self.shards = list(self.task.plan(genome.contigs.lengths, self.regions))
             if not self._replaces:
                 self.done = workspace.finished_shards(self.plan)
         except BaseException:
             workspace.abandon()
             raise
+
+    def announce(self) -> None:
+        """Say what was found in the genome, and how much of it is to be scanned."""
+        announce_genome(self.request, self.genome, sum(shard.bases for shard in self.todo))
+
+    def _with_formats(self, run: dict[str, Any], tick: Tick | None) -> dict[str, Any]:
+        """The run.json of a finished run whose files have the format asked for; they are written anew where they have not."""
+        out_dir, formats = self.sample.out_dir, formats_json(self.options.bed)
+        if run.get("formats") == formats and self.workspace.formats_are_there(run):
+            logger.info("%s: already complete, nothing to do", out_dir)
+            return run
+        logger.info("%s: already complete; its calls are written in the format asked for", out_dir)
+        write_json(out_dir / RUN_JSON, run | {"formats": None})  # cut short after this, the same command writes them again
+        files = self.task.rewrite(out_dir, self.genome.contigs, self.options.bed, tick)
+        lasting = {name: entry for name, entry in run["files"].items() if name in LASTING}
+        run = run | {"formats": formats, "files": dict(sorted((lasting | files_json(out_dir, files)).items()))}
+        write_json(out_dir / RUN_JSON, run)
+        return run
 
     def _begin(self) -> None:
         """Before the first thing is written: until then the folder is as it was, whatever goes wrong."""
@@ -117,8 +133,8 @@ class Assembly:
         Raises:
             InputError: The FASTA changed under the run.
         """
-        cut = cut_loose(self.shards[shard], self.genome.contigs.names, self.genome.bases, self.regions)
-        return stage_bases(cut, self.request.order.plan) if staged else cut
+        cut = pick_shard(self.shards[shard], self.genome.contigs.names, self.genome.bases, self.regions)
+        return stage_bases(cut, self.request.order.windows) if staged else cut
 
     def record(self, shard: int, result: ShardResult, worker: str, report: WorkerReport) -> None:
         """Publish a finished shard's part, then write it into the journal.
@@ -126,8 +142,8 @@ class Assembly:
         Args:
             shard: Its index.
             result: What a worker made of it.
-            worker: Which.
-            report: What it tells of itself; its seconds are those for this shard.
+            worker: Name of the worker.
+            report: What the worker tells of itself; its seconds are those for this shard.
 
         Raises:
             ResourceFault: It cannot be written.
@@ -143,7 +159,7 @@ class Assembly:
         self._write_s += time.perf_counter() - began
 
     def give_up(self, shard: int, reason: str) -> None:
-        """A shard is beyond hope; the contigs it lies on will be missing from the final files."""
+        """Do a shard no more; the contigs it lies on will be missing from the final files."""
         self.failed[shard] = reason
         logger.error("%s: gave up on %s: %s", self.genome.path, self.input(shard).place, reason)
 
@@ -157,22 +173,25 @@ class Assembly:
             ResourceFault: A file cannot be written.
         """
         self._begin()
-        out_dir, names = self.sample.out_dir, self.genome.contigs.names
-        failed = sorted({span.contig for shard in self.failed for span in self.shards[shard].spans})
+        out_dir, contigs = self.sample.out_dir, self.genome.contigs
+        failed = {contigs.names[span.contig] for shard in self.failed for span in self.shards[shard].spans}
         merged = [shard.index for shard in self.shards if shard.index in self.done]
-        began = time.perf_counter()
-        files = merge_parts(
-            [self.workspace.part(shard) for shard in merged], out_dir, run=self._output, formats=self._formats,
-            tool_version=self.plan["program"],
-            expected=[PartInfo(self.done[shard].rows, self.done[shard].sha256) for shard in merged],
-            threads=usable_cpus(), leave_out={names[contig] for contig in failed}, tick=tick,
+        parts = FinishedParts(
+            [self.workspace.part(shard) for shard in merged],
+            [PartInfo(self.done[shard].rows, self.done[shard].sha256) for shard in merged],
+            contigs, frozenset(failed), self.options.bed,
         )  # fmt: skip
+        began = time.perf_counter()
+        files = self.task.merge(parts, out_dir, tick)
         circumstances = Circumstances(
             seconds=time.time() - self._opened,
             stage_s=self._stage_s + Counter(write=self._write_s, merge=time.perf_counter() - began),  # type: ignore[call-overload]
             reports=self._reports,
         )
-        run = run_json(self.request, self.plan, self.genome, out_dir, files, self.shards, self.done, self.failed, circumstances)
+        run = run_json(
+            self.request, self.plan, self.genome, out_dir, self.options.bed, files, self.shards, self.done, self.failed,
+            circumstances,
+        )  # fmt: skip
         write_json(out_dir / RUN_JSON, run)
         self.workspace.finish(keep_state=bool(self.failed))
         self.result = run

@@ -21,8 +21,8 @@ def choose_executor(options: AnnotateOptions, execution: ExecutionOptions) -> Ex
         from annotator.pipeline.executors.ray_actors import RayExecutor
 
         return RayExecutor(options, execution)
-    if execution.stage != SHARED:
-        raise UsageError("only with Ray; local processes read the FASTA themselves", "stage", execution.stage)
+    if execution.bases_via != SHARED:
+        raise UsageError("only with Ray; local processes read the FASTA themselves", "bases_via", execution.bases_via)
     by_default = ExecutionOptions()
     if execution.node_timeout_s != by_default.node_timeout_s:
         raise UsageError("only with Ray", "node_timeout_s")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from annotator.pipeline.driver.schedule import Key
 from annotator.pipeline.executors.machine import Machine
 from annotator.pipeline.worker.order import WorkerReport
-from annotator.pipeline.worker.stage import Stage
+from annotator.pipeline.worker.task import AnyTask
 
 SETUP_TRIES = 3
 """So many workers in a row that cannot be set up are enough."""
@@ -79,7 +79,7 @@ class Executor(Protocol):
             AnnotatorError: There is no such device.
         """
 
-    def start(self, stage: Stage[Any, Any]) -> None:
+    def start(self, task: AnyTask) -> None:
         """Make ready to work; workers join by `Ready`.
 
         Raises:

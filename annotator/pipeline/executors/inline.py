@@ -10,7 +10,7 @@ from annotator.machine import usable_cpus
 from annotator.pipeline.driver.schedule import Key
 from annotator.pipeline.executors.events import Event, Failed, Finished, Ready
 from annotator.pipeline.executors.machine import Machine, this_process
-from annotator.pipeline.worker.stage import Stage
+from annotator.pipeline.worker.task import AnyTask
 
 WORKER = "this process"
 
@@ -23,7 +23,7 @@ class InlineExecutor:
 
     def __init__(self) -> None:
         """Nothing is loaded yet."""
-        self._stage: Stage[Any, Any] | None = None
+        self._task: AnyTask | None = None
         self._queue: deque[tuple[Key, Any]] = deque()
         self._told = False
 
@@ -32,10 +32,10 @@ class InlineExecutor:
         machine = this_process(device)
         return replace(machine, threads=usable_cpus()) if machine.kind == "cpu" else machine
 
-    def start(self, stage: Stage[Any, Any]) -> None:
+    def start(self, task: AnyTask) -> None:
         """Load the model here and now."""
-        stage.setup()
-        self._stage = stage
+        task.setup()
+        self._task = task
 
     def want(self, pieces: int) -> int:
         """There is one worker, whatever is left."""
@@ -43,8 +43,8 @@ class InlineExecutor:
 
     def submit(self, worker: str, key: Key, work: Any) -> None:
         """Queue a piece of work."""
-        assert self._stage is not None
-        self._stage.announce(work)
+        assert self._task is not None
+        self._task.announce(work)
         self._queue.append((key, work))
 
     def wait(self, timeout_s: float) -> list[Event]:
@@ -52,14 +52,14 @@ class InlineExecutor:
         if not self._told:
             self._told = True
             return [Ready(WORKER)]
-        if not self._queue or self._stage is None:
+        if not self._queue or self._task is None:
             return []
         key, work = self._queue.popleft()
         try:
-            result = self._stage.process(work)
+            result = self._task.process(work)
         except Exception as error:  # whatever it is, whoever drives decides
             return [Failed(WORKER, key, error)]
-        return [Finished(WORKER, key, result, self._stage.report())]
+        return [Finished(WORKER, key, result, self._task.report())]
 
     def kill(self, worker: str, reason: str, *, blame: bool) -> None:
         """Never asked: nothing runs here while somebody could ask."""

@@ -26,12 +26,12 @@ from annotator.pipeline.driver.schedule import Key
 from annotator.pipeline.executors.events import MOST_HELPERS, SETUP_TIMEOUT_S, SETUP_TRIES, Event, Failed, Finished, Lost, Ready
 from annotator.pipeline.executors.faults import make_portable, worth_replacing
 from annotator.pipeline.executors.machine import Machine, this_process
-from annotator.pipeline.worker.stage import Stage
+from annotator.pipeline.worker.task import AnyTask
 from annotator.stopping import held_back
 
 logger = logging.getLogger(__name__)
 
-UNHEEDED_S = 30.0
+KILL_TIMEOUT_S = 30.0
 
 _PROCESSES = multiprocessing.get_context("spawn")
 
@@ -49,7 +49,7 @@ class ProcessExecutor:
             gpus_per_worker: Share of a GPU that a worker takes.
         """
         self.workers, self._gpus_per_worker = workers, gpus_per_worker
-        self._stage: Stage[Any, Any] | None = None
+        self._task: AnyTask | None = None
         self._machine = Machine("cpu")
         self._places: dict[int, _Worker | None] = {}
         self._failures: dict[int, int] = {}
@@ -77,9 +77,9 @@ class ProcessExecutor:
         taken = self.workers if self._machine.kind == "cpu" else 0
         return max(1, min(MOST_HELPERS, usable_cpus() - taken))
 
-    def start(self, stage: Stage[Any, Any]) -> None:
+    def start(self, task: AnyTask) -> None:
         """Workers are started when work is there."""
-        self._stage = stage
+        self._task = task
         self._places = dict.fromkeys(range(self.workers))
 
     def want(self, pieces: int) -> int:
@@ -91,11 +91,11 @@ class ProcessExecutor:
         return sum(worker is not None for worker in self._places.values())
 
     def _spawn(self, place: int) -> _Worker:
-        assert self._stage is not None
+        assert self._task is not None
         self._count += 1
         name = f"process {place + 1}.{self._count}"
         with held_back():  # a process that nobody knows of could not be ended
-            return _Worker(name, place, self._stage, self.environment(place), self._news)
+            return _Worker(name, place, self._task, self.environment(place), self._news)
 
     def environment(self, place: int) -> dict[str, str]:
         """Of the worker at a place: one GPU in sight."""
@@ -185,19 +185,17 @@ class ProcessExecutor:
 class _Worker:
     """A process, its pipe, and the two threads that serve it."""
 
-    def __init__(
-        self, name: str, place: int, stage: Stage[Any, Any], environment: dict[str, str], news: queue.Queue[Any]
-    ) -> None:
+    def __init__(self, name: str, place: int, task: AnyTask, environment: dict[str, str], news: queue.Queue[Any]) -> None:
         self.name, self.place, self.ready = name, place, False
         self.killed_for, self.blamed, self.since = "", True, time.monotonic()
         self._news = news
         self._pipe, theirs = _PROCESSES.Pipe()
-        self.process = _PROCESSES.Process(target=_serve, args=(theirs, stage, environment), name=name, daemon=True)
+        self.process = _PROCESSES.Process(target=_serve, args=(theirs, task, environment), name=name, daemon=True)
         self.process.start()
         theirs.close()
         self._outbox: queue.Queue[Any] = queue.Queue()
-        for task in (self._read, self._write):
-            threading.Thread(target=task, name=f"{name} {task.__name__}", daemon=True).start()
+        for serve in (self._read, self._write):
+            threading.Thread(target=serve, name=f"{name} {serve.__name__}", daemon=True).start()
 
     def send(self, message: Any) -> None:
         self._outbox.put(message)
@@ -225,7 +223,7 @@ class _Worker:
         """End it; where even SIGKILL is not heeded (a device driver that hangs) it is given up after a while."""
         if not self.killed_for:
             self.killed_for, self.blamed, self.killed_at = reason, blame, time.monotonic()
-        elif time.monotonic() - self.killed_at > UNHEEDED_S:
+        elif time.monotonic() - self.killed_at > KILL_TIMEOUT_S:
             self._news.put((self, "gone", None))
         self.process.kill()
 
@@ -245,7 +243,7 @@ class _Worker:
         self.process.kill()
 
 
-def _serve(pipe: Connection, stage: Stage[Any, Any], environment: dict[str, str]) -> None:
+def _serve(pipe: Connection, task: AnyTask, environment: dict[str, str]) -> None:
     """The worker's main function."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -259,14 +257,14 @@ def _serve(pipe: Connection, stage: Stage[Any, Any], environment: dict[str, str]
             while True:
                 key, work = pipe.recv()
                 if loaded.wait():
-                    stage.announce(work)
+                    task.announce(work)
                 inbox.put((key, work))
         except BaseException as error:  # the driver is gone, or this worker is of no more use
             os._exit(0 if isinstance(error, EOFError | OSError) else 1)
 
     threading.Thread(target=listen, name="listen", daemon=True).start()
     try:
-        stage.setup()
+        task.setup()
     except Exception as error:
         pipe.send(("no setup", make_portable(error, setup=True)))
         return
@@ -275,11 +273,11 @@ def _serve(pipe: Connection, stage: Stage[Any, Any], environment: dict[str, str]
     while True:
         key, work = inbox.get()
         try:
-            result = stage.process(work)
+            result = task.process(work)
         except Exception as error:
             pipe.send(("failed", (key, make_portable(error))))
         else:
-            pipe.send(("finished", (key, result, stage.report())))
+            pipe.send(("finished", (key, result, task.report())))
 
 
 def _to_standard_error() -> None:

@@ -33,7 +33,7 @@ from annotator.pipeline.executors.events import MOST_HELPERS, SETUP_TIMEOUT_S, S
 from annotator.pipeline.executors.faults import make_portable, worth_replacing
 from annotator.pipeline.executors.machine import Machine, this_process
 from annotator.pipeline.options import RAY_AUTO, RAY_LOCAL, AnnotateOptions, ExecutionOptions
-from annotator.pipeline.worker.stage import Stage
+from annotator.pipeline.worker.task import AnyTask
 from annotator.stopping import Terminated, held_back
 
 logger = logging.getLogger(__name__)
@@ -51,9 +51,9 @@ LOOK_EVERY_S = 5.0
 class RayWorker:
     """The actor."""
 
-    def __init__(self, stage: Stage[Any, Any]) -> None:
+    def __init__(self, task: AnyTask) -> None:
         """Nothing is loaded yet."""
-        self._stage = stage
+        self._task = task
         self._one_at_a_time = threading.Lock()
 
     def hello(self) -> tuple[str, Any]:
@@ -65,20 +65,20 @@ class RayWorker:
     def setup(self) -> tuple[str, Any]:
         """Load the model; ("ready", None) or ("failed", error)."""
         try:
-            self._stage.setup()
+            self._task.setup()
         except Exception as error:
             return "failed", make_portable(error, setup=True)
         return "ready", None
 
     def process(self, work: Any) -> tuple[str, Any]:
         """Do a piece of work; of two calls at hand one computes while the other's bases are read (on a GPU)."""
-        self._stage.announce(work)
+        self._task.announce(work)
         with self._one_at_a_time:
             try:
-                result = self._stage.process(work)
+                result = self._task.process(work)
             except Exception as error:
                 return "failed", make_portable(error)
-            return "finished", (result, self._stage.report())
+            return "finished", (result, self._task.report())
 
 
 HEAD_LOST_S = 20.0
@@ -126,7 +126,7 @@ class RayExecutor:
             joining_environment()
         self._ray = _import_ray()
         self._machine = Machine("cpu")
-        self._stage: Stage[Any, Any] | None = None
+        self._task: AnyTask | None = None
         self._actors: dict[str, _Actor] = {}
         self._count = self._failures = self._wanted = 0
         self._looked = self._no_spawn_before = 0.0
@@ -207,9 +207,9 @@ class RayExecutor:
         assert isinstance(found, Machine)
         return found
 
-    def start(self, stage: Stage[Any, Any]) -> None:
+    def start(self, task: AnyTask) -> None:
         """Actors are made when work is there."""
-        self._stage = stage
+        self._task = task
         self._alone_since = time.monotonic()
 
     def close(self) -> None:
@@ -265,7 +265,7 @@ class RayExecutor:
         actor_class = self._ray.remote(RayWorker).options(
             **self._needs(), max_restarts=0, max_task_retries=0, max_concurrency=2, scheduling_strategy="SPREAD"
         )
-        actor = _Actor(f"actor {self._count}", actor_class.remote(self._stage), time.monotonic())
+        actor = _Actor(f"actor {self._count}", actor_class.remote(self._task), time.monotonic())
         actor.calls[actor.handle.hello.remote()] = None
         self._actors[actor.name] = actor
 
@@ -290,7 +290,7 @@ class RayExecutor:
         events: list[Event] = []
         for ref in answered if owners else ():
             events += self._understand(owners[ref], ref)
-        self._heed_the_lack_of_workers()
+        self._check_for_workers()
         return events
 
     def _understand(self, actor: _Actor, ref: Any) -> list[Event]:
@@ -367,7 +367,7 @@ class RayExecutor:
 
     # -- want of workers
 
-    def _heed_the_lack_of_workers(self) -> None:
+    def _check_for_workers(self) -> None:
         """Do not wait for ever where there is no worker.
 
         Raises:

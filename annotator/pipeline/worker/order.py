@@ -24,16 +24,16 @@ class WorkOrder:
         clade: Clade of the run.
         thresholds: Probability per wanted kind of the model's; empty for no model.
         motifs: Motifs to scan for; empty for none.
-        tfbs_pvalue: Their threshold.
-        plan: Shape of windows and shards.
+        tfbs_pvalue: Threshold of a motif hit.
+        windows: Shape of windows and shards.
         batch_bp: Bases of a batch.
         device: torch device.
         precision: "float32" or "bfloat16".
         threads: CPU threads.
         model_name: What the table calls the model.
-        motif_source: What it calls the motif collection.
+        motif_source: What the table calls the motif collection.
         labels: (matrix id, name) of the motifs, then (None, name) of the model's features; `Calls.motif` indexes them.
-        weights_sha256: Of the model's weights; a worker that finds others refuses.
+        weights_sha256: Hash of the model's weights; a worker that finds others refuses.
         libraries: Versions that decide the result; a worker that has others refuses.
     """
 
@@ -42,7 +42,7 @@ class WorkOrder:
     thresholds: dict[Kind, float]
     motifs: tuple[Motif, ...]
     tfbs_pvalue: float
-    plan: PlanOptions
+    windows: PlanOptions
     batch_bp: int
     device: str
     precision: str
@@ -58,15 +58,20 @@ class WorkOrder:
         """Kinds of model calls that are wanted."""
         return tuple(self.thresholds)
 
+    @property
+    def reported_kinds(self) -> tuple[Kind, ...]:
+        """Kinds of call that the run's files hold."""
+        return tuple(dict.fromkeys((*self.kinds, Kind.TFBS) if self.motifs else self.kinds))
+
 
 @dataclass(frozen=True)
 class ShardResult:
     """A finished shard.
 
     Attributes:
-        part: Its calls, the bytes of a Parquet file.
+        part: Its calls and the profiles counted around them, the bytes of a Parquet file.
         rows: How many calls.
-        sha256: Of `part`.
+        sha256: Hash of `part`.
         counts: What was counted on the way.
     """
 
@@ -103,15 +108,15 @@ def motif_scanner(order: WorkOrder) -> MotifScanner | None:
     if not order.motifs:
         return None
     scanner = MotifScanner(list(order.motifs), p_value=order.tfbs_pvalue)
-    if scanner.halo_bp > order.plan.halo_bp:
+    if scanner.halo_bp > order.windows.halo_bp:
         raise InputError(
             f"motifs of {scanner.halo_bp + 1} bp need a halo_bp of {scanner.halo_bp}; "
-            f"that of model {order.model} is {order.plan.halo_bp}"
+            f"that of model {order.model} is {order.windows.halo_bp}"
         )
-    hits = expected_hits(scanner.matrices, order.plan.shard_bp)
+    hits = expected_hits(scanner.matrices, order.windows.shard_bp)
     if hits > MOST_HITS_A_SHARD:
         raise UsageError(
-            f"about {hits:,.0f} hits in every {order.plan.shard_bp:,} bp; "
+            f"about {hits:,.0f} hits in every {order.windows.shard_bp:,} bp; "
             f"more than {MOST_HITS_A_SHARD:,} do not fit in memory, choose a smaller one",
             "tfbs_pvalue",
             scanner.p_value,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from annotator.calls.batch import Calls
 from annotator.calls.motif_hits import motif_calls
+from annotator.calls.profiles import PartProfile, count_profiles, surroundings
 from annotator.calls.sites import TrackRule, call_sites, track_rules
 from annotator.errors import ModelFault
 from annotator.genome.plan import Windows
@@ -28,7 +29,7 @@ class ShardWorker:
     """Holds the model on its device and works on shards, one at a time.
 
     Attributes:
-        clock: Where the time went: read, tokenise, model, calls, motifs.
+        clock: Where the time went: read, tokenise, model, calls, motifs, profiles.
         feed: Told of a shard before its turn comes, it reads ahead on a GPU.
     """
 
@@ -48,7 +49,7 @@ class ShardWorker:
         self.rules: list[TrackRule | None] = []
         self.scorer: WindowScorer | None = None
         with device_faults(self.device, "while the model was loaded"):
-            self.feed = BlockFeed(order.plan, self.device, clock=self.clock)
+            self.feed = BlockFeed(order.windows, self.device, clock=self.clock)
             if order.kinds:
                 self._load_model()
         self.scanner = motif_scanner(order) if scanner is None else scanner
@@ -66,14 +67,14 @@ class ShardWorker:
         """Bases of a batch as they are now; less than ordered where memory ran out."""
         return self.scorer.batch_bp if self.scorer else self.order.batch_bp
 
-    def work(self, shard: ShardInput) -> tuple[Calls, Counter[str]]:
+    def work(self, shard: ShardInput) -> tuple[Calls, Counter[str], list[PartProfile]]:
         """Score a shard and call its sites and motifs.
 
         Args:
             shard: The shard.
 
         Returns:
-            The calls it owns, unsorted; and counts.
+            The calls it owns, unsorted; counts; and the bases counted around the calls.
 
         Raises:
             InputError: The FASTA changed under the run.
@@ -84,7 +85,7 @@ class ShardWorker:
         with device_faults(self.device, f"on {shard.place}"):
             return self._work(self.feed.block(shard))
 
-    def _work(self, staged: StagedBlock) -> tuple[Calls, Counter[str]]:
+    def _work(self, staged: StagedBlock) -> tuple[Calls, Counter[str], list[PartProfile]]:
         shard, block = staged.shard, staged.block
         found: list[Calls] = []
         counts: Counter[str] = Counter(windows=len(block.windows), bases=shard.owned_bp)
@@ -104,7 +105,10 @@ class ShardWorker:
         calls = Calls.concatenate(found)
         if shard.regions is not None:
             calls = calls.take(_inside(calls, shard.regions))
-        return calls, counts
+        with self.clock.stage("profiles"):
+            around = surroundings(shard, block, self.order.windows.halo_bp)
+            profiles = count_profiles(calls, shard, around, self.order.labels)
+        return calls, counts, profiles
 
     def _describe(self, fault: NotFinite, shard: ShardInput, windows: Windows) -> str:
         window = fault.window

@@ -1,4 +1,4 @@
-"""A stage without a model: quick to start anywhere, its calls follow from the bases, and it fails when told to."""
+"""A task without a model: quick to start anywhere, its calls follow from the bases, and it fails when told to."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from annotator.calls.batch import Calls
+from annotator.calls.profiles import count_profiles, profiles_to_text, read_surroundings
 from annotator.errors import EnvironmentFault, InputError, ModelFault, ResourceFault
 from annotator.genome.shard_input import ShardInput
 from annotator.kinds import KINDS
 from annotator.output.parts import part_bytes
 from annotator.output.table import calls_table
 from annotator.pipeline.worker.order import ShardResult, WorkerReport, WorkOrder
+from annotator.pipeline.worker.shard_task import ShardTask
 
 WORD = re.compile(b"(?=CAGGT)")
 
 
-class ToyStage:
+class ToyTask(ShardTask):
     """Calls a donor at every CAGGT of the plus strand.
 
     Of its workers only the first `setups` can be set up, where that is given.
@@ -34,7 +36,8 @@ class ToyStage:
         self, order: WorkOrder, scanner: object = None, *, folder: str = "", faults: dict[str, tuple[str, int]] | None = None,
         setup_fault: str = "", pace_s: float = 0.0, setups: int = 0,
     ) -> None:  # fmt: skip
-        self.order, self.folder, self.faults = order, folder, faults or {}
+        super().__init__(order)
+        self.folder, self.faults = folder, faults or {}
         self.setup_fault, self.pace_s, self.setups = setup_fault, pace_s, setups
         self.announced = 0
 
@@ -69,7 +72,8 @@ class ToyStage:
             position = at[at < span.end - span.start] + span.start + 2
             found.append(_donors(position[position + 3 <= work.lengths[span.contig]], span.contig))
         table = calls_table(Calls.concatenate(found), work.names, self.order.labels, "toy", "")
-        data, info = part_bytes(table)
+        profiles = count_profiles(Calls.concatenate(found), work, read_surroundings(work), self.order.labels)
+        data, info = part_bytes(table, profiles_to_text(profiles))
         return ShardResult(data, info.rows, info.sha256, {"bases": work.owned_bp})
 
     def _count(self, place: str) -> int:
@@ -103,10 +107,24 @@ class ToyStage:
             }[what]  # fmt: skip
 
 
+class CutShort(ShardTask):
+    """The real work of a run that is interrupted after a number of shards."""
+
+    def __init__(self, order: WorkOrder, scanner: object = None, *, after: int) -> None:
+        super().__init__(order)
+        self.left = after
+
+    def process(self, work: ShardInput) -> ShardResult:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return super().process(work)
+
+
 def _remade(
     order: WorkOrder, folder: str, faults: dict[str, tuple[str, int]], setup_fault: str, pace_s: float, setups: int
-) -> ToyStage:
-    return ToyStage(order, folder=folder, faults=faults, setup_fault=setup_fault, pace_s=pace_s, setups=setups)
+) -> ToyTask:
+    return ToyTask(order, folder=folder, faults=faults, setup_fault=setup_fault, pace_s=pace_s, setups=setups)
 
 
 def _donors(position: np.ndarray, contig: int) -> Calls:

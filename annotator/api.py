@@ -1,0 +1,133 @@
+"""The library: annotate genomes and read the results back. Every name in `__all__` is also one of `annotator` itself.
+
+    import annotator
+    results = annotator.annotate("genome.fa.gz", "results/", clade="plant", tasks=("splice",))
+    results.calls(kind="donor", region="chr1:1-5000").collect()
+
+Errors are classes of `annotator.errors`; each has the exit code of the command line, and names the argument it is about.
+Log lines go to the logger `annotator`; nothing is printed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from annotator.genome.options import GenomeOptions
+from annotator.kinds import DEFAULT_CLADE
+from annotator.output.options import BedOptions
+from annotator.pipeline.annotate import annotate_into
+from annotator.pipeline.driver.progress import Progress, Silence
+from annotator.pipeline.options import EVERY_KIND, RAY_OFF, SHARED, AnnotateOptions, ExecutionOptions
+from annotator.pipeline.worker.shard_task import ShardTask
+from annotator.pipeline.worker.task import TaskFactory
+from annotator.results.results import BatchResults, Results, open_results, read_calls
+
+__all__ = ["BatchResults", "Results", "annotate", "open_results", "read_calls"]
+
+AnyPath = str | os.PathLike[str]
+
+
+def annotate(
+    fasta: AnyPath | Sequence[AnyPath] | None,
+    out_dir: AnyPath,
+    *,
+    sheet: AnyPath | None = None,
+    model: AnyPath = "compact",
+    clade: str = DEFAULT_CLADE,
+    tasks: Sequence[str] | None = None,
+    thresholds: float | Mapping[str, float] | None = None,
+    motifs: AnyPath = "jaspar",
+    tfbs_pvalue: float = 1e-6,
+    regions: AnyPath | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int = 0,
+    shard_bp: int = 0,
+    batch_bp: int = 0,
+    workers: int = 0,
+    gpus_per_worker: float = 1.0,
+    ray: str = RAY_OFF,
+    bases_via: str = SHARED,
+    shard_timeout_s: float = 0.0,
+    node_timeout_s: float = 120.0,
+    max_runtime_s: float = 0.0,
+    overwrite: bool = False,
+    dup_names: Literal["error", "suffix"] = "error",
+    gaps_as_n: bool = False,
+    eof_check: bool = True,
+    bed6: bool = False,
+    bed_extra: bool = False,
+    header: bool = True,
+    progress: Progress | None = None,
+    task: TaskFactory = ShardTask,
+) -> Results | BatchResults:
+    """Call promoters, splice sites and TF binding sites of assemblies on both strands, as `annotator annotate` does.
+
+    The same call again goes on with a run that was cut short, and does nothing where there is nothing left to do. With `workers`
+    or several GPUs, processes are spawned: a script then needs the usual `if __name__ == "__main__":`.
+
+    Args:
+        fasta: Path of an assembly (FASTA: plain, gzip or BGZF; "-" is standard input), or several paths; None with `sheet`.
+        out_dir: The results folder; the results of several assemblies are in folders inside it.
+        sheet: CSV with the columns sample and fasta, instead of paths.
+        model: Bundled model's name or a model directory.
+        clade: vertebrate, invertebrate, plant or fungi: chooses thresholds and the group of JASPAR.
+        tasks: Some of promoter, splice, tfbs and feature; None for all, but promoter only where it is validated.
+        thresholds: Probability by kind of call (donor, promoter, ...) in place of the model's; one number for all kinds.
+        motifs: "jaspar", or a JASPAR, MEME or TRANSFAC file.
+        tfbs_pvalue: A motif hit has this p-value or a smaller one.
+        regions: BED file: only calls whose position lies in its regions.
+        device: auto, cpu, cuda or cuda:N.
+        precision: float32, bfloat16, or auto for what suits the model and the device.
+        threads: CPU threads of each worker's model; 0 for all of this process, or 1 with workers or a GPU.
+        shard_bp: Bases of a shard, the unit of work; 0 for the device's default.
+        batch_bp: Bases of a batch on the device; 0 for the device's default.
+        workers: How many workers, each with a model; 0 for one per GPU, all that a cluster holds, or none.
+        gpus_per_worker: Share of a GPU that a worker takes.
+        ray: "off", "auto" (RAY_ADDRESS or a private start), "local" (a private start), or the address of a cluster.
+        bases_via: "shared" where workers read the FASTA at its path, "object-store" where they get bases through Ray
+            (`--stage` on the command line).
+        shard_timeout_s: Seconds a worker may take for a shard; 0 adapts to the rate seen.
+        node_timeout_s: Seconds to wait for a worker where there is none.
+        max_runtime_s: Stop after so many seconds, to be gone on with later; 0 for never.
+        overwrite: Replace the files of another run in the results folder.
+        dup_names: "error" refuses contig names that come twice, "suffix" renames the later ones.
+        gaps_as_n: Read "-", "." and "*" as N.
+        eof_check: Refuse BGZF input without its end marker.
+        bed6: Write the first six columns of BED only.
+        bed_extra: Write further columns after the nine of BED; some programs refuse such files.
+        header: Write the `#chrom` line into BED files.
+        progress: Told how far the run is.
+        task: The work on each shard, where it is to be another than calling sites and motifs.
+
+    Returns:
+        The results, opened.
+
+    Raises:
+        PartialFailure: Some contigs or assemblies failed; everything else is written and can be opened.
+        AnnotatorError: The run came to nothing.
+    """
+    paths = [fasta] if isinstance(fasta, str | os.PathLike) else list(fasta or ())
+    if thresholds is not None and not isinstance(thresholds, Mapping):
+        thresholds = {EVERY_KIND: thresholds}
+    options = AnnotateOptions(
+        model=os.fspath(model), clade=clade, tasks=_names(tasks), thresholds=dict(thresholds or {}), motifs=os.fspath(motifs),
+        tfbs_pvalue=tfbs_pvalue, regions=None if regions is None else Path(regions), device=device, precision=precision,
+        threads=threads, shard_bp=shard_bp, batch_bp=batch_bp, overwrite=overwrite,
+        genome=GenomeOptions(dup_names, gaps_as_n, eof_check), bed=BedOptions(header, bed6, bed_extra),
+    )  # fmt: skip
+    execution = ExecutionOptions(
+        ray=ray, workers=workers, gpus_per_worker=gpus_per_worker, bases_via=bases_via, shard_timeout_s=shard_timeout_s,
+        node_timeout_s=node_timeout_s, max_runtime_s=max_runtime_s,
+    )  # fmt: skip
+    out, listed = Path(out_dir), None if sheet is None else Path(sheet)
+    annotate_into(out, [os.fspath(path) for path in paths], listed, options, execution, progress or Silence(), task=task)
+    return open_results(out)
+
+
+def _names(tasks: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Tasks as the options hold them; text alone is left as it is, for the options to refuse."""
+    return tasks if tasks is None or isinstance(tasks, str) else tuple(tasks)  # type: ignore[return-value]

@@ -1,0 +1,68 @@
+"""What is said of a run: what was decided, what was found in a genome, where the results are."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from annotator.genome.source import Genome
+from annotator.motifs.scores import expected_hits
+from annotator.pipeline.request import Request
+from annotator.results.workspace import rows_of_files
+
+logger = logging.getLogger(__name__)
+
+TFBS_ROW_BYTES = 40
+"""Measured: bytes of a motif hit in tfbs.bed.gz and predictions.parquet together, about."""
+
+
+def announce_run(request: Request) -> None:
+    """Say what was decided before any genome is looked at."""
+    order, scanner = request.order, request.scanner
+    logger.info(
+        "clade %s; tasks %s; model %s %s", order.clade, ",".join(request.tasks), request.manifest.name, request.manifest.version
+    )
+    logger.info(
+        "computing on %s in %s, %s", order.device, order.precision,
+        "through Triton kernels where they can run" if order.device.startswith("cuda") else "through plain torch",
+    )  # fmt: skip
+    for kind, threshold in order.thresholds.items():
+        logger.info("threshold %s: probability >= %.3f", kind, threshold)
+    if scanner:
+        logger.info(
+            "motifs: %s, %d matrices (%d cannot reach p <= %g)", order.motif_source, len(scanner.motifs), len(scanner.skipped),
+            scanner.p_value,
+        )  # fmt: skip
+
+
+def announce_genome(request: Request, genome: Genome, bases: int) -> None:
+    """Say what was found in a genome; `bases` is how many will be scanned."""
+    for warning in genome.warnings:
+        logger.warning("%s", warning)
+    by_chance = ""
+    if request.scanner:
+        hits = expected_hits(request.scanner.matrices, bases)
+        by_chance = f"; by chance about {hits:,.0f} motif hits, {in_bytes(hits * TFBS_ROW_BYTES)} on disk"
+    contigs, total = len(genome.contigs), genome.contigs.total_bp
+    logger.info("%s: %d contigs, %s bp (%s to scan)%s", genome.path, contigs, f"{total:,}", f"{bases:,}", by_chance)
+
+
+def announce_files(out_dir: Path, run: dict[str, Any]) -> None:
+    """Say where the calls of an assembly are, from the contents of its run.json."""
+    for name, rows in rows_of_files(run).items():
+        logger.info("%s: %s rows", out_dir / name, f"{rows:,}")
+
+
+def announce_batch(out_dir: Path, assemblies: int) -> None:
+    """Say where the folders of several assemblies are."""
+    logger.info("%d assemblies in %s", assemblies, out_dir)
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes as people say it."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

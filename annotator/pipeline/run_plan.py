@@ -1,0 +1,135 @@
+"""The plan of one assembly's run, and what it takes over from a run that is already in the results folder."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotator.errors import UsageError
+from annotator.genome.source import Genome
+from annotator.models.manifest import MANIFEST_NAME
+from annotator.output.schema import SCHEMA_VERSION
+from annotator.pipeline.options import AnnotateOptions, Sample
+from annotator.pipeline.request import Request
+from annotator.pipeline.worker.order import WorkOrder
+from annotator.results.plan import CHOSEN, PLAN_VERSION, RunPlan
+from annotator.results.workspace import recorded_plan
+
+logger = logging.getLogger(__name__)
+
+
+def make_plan(
+    request: Request, options: AnnotateOptions, genome: Genome, regions: dict[int, NDArray[np.int64]] | None
+) -> RunPlan:
+    """Everything that decides the calls: two runs with equal plans write equal calls. The format of the files is no part of it.
+
+    Args:
+        request: What is done.
+        options: What the user asked for.
+        genome: The assembly.
+        regions: Wanted intervals [m, 2] per contig index, or None for all of the genome.
+    """
+    order = request.order
+    windows = asdict(order.windows)
+    values = {
+        "plan_version": PLAN_VERSION,
+        "program": importlib.metadata.version("genome-annotator"),
+        "libraries": order.libraries,
+        "schema_version": SCHEMA_VERSION,
+        "fasta_sha256": genome.sha256,
+        "contigs": {"count": len(genome.contigs), "bp": genome.contigs.total_bp, "sha256": _contig_hash(genome)},
+        "duplicate_names": options.genome.dup_names,
+        "gaps_as_n": options.genome.gaps_as_n,
+        "shard_bp": windows.pop("shard_bp"),
+        "windows": windows,
+        "batch_bp": order.batch_bp,
+        "device": order.device.partition(":")[0],
+        "precision": order.precision,
+        "threads": order.threads,
+        "model": {
+            "name": request.manifest.name,
+            "version": request.manifest.version,
+            "weights_sha256": request.manifest.weights_sha256,
+            "manifest_sha256": hashlib.sha256((request.folder / MANIFEST_NAME).read_bytes()).hexdigest(),
+        },
+        "clade": order.clade,
+        "tasks": list(request.tasks),
+        "thresholds": order.thresholds,
+        "motifs": _motif_plan(order),
+        "regions_sha256": None if regions is None else _region_hash(regions),
+    }
+    return RunPlan(values, given_values(options))
+
+
+def given_values(options: AnnotateOptions) -> frozenset[str]:
+    """Which of the values that the program can choose the user gave."""
+    return frozenset(name for name in CHOSEN if getattr(options, name) not in (None, 0, "auto"))
+
+
+def follow_earlier_runs(samples: Sequence[Sample], options: AnnotateOptions) -> tuple[AnnotateOptions, Path | None]:
+    """Take what the user left to the program from an unfinished run, so that the same command goes on with it anywhere.
+
+    Args:
+        samples: The assemblies of the run.
+        options: What the user asked for.
+
+    Returns:
+        The options, with values of the first results folder that has shards to do; and that folder. A folder whose run differs
+        in what the user gave is not followed: it will be refused when it is opened.
+    """
+    given = given_values(options)
+    for sample in samples if not options.overwrite else ():
+        recorded = recorded_plan(sample.out_dir) or {}
+        if recorded.get("plan_version") != PLAN_VERSION or any(name not in recorded for name in CHOSEN):
+            continue
+        if any(recorded[name] != _kind_of(getattr(options, name)) for name in given):
+            continue
+        taken = {name: recorded[name] for name in CHOSEN if name not in given}
+        try:
+            followed = replace(options, **taken)
+        except UsageError:  # a damaged plan; the folder is refused when it is opened
+            continue
+        if taken:
+            logger.info("%s: %s as before", sample.out_dir, ", ".join(f"{name} {value}" for name, value in taken.items()))
+        return followed, sample.out_dir
+    return options, None
+
+
+def _kind_of(value: Any) -> Any:
+    """A value as a plan holds it: of a device, only its kind."""
+    return value.partition(":")[0] if isinstance(value, str) else value
+
+
+def _motif_plan(order: WorkOrder) -> dict[str, Any] | None:
+    if not order.motifs:
+        return None
+    digest = hashlib.sha256()
+    for motif in order.motifs:
+        digest.update(f"{motif.matrix_id}\t{motif.name}\t{motif.counts.tolist()}\n".encode())
+    return {
+        "source": order.motif_source,
+        "matrices": len(order.motifs),
+        "sha256": digest.hexdigest(),
+        "p_value": order.tfbs_pvalue,
+    }
+
+
+def _contig_hash(genome: Genome) -> str:
+    digest = hashlib.sha256("\n".join(genome.contigs.names).encode())
+    digest.update(np.ascontiguousarray(genome.contigs.lengths).tobytes())
+    return digest.hexdigest()
+
+
+def _region_hash(regions: dict[int, NDArray[np.int64]]) -> str:
+    digest = hashlib.sha256()
+    for contig in sorted(regions):
+        digest.update(np.array([contig, len(regions[contig])], np.int64).tobytes() + regions[contig].tobytes())
+    return digest.hexdigest()

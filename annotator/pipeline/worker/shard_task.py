@@ -1,0 +1,148 @@
+"""The task of `annotate`: from the bases of a shard to its calls, and from all parts to the final files."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotator.calls.profiles import profiles_from_text, profiles_json, profiles_to_text, sum_profiles
+from annotator.errors import EnvironmentFault
+from annotator.genome.contigs import ContigTable
+from annotator.genome.plan import Shard, plan_shards
+from annotator.machine import usable_cpus
+from annotator.output.formats.base import Format, OutputRun
+from annotator.output.formats.registry import make_formats
+from annotator.output.merge import final_names, merge_parts
+from annotator.output.options import BedOptions
+from annotator.output.parts import PartInfo, part_bytes, read_part_profiles
+from annotator.output.rewrite import rewrite_formats
+from annotator.output.table import calls_table
+from annotator.pipeline.worker.order import ShardResult, WorkerReport, WorkOrder
+from annotator.pipeline.worker.task import FinishedParts
+from annotator.results.workspace import BESIDE_CALLS, CONTIGS_TSV, PROFILES_JSON
+from annotator_kernels.versions import installed_version
+
+if TYPE_CHECKING:
+    from annotator.genome.shard_input import ShardInput
+    from annotator.motifs.scan import MotifScanner
+    from annotator.pipeline.worker.shard_worker import ShardWorker
+
+
+class ShardTask:
+    """Calls the sites and motifs of shards. Knows nothing of processes or Ray; torch is loaded by `setup`."""
+
+    def __init__(self, order: WorkOrder, scanner: MotifScanner | None = None) -> None:
+        """Nothing heavy happens before `setup`.
+
+        Args:
+            order: What to do.
+            scanner: The order's motif scanner, where it was made already; left behind when the task is pickled.
+        """
+        self.order, self._scanner = order, scanner
+        self._worker: ShardWorker | None = None
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        """The order is all that travels."""
+        return type(self), (self.order,)
+
+    # -- in the driver
+
+    def plan(self, lengths: NDArray[np.int64], regions: dict[int, NDArray[np.int64]] | None) -> Iterable[Shard]:
+        """Cut a genome into the shards of the order's windows."""
+        return plan_shards(lengths, self.order.windows, regions)
+
+    def file_names(self, contigs: ContigTable, bed: BedOptions) -> tuple[str, ...]:
+        """Names of the calls' files and of those beside them."""
+        return (*final_names(self._output(contigs), _formats(bed)), *BESIDE_CALLS)
+
+    def _output(self, contigs: ContigTable) -> OutputRun:
+        return OutputRun(self.order.reported_kinds, contigs.names, contigs.lengths)
+
+    def merge(self, parts: FinishedParts, out_dir: Path, tick: Callable[[], None] | None = None) -> dict[str, PartInfo]:
+        """Write predictions.parquet, the BED files, contigs.tsv and profiles.json.
+
+        Raises:
+            InputError: A part is missing or damaged.
+            ResourceFault: A file cannot be written.
+        """
+        contigs, order = parts.contigs, self.order
+        counted = (profiles_from_text(read_part_profiles(path), str(path)) for path in parts.paths)
+        features = [name for matrix, name in order.labels if matrix is None]
+        profiles = sum_profiles(counted, order.reported_kinds, features, parts.leave_out)
+        lines = (f"{name}\t{length}\n" for name, length in zip(contigs.names, contigs.lengths.tolist(), strict=True))
+        return merge_parts(
+            parts.paths, out_dir, run=self._output(contigs), formats=_formats(parts.bed), tool_version=program_version(),
+            expected=parts.expected, threads=usable_cpus(), leave_out=parts.leave_out, tick=tick,
+            texts={CONTIGS_TSV: "".join(lines), PROFILES_JSON: profiles_json(profiles)},
+        )  # fmt: skip
+
+    def rewrite(
+        self, out_dir: Path, contigs: ContigTable, bed: BedOptions, tick: Callable[[], None] | None = None
+    ) -> dict[str, PartInfo]:
+        """Write the BED files again from predictions.parquet.
+
+        Raises:
+            InputError: predictions.parquet cannot be read.
+            ResourceFault: A file cannot be written.
+        """
+        return rewrite_formats(out_dir, self._output(contigs), _formats(bed), threads=usable_cpus(), tick=tick)
+
+    # -- in a worker
+
+    def setup(self) -> None:
+        """Load the model on the device.
+
+        Raises:
+            AnnotatorError: It cannot be loaded, or this worker would compute something else than the others.
+        """
+        from annotator.models.directory import read_model
+        from annotator.pipeline.worker.shard_worker import ShardWorker  # torch comes in here
+
+        for name, wanted in self.order.libraries.items():
+            if (found := installed_version(name)) != wanted:
+                raise EnvironmentFault(f"a worker has {name} {found}, the plan says {wanted}: results would not be the same")
+        if self.order.weights_sha256 and read_model(self.order.model)[1].weights_sha256 != self.order.weights_sha256:
+            raise EnvironmentFault(f"model {self.order.model} is another one where this worker runs")
+        self._worker = ShardWorker(self.order, self._scanner)
+
+    def announce(self, work: ShardInput) -> None:
+        """Read the shard's bases ahead where the model is on a GPU."""
+        self._loaded.feed.announce(work)
+
+    def process(self, work: ShardInput) -> ShardResult:
+        """Call a shard's sites and lay them out as a part, with the bases counted around them."""
+        worker, order = self._loaded, self.order
+        calls, counts, profiles = worker.work(work)
+        with worker.clock.stage("write"):
+            table = calls_table(calls, work.names, order.labels, order.model_name, order.motif_source)
+            data, info = part_bytes(table, profiles_to_text(profiles))
+        return ShardResult(data, info.rows, info.sha256, dict(counts))
+
+    def report(self) -> WorkerReport:
+        """Time, kernels, batch and memory."""
+        from annotator.pipeline.worker.measures import peak_memory
+        from annotator_kernels.backends import chosen_backends
+
+        worker = self._loaded
+        seconds = dict(worker.clock.seconds)
+        worker.clock.seconds.clear()
+        return WorkerReport(seconds, chosen_backends(), worker.batch_bp, peak_memory(worker.device))
+
+    @property
+    def _loaded(self) -> ShardWorker:
+        assert self._worker is not None, "setup comes first"
+        return self._worker
+
+
+def _formats(bed: BedOptions) -> tuple[Format, ...]:
+    return make_formats({"bed": bed})
+
+
+def program_version() -> str:
+    """Version of this program, as plans and Parquet metadata tell it."""
+    return importlib.metadata.version("genome-annotator")

@@ -1,0 +1,97 @@
+"""What a run does with its shards. Driver and executors run any task; calling sites and motifs supplies one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotator.genome.contigs import ContigTable
+from annotator.genome.plan import Shard
+from annotator.genome.shard_input import ShardInput
+from annotator.output.options import BedOptions
+from annotator.output.parts import PartInfo
+from annotator.pipeline.worker.order import ShardResult, WorkerReport
+
+Work = TypeVar("Work", contravariant=True)
+Result = TypeVar("Result", covariant=True)
+
+
+class WorkerTask(Protocol[Work, Result]):
+    """The side of a task that an executor runs in its workers: `setup` once, then `process` again and again.
+
+    Picklable before `setup`. `announce` may be called from another thread than the rest.
+    """
+
+    def setup(self) -> None:
+        """Load what is needed; called once, in the worker."""
+
+    def announce(self, work: Work) -> None:
+        """Hear that a piece of work will be processed soon."""
+
+    def process(self, work: Work) -> Result:
+        """Do one piece of work."""
+
+    def report(self) -> WorkerReport:
+        """Tell of this worker; its seconds count anew from here."""
+
+
+@dataclass(frozen=True)
+class FinishedParts:
+    """The parts of an assembly, ready to be merged.
+
+    Attributes:
+        paths: Parts in the order of the shards.
+        expected: What the journal says of each.
+        contigs: Contigs of the genome.
+        leave_out: Names of contigs that a failed shard lies on.
+        bed: Shape of the BED files.
+    """
+
+    paths: Sequence[Path]
+    expected: Sequence[PartInfo]
+    contigs: ContigTable
+    leave_out: frozenset[str]
+    bed: BedOptions
+
+
+class Task(WorkerTask[ShardInput, ShardResult], Protocol):
+    """The whole of a task: the driver plans and merges, the workers process the shards between."""
+
+    def plan(self, lengths: NDArray[np.int64], regions: dict[int, NDArray[np.int64]] | None) -> Iterable[Shard]:
+        """Cut a genome into shards.
+
+        Args:
+            lengths: Contig lengths in bp, int64, [contigs].
+            regions: Where given, the intervals [m, 2] per contig index that are wanted.
+        """
+
+    def file_names(self, contigs: ContigTable, bed: BedOptions) -> Sequence[str]:
+        """Names of the files that `merge` writes for a genome."""
+
+    def merge(self, parts: FinishedParts, out_dir: Path, tick: Callable[[], None] | None) -> dict[str, PartInfo]:
+        """Write the final files; all appear together, or none.
+
+        Args:
+            parts: What the workers made.
+            out_dir: The results folder.
+            tick: Called again and again; what it raises ends the merge, and no file appears.
+
+        Returns:
+            File name -> rows and sha256.
+        """
+
+    def rewrite(
+        self, out_dir: Path, contigs: ContigTable, bed: BedOptions, tick: Callable[[], None] | None
+    ) -> dict[str, PartInfo]:
+        """Write the files in other formats again from those that `merge` wrote; arguments and result as of `merge`."""
+
+
+TaskFactory = Callable[..., Task]
+"""Makes the task of a run from its `WorkOrder` and, where there is one already, the order's motif scanner."""
+
+AnyTask = WorkerTask[Any, Any]

@@ -1,0 +1,70 @@
+"""The plan of a run: everything that decides its calls, as plain values. Two runs with equal plans write equal calls."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+PLAN_VERSION: Final = 2
+"""Plans of another version are not compared with those of this program."""
+
+CHOSEN: Final = ("batch_bp", "device", "precision", "shard_bp", "threads")
+"""Values that the program chooses where the user does not; equally named in a plan and in `AnnotateOptions`."""
+
+GIVEN: Final = "given"
+"""Key of the list of those values that the user gave."""
+
+OPTION_OF: Final = {name: name for name in (*CHOSEN, "clade", "gaps_as_n", "model", "motifs", "tasks", "thresholds")} | {
+    "duplicate_names": "dup_names", "regions_sha256": "regions",
+}  # fmt: skip
+"""The option behind a value of the plan."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The plan of one assembly.
+
+    Attributes:
+        values: Everything that decides the calls, ready for JSON.
+        given: Which of the values of CHOSEN the user gave; the others follow a run that is already in the folder.
+    """
+
+    values: dict[str, Any]
+    given: frozenset[str] = frozenset()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the values in canonical JSON; who chose them does not matter."""
+        return hashlib.sha256(json.dumps(self.values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as it stands in plan.json and run.json."""
+        return self.values | {GIVEN: sorted(self.given)}
+
+    def is_same(self, recorded: dict[str, Any]) -> bool:
+        """Whether a recorded plan has the same values, those that the program chose included."""
+        return RunPlan({name: value for name, value in recorded.items() if name != GIVEN}).sha256 == self.sha256
+
+    def differences(self, recorded: dict[str, Any], *, strict: bool = False) -> Iterator[tuple[str, Any, Any]]:
+        """Values in which a recorded plan differs from what is asked for now.
+
+        Args:
+            recorded: Contents of a plan.json, or the plan of a run.json.
+            strict: Look at what the program chose too. Without it such values are passed over, and so are the versions of
+                libraries that only one of the two needs, because it runs on another device.
+
+        Yields:
+            (name, recorded value, value now).
+        """
+        for name in sorted((set(recorded) | set(self.values)) - {GIVEN}):
+            before, now = recorded.get(name), self.values.get(name)
+            if name in CHOSEN and name not in self.given and not strict:
+                continue
+            if name == "libraries" and not strict and isinstance(before, dict) and isinstance(now, dict):
+                before, now = ({key: side[key] for key in before.keys() & now.keys()} for side in (before, now))
+            if before != now:
+                yield name, before, now

@@ -1,0 +1,316 @@
+"""Results folders, read back: calls, contigs, profiles and the record of the run, without genome and model.
+
+Coordinates in tables are 0-based half-open on the plus strand; a region is given as browsers show it, 1-based and closed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from annotator.calls.profiles import Profile, read_profiles
+from annotator.checks import check_choice, check_number
+from annotator.errors import InputError, UsageError
+from annotator.kinds import KINDS, STRANDS
+from annotator.output.schema import PREDICTIONS_FILE, TABLE_SCHEMA
+from annotator.results.batch import SUMMARY, samples_of
+from annotator.results.workspace import CONTIGS_TSV, PROFILES_JSON, RUN_JSON, STATE, read_record
+
+SAMPLE = "sample"
+"""Column that says whose call it is, in the calls of several assemblies."""
+
+Kinds = str | Sequence[str]
+"""One kind of call, or several."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A stretch of a contig.
+
+    Attributes:
+        contig: Its name.
+        start: First base, 0-based.
+        end: One past the last base; None for the contig's end.
+    """
+
+    contig: str
+    start: int = 0
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of one assembly.
+
+    Attributes:
+        path: The results folder.
+        run: Contents of run.json: the plan, the files with their hashes, what was counted, skipped and given up.
+    """
+
+    path: Path
+    run: dict[str, Any]
+
+    def calls(
+        self,
+        kind: Kinds | None = None,
+        region: str | None = None,
+        strand: str | None = None,
+        min_probability: float | None = None,
+    ) -> pl.LazyFrame:
+        """The calls, as the columns of predictions.parquet.
+
+        Args:
+            kind: Only these kinds of call: acceptor, donor, feature, promoter, tfbs.
+            region: Only calls that overlap it: "chr1:1-5000" is 1-based and includes both ends, as in genome browsers; "chr1"
+                is the whole contig.
+            strand: Only calls on "+" or "-".
+            min_probability: Only calls with this probability or a higher one. Hits of bare motifs have none and are left out.
+
+        Returns:
+            A lazy table sorted by contig in FASTA order, then by position; `start` and `end` are 0-based half-open.
+
+        Raises:
+            UsageError: An argument is wrong, or the region's contig is not in the genome.
+        """
+        contigs = self.contigs if region is not None and CONTIGS_TSV in self.run["files"] else None
+        return _filtered(_scan(self.path / PREDICTIONS_FILE), kind, region, strand, min_probability, contigs)
+
+    @cached_property
+    def contigs(self) -> dict[str, int]:
+        """Length in bp of every contig by its name, in FASTA order, contigs without calls included."""
+        text = self._text(CONTIGS_TSV)
+        try:
+            return {name: int(length) for name, length in (line.split("\t") for line in text.splitlines())}
+        except ValueError:
+            raise InputError(f"{self.path / CONTIGS_TSV}: is not a table of names and lengths") from None
+
+    @cached_property
+    def profiles(self) -> list[Profile]:
+        """Bases at -50..+50 of the calls of each kind, or of each kind and name of the user's own tracks."""
+        return read_profiles(self._text(PROFILES_JSON), str(self.path / PROFILES_JSON))
+
+    @property
+    def model(self) -> str:
+        """Name of the model that made the calls."""
+        return str(self.run["plan"]["model"]["name"])
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Probability by kind at and above which a local maximum is a call."""
+        return dict(self.run["plan"]["thresholds"])
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files of the run by their names; `run["files"]` has their sizes and hashes."""
+        return {name: self.path / name for name in self.run["files"]}
+
+    @property
+    def failed_contigs(self) -> list[str]:
+        """Names of contigs that failed and are not in the files: at most the thousand that run.json lists."""
+        return list(self.run["failed_contigs"]["names"])
+
+    def _text(self, name: str) -> str:
+        if name not in self.run["files"]:
+            raise UsageError(
+                f"{self.path}: was written by an earlier version, without {name}; annotate the genome again, into another folder "
+                "or with overwrite"
+            )
+        return _read_text(self.path / name)
+
+
+@dataclass(frozen=True)
+class BatchResults:
+    """The results of several assemblies.
+
+    Attributes:
+        path: The folder above those of the samples.
+        run: Contents of batch.json: one entry per sample.
+        samples: Results by the name of the sample, in the order of the run; those that came to nothing are left out.
+    """
+
+    path: Path
+    run: dict[str, Any]
+    samples: dict[str, Results]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Samples without results, and why."""
+        entries = {entry["sample"]: entry["error"] or "not finished" for entry in self.run["samples"]}
+        return {name: error for name, error in entries.items() if name not in self.samples}
+
+    def calls(
+        self,
+        kind: Kinds | None = None,
+        region: str | None = None,
+        strand: str | None = None,
+        min_probability: float | None = None,
+    ) -> pl.LazyFrame:
+        """The calls of all samples, one after the other, with the sample's name in a first column.
+
+        Args:
+            kind: Kinds, as in `Results.calls`.
+            region: Region, as in `Results.calls`; a sample without such a contig has no calls there.
+            strand: Strand, as in `Results.calls`.
+            min_probability: Least probability, as in `Results.calls`.
+
+        Returns:
+            A lazy table: the columns of predictions.parquet after `sample`.
+
+        Raises:
+            UsageError: An argument is wrong, or no sample has the region's contig.
+        """
+        contigs: dict[str, int] | None = {}
+        for results in self.samples.values() if region is not None else ():
+            contigs = contigs | results.contigs if contigs is not None and CONTIGS_TSV in results.run["files"] else None
+        tables = [
+            _scan(results.path / PREDICTIONS_FILE).select(pl.lit(name).alias(SAMPLE), pl.all())
+            for name, results in self.samples.items()
+        ]
+        empty = pl.Schema({SAMPLE: pl.String()} | dict(TABLE_SCHEMA)).to_frame().lazy()
+        return _filtered(pl.concat([empty, *tables]), kind, region, strand, min_probability, contigs)
+
+
+def open_results(folder: str | Path) -> Results | BatchResults:
+    """Open what `annotate` wrote.
+
+    Args:
+        folder: A results folder, or that of several assemblies. Nothing but the run's record is read yet.
+
+    Returns:
+        The results of one assembly, or those of several. A folder that holds both is taken for the one assembly's; open the
+        samples' own folders then.
+
+    Raises:
+        UsageError: There is no such folder, or no finished run in it.
+        InputError: The record is damaged.
+    """
+    path = Path(folder)
+    if (path / RUN_JSON).is_file():
+        return _open_run(path)
+    if (path / SUMMARY).is_file():
+        return _open_batch(path)
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such folder")
+    if (path / STATE).is_dir():
+        raise UsageError(f"{path}: the run is not finished; give the same command again")
+    raise UsageError(f"{path}: neither {RUN_JSON} nor {SUMMARY}: no finished run of annotate")
+
+
+def read_calls(path: str | Path, kind: Kinds | None = None, region: str | None = None) -> pl.DataFrame:
+    """Read calls into memory.
+
+    Args:
+        path: A results folder (also that of several assemblies), or a predictions.parquet.
+        kind: Only these kinds of call.
+        region: Only calls that overlap it: "chr1:1-5000" is 1-based and includes both ends.
+
+    Returns:
+        The calls, with the columns of predictions.parquet; for several assemblies after a column `sample`.
+
+    Raises:
+        UsageError: There is nothing to read there, or an argument is wrong.
+        InputError: The file is damaged, or holds something else.
+    """
+    path = Path(path)
+    table = _filtered(_scan(path), kind, region, None, None, None) if path.is_file() else open_results(path).calls(kind, region)
+    try:
+        return table.collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: cannot be read: {_in_one_line(error)}") from None
+
+
+def parse_region(region: str, contigs: Iterable[str] | None = None) -> Region:
+    """A region from the text that browsers show.
+
+    Args:
+        region: "chr1:1-5000" (1-based, both ends included; "1,000" is 1000), or "chr1" for the whole contig.
+        contigs: Names of all contigs, where they are known.
+
+    Raises:
+        UsageError: It is no such text, or its contig is not among them.
+    """
+    known = None if contigs is None else set(contigs)
+    if known is not None and region in known:  # names such as HLA-A*01:01 hold a colon
+        return Region(region)
+    name, colon, ends = region.rpartition(":")
+    numbers = re.fullmatch(r"(\d[\d,]*)-(\d[\d,]*)", ends, re.ASCII)
+    if colon and not numbers and known is None:
+        name, colon = region, ""
+    if not colon:
+        name = region
+    if not name or (colon and not numbers):
+        raise UsageError('give CONTIG or CONTIG:FIRST-LAST, such as "chr1:1-5000"', "region", region)
+    if known is not None and name not in known:
+        raise UsageError(f"the genome has no contig {name!r}", "region", region)
+    if numbers is None:
+        return Region(name)
+    first, last = (int(number.replace(",", "")) for number in numbers.groups())
+    if not 1 <= first <= last:
+        raise UsageError("positions count from 1, and the last does not lie before the first", "region", region)
+    return Region(name, first - 1, last)
+
+
+def _filtered(
+    table: pl.LazyFrame, kind: Kinds | None, region: str | None, strand: str | None, min_probability: float | None,
+    contigs: Iterable[str] | None,
+) -> pl.LazyFrame:  # fmt: skip
+    if kind is not None:
+        kinds = [kind] if isinstance(kind, str) else list(kind)
+        for each in kinds:
+            check_choice("kind", each, tuple(known.value for known in KINDS))
+        table = table.filter(pl.col("kind").is_in([str(each) for each in kinds]))
+    if region is not None:
+        place = parse_region(region, contigs)
+        table = table.filter(pl.col("chrom") == place.contig, pl.col("end") > place.start)
+        if place.end is not None:
+            table = table.filter(pl.col("start") < place.end)
+    if strand is not None:
+        check_choice("strand", strand, tuple(each.symbol for each in STRANDS))
+        table = table.filter(pl.col("strand") == strand)
+    if min_probability is not None:
+        least = check_number("min_probability", min_probability)
+        table = table.filter(pl.col("probability") >= pl.lit(least, pl.Float32))  # as exact as the column itself
+    return table
+
+
+def _scan(path: Path) -> pl.LazyFrame:
+    try:
+        # A results folder may be called "sample=1" or "run[2]": neither a hive key nor a glob pattern here.
+        table = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+        schema = table.collect_schema()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: cannot be read: {_in_one_line(error)}") from None
+    if schema != TABLE_SCHEMA:
+        raise InputError(f"{path}: has not the columns of {PREDICTIONS_FILE}")
+    return table
+
+
+def _open_run(path: Path) -> Results:
+    run = read_record(path / RUN_JSON)
+    plan = run.get("plan")
+    if not isinstance(plan, dict) or not isinstance(run.get("files"), dict) or PREDICTIONS_FILE not in run["files"]:
+        raise InputError(f"{path / RUN_JSON}: is not a run.json of this program")
+    return Results(path, run)
+
+
+def _open_batch(path: Path) -> BatchResults:
+    summary = read_record(path / SUMMARY)
+    names = [name for name, _ in samples_of(summary, path / SUMMARY)]
+    return BatchResults(path, summary, {name: _open_run(path / name) for name in names if (path / name / RUN_JSON).is_file()})
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {_in_one_line(error)}") from None
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
