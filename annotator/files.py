@@ -58,7 +58,7 @@ def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
         ResourceFault: Any write failed; no temporary is left, and none of `paths`.
     """
     folder = paths[0].parent
-    temporaries = [_temporary_name(folder, path.suffix) for path in paths]
+    temporaries = [temporary_name(folder, path.suffix) for path in paths]
     published: list[Path] = []
     complete = False
     try:
@@ -87,7 +87,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     Raises:
         ResourceFault: It cannot be made.
     """
-    folder = _temporary_name(parent)
+    folder = temporary_name(parent)
     with write_faults(parent):
         folder.mkdir()
     try:
@@ -119,7 +119,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             for file in temporary.iterdir():
                 _flush_to_disk(file)
             _flush_folder(temporary)
-            old = _temporary_name(path.parent)
+            old = temporary_name(path.parent)
             if path.exists():
                 os.rename(path, old)
             try:
@@ -254,7 +254,8 @@ class FolderLock:
         self._file.close()
 
 
-def _temporary_name(folder: Path, suffix: str = "") -> Path:
+def temporary_name(folder: Path, suffix: str = "") -> Path:
+    """A new name in a folder for what is being written; `sweep_temporaries` removes what a killed process left under one."""
     return folder / f".tmp-{os.getpid()}-{secrets.token_hex(8)}{suffix}"
 
 

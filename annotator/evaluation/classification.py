@@ -46,7 +46,7 @@ def class_scores(logits: ArrayLike, labels: ArrayLike) -> ClassScores:
     """All measures of one classified table.
 
     Args:
-        logits: Of each class, [n, classes], n > 0.
+        logits: Logits of each class, [n, classes], n > 0.
         labels: Class of each sequence, [n].
 
     Returns:
@@ -109,7 +109,7 @@ def auroc(scores: ArrayLike, is_truth: ArrayLike) -> float:
 
     Args:
         scores: Anything that ranks, [n].
-        is_truth: Which are positive, [n].
+        is_truth: Whether each is positive, [n].
 
     Returns:
         0..1; NaN without a positive or without a negative.

@@ -64,7 +64,8 @@ class KindScores:
         auprc: Average precision over all bases of the genome with its bootstrap interval; of promoters over the calls, without
             an interval (NaN).
         called: The calls at the threshold.
-        reliability: Of calls with a probability of at least BELIEVED_FROM; None but for the distance that probabilities mean.
+        reliability: Reliability of calls with a probability of at least BELIEVED_FROM; None but for the distance that
+            probabilities mean.
         calibration_error: Expected calibration error of the same calls.
         curve: Precision against recall by probability: of all bases, for promoters of the calls.
     """
@@ -86,7 +87,7 @@ class GenomeReport:
 
     Attributes:
         model: Name and version.
-        weights_sha256: Of the model.
+        weights_sha256: Hash of the model's weights file.
         computed_in: float32 or bfloat16.
         genome: Name.
         clade: Whose calibration and thresholds were used.
@@ -185,7 +186,7 @@ def measure(
 
     Args:
         model: What scores, on `device`.
-        manifest: Of the model.
+        manifest: Manifest of the model.
         genome: With its truth.
         clade: Whose calibration and thresholds to use.
         device: Where to compute.

@@ -173,7 +173,7 @@ def topk(probabilities: ArrayLike, is_truth: ArrayLike, rest: Rest = NO_REST) ->
 
     Args:
         probabilities: Probabilities of the listed examples, [n].
-        is_truth: Which of them are truth, [n].
+        is_truth: Whether each of them is truth, [n].
         rest: The examples that are not listed.
 
     Returns:
@@ -187,7 +187,7 @@ def average_precision(probabilities: ArrayLike, is_truth: ArrayLike, rest: Rest 
 
     Args:
         probabilities: Probabilities of the listed examples, [n].
-        is_truth: Which of them are truth, [n].
+        is_truth: Whether each of them is truth, [n].
         rest: The examples that are not listed.
 
     Returns:
@@ -255,7 +255,7 @@ def reliability(probabilities: ArrayLike, is_truth: ArrayLike, bins: int | Array
 
     Args:
         probabilities: Probabilities 0..1 of the listed examples, [n].
-        is_truth: Which of them are truth, [n].
+        is_truth: Whether each of them is truth, [n].
         bins: A number of equally wide bins of 0..1, or their edges, ascending, from 0 to 1.
         rest: The examples that are not listed, with the sum of their probabilities; they count in the first bin.
 
@@ -299,7 +299,7 @@ class Places:
 
 @dataclass(frozen=True)
 class TssMatches:
-    """Which promoter calls are right.
+    """The promoter calls that are right.
 
     Attributes:
         probability: Probability of each call, [n].

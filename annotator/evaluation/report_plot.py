@@ -45,8 +45,8 @@ def write_plot(report: Report, path: Path) -> None:
         path: Where to; its suffix chooses PNG or SVG.
 
     Raises:
-        UsageError: As `check_plot`.
-        EnvironmentFault: As `check_plot`.
+        UsageError: The suffix is not one of a plot.
+        EnvironmentFault: matplotlib is not installed.
         ResourceFault: It cannot be written.
     """
     check_plot(path)

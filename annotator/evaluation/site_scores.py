@@ -59,7 +59,7 @@ def precision_recall_curve(values: NDArray[np.floating], right: NDArray[np.bool_
 
     Args:
         values: Anything that ranks, [n].
-        right: Which of them are truth, [n].
+        right: Whether each of them is truth, [n].
         truths: Truth sites in all, those that are not listed included.
 
     Returns:
@@ -121,7 +121,7 @@ class CallScores:
         right: How many are truth.
         precision: Share of the calls that are not ambiguous; NaN without any.
         recall: Share of the truth; NaN without any.
-        f1: Of the two; 0 without a right call, NaN without truth.
+        f1: Harmonic mean of the two; 0 without a right call, NaN without truth.
         calls_per_mb: On both strands together.
     """
 
@@ -182,7 +182,7 @@ def judge_splice(calls: Calls, genome: LabelledGenome, kind: str) -> JudgedCalls
     """Judge calls of a splice site: right is the exact base on the same strand.
 
     Args:
-        calls: Of any kinds.
+        calls: Calls of any kinds.
         genome: With the truth.
         kind: donor or acceptor.
 
@@ -204,7 +204,7 @@ def judge_promoters(calls: Calls, genome: LabelledGenome, within_bp: int) -> Jud
     """Judge promoter calls by `match_tss`: right is a TSS within so many bp on the same strand, each truth once.
 
     Args:
-        calls: Of any kinds.
+        calls: Calls of any kinds.
         genome: With the truth.
         within_bp: The largest distance that is right.
 

@@ -37,7 +37,7 @@ class TaskScores:
         task: Folder of the table below the folder of all tables; the table's path where there is one table only.
         split: The table's name without its suffix.
         model: Name and version.
-        weights_sha256: Of the model.
+        weights_sha256: Hash of the model's weights file.
         class_names: What each label stands for.
         scores: The measures.
     """

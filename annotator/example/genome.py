@@ -12,13 +12,10 @@ Coordinates: 0-based; within a gene in transcript order from 1 kb before its tra
 
 from __future__ import annotations
 
-import contextlib
 import filecmp
 import gzip
 import io
-import os
 import struct
-import uuid
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.errors import ResourceFault, UsageError
+from annotator.errors import UsageError
 from annotator.example.chains import (
     ACCEPTOR_EXON_BP,
     ACCEPTOR_INTRON_BP,
@@ -41,6 +38,7 @@ from annotator.example.chains import (
     Statistics,
     Uniforms,
 )
+from annotator.files import atomic_files, write_faults
 
 FASTA_NAME = "example.fa.gz"
 TRUTH_NAME = "example.truth.bed.gz"
@@ -117,21 +115,16 @@ def write_example(folder: Path, *, seed: int = 1, length_bp: int = 1_000_000) ->
         raise UsageError(f"an example of {length_bp} bp is too short for genes; the shortest is {SHORTEST_BP} bp")
     contigs = _draw_contigs(seed, length_bp)
     fasta, truth = folder / FASTA_NAME, folder / TRUTH_NAME
-    try:
+    if any(path.exists() and not path.is_dir() for path in (folder, *folder.parents)):
+        raise UsageError(f"{folder}: not a folder")
+    with write_faults(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _temporary(folder) as new_fasta, _temporary(folder) as new_truth:
-            _write_fasta(new_fasta, contigs, seed)
-            _write_truth(new_truth, contigs)
-            for new, old in ((new_fasta, fasta), (new_truth, truth)):
-                if old.exists() and not filecmp.cmp(new, old, shallow=False):
-                    raise UsageError(f"{old} exists and is not this example (seed {seed}, {length_bp} bp); move it away first")
-            os.replace(new_fasta, fasta)
-            os.replace(new_truth, truth)
-        _sync(folder)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"{folder}: not a folder") from error
-    except OSError as error:
-        raise ResourceFault(f"{folder}: writing the example failed: {error.strerror or error}") from error
+    with atomic_files([fasta, truth]) as (new_fasta, new_truth):
+        _write_fasta(new_fasta, contigs, seed)
+        _write_truth(new_truth, contigs)
+        for new, old in ((new_fasta, fasta), (new_truth, truth)):
+            if old.exists() and not filecmp.cmp(new, old, shallow=False):
+                raise UsageError(f"{old} exists and is not this example (seed {seed}, {length_bp} bp); move it away first")
     kinds = [kind for contig in contigs for _, kind, _ in contig.sites]
     bases = sum(len(contig.letters) for contig in contigs)
     return ExampleFiles(fasta, truth, len(contigs), bases, kinds.count("tss"), kinds.count("donor"))
@@ -271,7 +264,6 @@ def _write_fasta(path: Path, contigs: list[_Contig], seed: int) -> None:
     text = b"".join(parts)
     blocks = [_bgzf_block(text[i : i + _BGZF_BLOCK_BYTES]) for i in range(0, len(text), _BGZF_BLOCK_BYTES)]
     path.write_bytes(b"".join([*blocks, _bgzf_block(b"")]))  # an empty block ends a BGZF file
-    _sync(path)
 
 
 def _bgzf_block(plain: bytes) -> bytes:
@@ -288,22 +280,3 @@ def _write_truth(path: Path, contigs: list[_Contig]) -> None:
         for position, kind, strand in contig.sites:
             text.write(f"{contig.name}\t{position}\t{position + 1}\t{kind}\t0\t{strand}\n")
     path.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
-    _sync(path)
-
-
-@contextlib.contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
-    """A name in the folder for a file in the making, gone in the end unless renamed."""
-    path = folder / f".tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -6,12 +6,12 @@ Coordinates: byte i of the file is flat base i, all contigs end to end in file o
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from annotator.errors import ResourceFault
+from annotator.files import temporary_name
 from annotator.genome.files import FileStamp
 
 SPOOL_NAME = "bases.bin"
@@ -30,7 +30,7 @@ class SpoolWriter:
             ResourceFault: The folder cannot be made or written to.
         """
         self._path = folder / SPOOL_NAME
-        self._temporary = folder / f".tmp-{os.getpid()}-{secrets.token_hex(8)}"
+        self._temporary = temporary_name(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = open(self._temporary, "xb", buffering=0)  # noqa: SIM115

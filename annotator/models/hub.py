@@ -33,7 +33,7 @@ class HubReference:
 
     @staticmethod
     def parse(text: str) -> HubReference:
-        """Of `hub:owner/name@revision`.
+        """Parse `hub:owner/name@revision`.
 
         Raises:
             UsageError: It is not of this form.

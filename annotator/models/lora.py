@@ -15,9 +15,9 @@ def add_lora(backbone: nn.Module, targets: Sequence[str], *, rank: int, alpha: i
     Args:
         backbone: The network.
         targets: Linear modules that get one, by the last part of their dotted name.
-        rank: Of the update, r.
+        rank: Rank of the update, r.
         alpha: The update is scaled by alpha / rank.
-        dropout: Of the adapters' input, in training.
+        dropout: Dropout of the adapters' input, in training.
 
     Returns:
         Dotted names of the modules that got one.

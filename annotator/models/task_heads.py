@@ -163,7 +163,7 @@ class TaskModel(nn.Module):
         """Logits of every base.
 
         Args:
-            tokens: Of the rows.
+            tokens: Tokens of the rows.
             rows: ASCII bases, uint8, [R, L].
             opposite: Tokens of the rows' reverse complements; for causal backbones only.
 

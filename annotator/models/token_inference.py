@@ -22,7 +22,7 @@ from annotator.tokens.batch import RowTokenizer, cut_rows
 
 TOKENS_PER_PASS = {"cpu": 8_192, "cuda": 131_072}
 BASES_AT_ONCE = 1 << 23
-"""Of windows that are tokenised together; enough for many passes."""
+"""Bases of the windows that are tokenised together; enough for many passes."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ class Part:
     """The same stretch of some rows, as tokens.
 
     Attributes:
-        index: Which rows of the input, int64, [r].
+        index: Indices of the rows of the input, int64, [r].
         first: First base of the stretch.
         rows: Its bases, ASCII, uint8, [r, l].
         tokens: Their tokens.

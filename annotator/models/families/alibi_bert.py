@@ -36,7 +36,7 @@ class AlibiBertConfig:
         intermediate_size: Width inside a feed-forward layer; its first matrix is twice as wide.
         type_vocab_size: Rows of the token-type table, of which the first is added to every token.
         hidden_dropout_prob: Share of values left out after embedding, attention and feed-forward; training only.
-        attention_probs_dropout_prob: Of attention weights; training only.
+        attention_probs_dropout_prob: Dropout of attention weights; training only.
         initializer_range: Standard deviation of random weights.
     """
 

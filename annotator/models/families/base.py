@@ -63,10 +63,10 @@ class Published:
     """A checkpoint's tensors under this program's names.
 
     Attributes:
-        backbone: Of `LanguageModel.backbone`, without the prefix.
-        lm_head: Of `LanguageModel.lm_head`; empty where the checkpoint has none.
-        window_head: Of a `WindowHead`: dense.weight, dense.bias, out.weight, out.bias, as far as the family has them; empty
-            where the checkpoint has no classifier.
+        backbone: Tensors of `LanguageModel.backbone`, without the prefix.
+        lm_head: Tensors of `LanguageModel.lm_head`; empty where the checkpoint has none.
+        window_head: Tensors of a `WindowHead`: dense.weight, dense.bias, out.weight, out.bias, as far as the family has them;
+            empty where the checkpoint has no classifier.
         ignored: Names that mean nothing here (position ids, unused tables) and were left out.
         unexpected: Names that no part of the family has.
     """
@@ -93,8 +93,8 @@ class ModelFamily:
     """One published family of language models; it scans through the task heads that all of them share.
 
     Attributes:
-        name: As in manifests and on the command line.
-        title: As its authors call it.
+        name: Name in manifests and on the command line.
+        title: Name that its authors use.
         licence: SPDX identifier of the published weights and, after a comma, what that forbids; shown when they are loaded.
         causal: Whether a token sees only what comes before it; such a model is run in both reading directions.
         dense_window_head: Whether its classifiers have a tanh layer between the pooled vector and the output.

@@ -44,7 +44,7 @@ class BioGptArchitecture:
         max_position_embeddings: Longest row, <bos> included.
         kmer: Bases of a token, 2..8; this program's own field, 6 where it is absent.
         hidden_dropout_prob: Share of values left out; training only.
-        attention_probs_dropout_prob: Of attention weights; training only.
+        attention_probs_dropout_prob: Dropout of attention weights; training only.
         initializer_range: Standard deviation of random weights.
     """
 

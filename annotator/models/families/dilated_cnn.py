@@ -39,8 +39,8 @@ class DilatedConfig:
     """Shape of the networks of a model.
 
     Attributes:
-        channels: Of the residual stream.
-        widths: Of the convolutions, bp, one entry per residual unit; odd.
+        channels: Channels of the residual stream.
+        widths: Widths of the convolutions, bp, one entry per residual unit; odd.
         dilations: Bases between two taps, one entry per residual unit.
         networks: Networks whose probabilities are averaged.
     """
@@ -79,7 +79,7 @@ class DilatedConfig:
 
     @staticmethod
     def from_dict(architecture: dict[str, Any]) -> DilatedConfig:
-        """Of a manifest's `architecture`.
+        """Read a manifest's `architecture`.
 
         Raises:
             ValueError: A field is missing, unknown, of the wrong type or impossible.
@@ -228,7 +228,7 @@ class DilatedCnn(nn.Module):
             networks: With their weights.
             config: Their shape.
             tracks: Output tracks, of `CLASS_OF_TRACK`, in the order wanted.
-            dtype: Of weights and activations, float32 or bfloat16.
+            dtype: Type of weights and activations, float32 or bfloat16.
         """
         super().__init__()
         self.config, self.tracks = config, tracks
@@ -279,7 +279,7 @@ def load(folder: Path, manifest: Manifest, device: torch.device, precision: str 
         folder: The directory.
         manifest: Its manifest.
         device: Where the model will run.
-        precision: Of weights and activations: float32, bfloat16, or auto for what `choose_precision` says.
+        precision: Type of weights and activations: float32, bfloat16, or auto for what `choose_precision` says.
 
     Returns:
         The model on its device, in eval mode.

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 LARGEST_SIZE = 1 << 20
-"""Of any size in an architecture; far beyond what a network has."""
+"""The largest value of any size in an architecture; far beyond what a network has."""
 
 
 def check_architecture(architecture: Any) -> None:

@@ -21,7 +21,7 @@ class MaskedHead(nn.Module):
         Args:
             hidden: Width of a token's vector, H.
             vocabulary_size: Ids, V.
-            eps: Of the layer norm.
+            eps: Term of the layer norm against division by zero.
             std: Standard deviation of the initial weights.
             tied_to: The embedding [V, H] whose weight the decoder uses, or None for one of its own.
         """

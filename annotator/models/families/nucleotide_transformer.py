@@ -44,7 +44,7 @@ class NucleotideTransformerArchitecture:
         num_attention_heads: Heads.
         intermediate_size: Width of the feed-forward layer; in version 2, behind the gate.
         max_position_embeddings: Longest row of tokens, and 2. Version 2 has no position table and takes longer rows.
-        layer_norm_eps: Of the norms.
+        layer_norm_eps: Term of the norms against division by zero.
         initializer_range: Standard deviation of random weights.
         hidden_dropout_prob: In training.
         attention_probs_dropout_prob: In training.
@@ -127,7 +127,7 @@ class EsmBackbone(Backbone):
 
     @property
     def embedding(self) -> nn.Embedding:
-        """Of the tokens."""
+        """Vectors of the tokens."""
         found: nn.Embedding = self.esm.embeddings.word_embeddings
         return found
 

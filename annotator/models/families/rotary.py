@@ -41,9 +41,9 @@ class RotaryBackbone(Backbone):
             heads: Attention heads.
             intermediate: Width of the feed-forward layer behind the gate.
             pad_id: Id of padding.
-            eps: Of the norms.
-            hidden_dropout: Of what each part adds, in training.
-            attention_dropout: Of the attention weights, in training.
+            eps: Term of the norms against division by zero.
+            hidden_dropout: Dropout of what each part adds, in training.
+            attention_dropout: Dropout of the attention weights, in training.
 
         Raises:
             ValueError: A head's width is odd, so that it has no halves.
@@ -91,8 +91,8 @@ class RotaryBlock(nn.Module):
 
         Args:
             states: [R, T, H].
-            turns: Of `rotary_turns`.
-            seen: Which tokens may be looked at, bool, broadcast to [R, heads, T, T]; None for all.
+            turns: The turns that `rotary_turns` gives.
+            seen: Whether a token may be looked at, bool, broadcast to [R, heads, T, T]; None for all.
         """
         normed = self.attention_norm(states)
         query, key, value = (self._by_head(layer(normed)) for layer in (self.query, self.key, self.value))
@@ -117,7 +117,7 @@ def rotary_turns(tokens: int, width: int, device: torch.device) -> tuple[Tensor,
 
     Args:
         tokens: Positions, T.
-        width: Of a head, even.
+        width: Width of a head, even.
         device: Where to put them.
 
     Returns:

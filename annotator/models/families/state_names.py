@@ -11,7 +11,7 @@ from torch import Tensor
 from annotator.models.families.base import LanguageModel, Published
 
 _OLD_NORM_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-"""Of files from before 2019, and of every ESM that transformers 5.23 saves."""
+"""Names of norms in files from before 2019, and of every ESM that transformers 5.23 saves."""
 WINDOW_HEAD_NAMES = frozenset({"dense.weight", "dense.bias", "out.weight", "out.bias"})
 
 
@@ -22,7 +22,7 @@ def sort_tensors(
 
     Args:
         state: The published state dict.
-        network: Of the architecture, with or without data (device meta): what is not among its names is unexpected.
+        network: A network of the architecture, with or without data (device meta): what is not among its names is unexpected.
         renames: Regular expressions of whole published names, and what they become: `backbone.*`, `lm_head.*` or
             `window_head.*` (with \1 for a group); the first that fits counts. A LayerNorm's `gamma` and `beta` are read as
             `weight` and `bias`. Two tensors may become one if they are equal, as a tied decoder and its embedding are; where

@@ -30,10 +30,10 @@ class Corpus:
     """Contigs in memory, one byte a base.
 
     Attributes:
-        names: Of the contigs.
+        names: Names of the contigs.
         bases: Upper-case A, C, G, T and N, uint8, [n], contigs end to end.
         ends: One past the last base of each contig, int64, [contigs].
-        sha256: Of each file they come from, by path.
+        sha256: Hash of each file they come from, by path.
     """
 
     names: tuple[str, ...]
@@ -124,7 +124,7 @@ class Tiles:
             seed: Epoch e depends on (seed, e) alone.
 
         Raises:
-            InputError: As for `draw_rows`.
+            InputError: No contig is that long.
         """
         self._corpus, self._window_bp, self._max_n_share, self._seed = corpus, window_bp, max_n_share, seed
         self._first, self._room = _starts(corpus, window_bp)

@@ -41,7 +41,7 @@ class Probe:
     Attributes:
         guess: The model's input and its targets.
         attention_mask: bool, [R, T].
-        run_starts: Of runs of stride-1 k-mers: first token of each, int64, [S]; None for other tokens.
+        run_starts: First token of each run of stride-1 k-mers, int64, [S]; None for other tokens.
         rows: ASCII bases, uint8, [R, L].
         hidden: Bases to guess, bool, [R, L].
     """
@@ -58,9 +58,9 @@ class HiddenBits:
     """What a model needs for a probe.
 
     Attributes:
-        bits: For a hidden base, mean.
-        perplexity: Of the guessed tokens.
-        bases: Hidden ones.
+        bits: Mean bits for a hidden base.
+        perplexity: Perplexity of the guessed tokens.
+        bases: Number of hidden bases.
     """
 
     bits: float
@@ -73,7 +73,7 @@ def make_probe(rows: NDArray[np.uint8], tokenizer: RowTokenizer, *, causal: bool
 
     Args:
         rows: ASCII bases, A, C, G, T alone, uint8, [R, L].
-        tokenizer: Of the model.
+        tokenizer: The model's.
         causal: Whether the model guesses the next token.
 
     Raises:
@@ -114,7 +114,7 @@ def hidden_bits(
     Args:
         model: In eval mode, on `device`.
         probe: From `make_probe` with the same tokenizer.
-        tokenizer: Of the model.
+        tokenizer: The model's.
         rows: Windows computed at once.
         device: Where to compute.
         bf16: Autocast to bfloat16.
@@ -153,9 +153,9 @@ def _run_bits(logits: Tensor, truth: Tensor, tokenizer: KmerRows) -> float:
     """Bits of the hidden base of each run.
 
     Args:
-        logits: Of the k tokens of each run, one run after the other, float32, [n * k, V].
+        logits: Logits of the k tokens of each run, one run after the other, float32, [n * k, V].
         truth: The true ids, int64, [n * k].
-        tokenizer: Of the ids.
+        tokenizer: The tokenizer that gives the ids.
     """
     k, first = tokenizer.vocabulary.k, tokenizer.vocabulary.first_kmer_id
     # Token j of a run begins j bases after the first one and holds the hidden base k - 1 - j bases from its start: digit j

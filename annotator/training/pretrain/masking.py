@@ -41,7 +41,7 @@ def known_tokens(tokens: TokenBatch, rows: Tensor) -> Tensor:
     """Tokens made of A, C, G and T alone: what can be guessed; bool, [R, T].
 
     Args:
-        tokens: Of the rows.
+        tokens: Tokens of the rows.
         rows: ASCII bases, upper case, uint8, [R, L].
     """
     unknown = torch.isin(rows, torch.tensor(list(b"ACGT"), dtype=torch.uint8, device=rows.device), invert=True)
@@ -74,7 +74,7 @@ def mask_spans(
         known: From `known_tokens`; other tokens in a run stay as they are, which shows no base.
         options: How much.
         k: Bases of a token.
-        mask_id: Of a hidden token.
+        mask_id: Id of a hidden token.
         rng: Source of all randomness.
 
     Returns:
@@ -104,10 +104,10 @@ def mask_tokens(tokens: TokenBatch, known: Tensor, options: MaskOptions, *, mask
     """Hide single tokens, which must not overlap.
 
     Args:
-        tokens: Of any tokenizer without overlaps.
+        tokens: Tokens of any tokenizer without overlaps.
         known: From `known_tokens`; others are never chosen.
         options: How much.
-        mask_id: Of a hidden token.
+        mask_id: Id of a hidden token.
         rng: Source of all randomness.
 
     Returns:
@@ -119,7 +119,7 @@ def mask_tokens(tokens: TokenBatch, known: Tensor, options: MaskOptions, *, mask
 
 
 def next_tokens(tokens: TokenBatch, known: Tensor) -> Guess:
-    """Of a causal model: every place has to guess the known token after it."""
+    """The guesses of a causal model: every place has to guess the known token after it."""
     targets = torch.full_like(tokens.ids, IGNORED)
     targets[:, :-1] = torch.where(known[:, 1:], tokens.ids[:, 1:], IGNORED)
     return Guess(tokens.ids, targets)

@@ -35,11 +35,11 @@ class Subject:
     """What is trained.
 
     Attributes:
-        family: Of the network.
-        architecture: It was built from.
+        family: Family of the network.
+        architecture: The architecture it was built from.
         model: The network.
-        tokenizer: Of its vocabulary.
-        licence: Of the weights.
+        tokenizer: Tokenizer of its vocabulary.
+        licence: Licence of the weights.
         origin: Hash of the weights it started from; of random ones, "random".
     """
 
@@ -60,9 +60,9 @@ def take_subject(settings: PretrainSettings, corpus: Corpus, folder: Path) -> Su
     """Build the network (random weights depend on the seed alone) or read the checkpoint.
 
     Args:
-        settings: Of the run.
+        settings: Settings of the run.
         corpus: What a byte-pair vocabulary is learnt from, unless the folder has one already.
-        folder: Of the run; a byte-pair tokenizer is written there.
+        folder: Folder of the run; a byte-pair tokenizer is written there.
 
     Returns:
         The network on the CPU.

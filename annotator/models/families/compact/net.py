@@ -136,9 +136,9 @@ class CompactNet(nn.Module):
         """What the head reads, and the trunk below it.
 
         Args:
-            token_ids: As of `forward`.
-            clade: Likewise.
-            dropout: Likewise.
+            token_ids: k-mer ids, int32 or int64, [B, L]; L a multiple of step_bp.
+            clade: Index of each row's clade, int64, [B].
+            dropout: Share of the trunk's channels left out of each block; training only.
 
         Returns:
             Of every base, [B, fine_channels, L], and of every step, [B, trunk_channels, L / step_bp].

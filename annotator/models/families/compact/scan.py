@@ -127,7 +127,7 @@ class FoldedNet(nn.Module):
             net: The network.
             clade: Index of its clade bias.
             vocabulary: Ids it was trained with.
-            dtype: Of weights and activations, float32 or bfloat16.
+            dtype: Type of weights and activations, float32 or bfloat16.
         """
         super().__init__()
         self.config, self.scheme, self.dtype = net.config, vocabulary.scheme(), dtype
@@ -202,7 +202,7 @@ def folded_on(
         clade: Index of its clade bias.
         vocabulary: Ids it was trained with.
         device: Where it will run.
-        precision: Of weights and activations: float32, bfloat16, or auto for what `choose_precision` says.
+        precision: Type of weights and activations: float32, bfloat16, or auto for what `choose_precision` says.
     """
     dtype = getattr(torch, choose_precision(precision, str(device)))
     return FoldedNet(net, clade, vocabulary, dtype=dtype).to(device).eval()

@@ -37,12 +37,12 @@ class CompactWindowConfig:
         window_bp: Bases of a window.
         k: Token width.
         both_strands: Score the reverse complement too and average: for what has no direction.
-        fine_channels: As of `CompactConfig`, like all that follow.
-        fine_width: Likewise.
-        trunk_channels: Likewise.
-        trunk_width: Likewise.
-        dilations: Likewise.
-        step_bp: Likewise.
+        fine_channels: Channels of the full-resolution path.
+        fine_width: Width of its convolutions, bp.
+        trunk_channels: Channels of the dilated trunk.
+        trunk_width: Width of its convolutions, in trunk steps.
+        dilations: One residual block per entry, in trunk steps.
+        step_bp: Bases per trunk step.
     """
 
     window_bp: int
@@ -113,7 +113,7 @@ class CompactWindow(nn.Module):
         Args:
             rows: ASCII bases in reading direction, uint8, [R, L]. A row shorter than a window is filled up with N; of one that
                 is longer, evenly spaced windows that cover it are classified, and their logits averaged.
-            dropout: Of the trunk's channels, half of it of the embedding, and before the output; training only.
+            dropout: Share of the trunk's channels left out, half of it of the embedding, and before the output; training only.
 
         Returns:
             Logits, float32, [R, classes].

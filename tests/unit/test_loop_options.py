@@ -1,0 +1,71 @@
+"""Options of the training loop: learning rates worked out by hand, defaults that weights were made with, refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from annotator.cli.recipe import read_recipe
+from annotator.kinds import Kind
+from annotator.training.calibrate import fit_calibration, fit_rising_calibration
+from annotator.training.compact.options import TrainOptions
+from annotator.training.finetune.options import FinetuneOptions
+from annotator.training.options import LoopOptions
+from annotator.training.pretrain.options import PretrainOptions
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_rate_is_held_and_then_falls() -> None:
+    options = TrainOptions(steps=10, learning_rate=1.0, warmup_steps=2, decay_steps=4)
+    assert [options.rate(step) for step in range(10)] == [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
+
+
+def test_a_rate_falls_from_the_end_of_the_warm_up() -> None:
+    pretrain = PretrainOptions(steps=6, learning_rate=1.0, warmup_steps=2)
+    finetune = FinetuneOptions(learning_rate=1.0, warmup_share=0.3).for_steps(6, validate_steps=3)
+    assert finetune.warmup_steps == 2
+    for options in (pretrain, finetune):
+        assert [options.rate(step) for step in range(6)] == [0.5, 1, 1, 0.75, 0.5, 0.25]
+
+
+def test_every_task_keeps_the_values_its_weights_were_made_with() -> None:
+    fields = ("weight_decay", "betas", "epsilon", "clip", "ema")
+    values = [tuple(getattr(kind(), name) for name in fields) for kind in (TrainOptions, PretrainOptions, FinetuneOptions)]
+    assert values == [
+        (0.01, (0.9, 0.98), 1e-8, 5.0, 0.999), (0.01, (0.9, 0.98), 1e-6, 1.0, 0.0), (0.01, (0.9, 0.999), 1e-8, 1.0, 0.0)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        (TrainOptions, {"steps": 0}, "steps = 0 must be positive"),
+        (PretrainOptions, {"validate_steps": 0}, "validate_steps = 0 must be positive"),
+        (PretrainOptions, {"steps": 3, "warmup_steps": 4}, "warmup_steps = 4 of 3 steps"),
+        (FinetuneOptions, {"patience": -1}, "patience = -1 must be finite and not negative"),
+        (LoopOptions, {"learning_rate": float("nan")}, "learning_rate = nan"),
+        (LoopOptions, {"betas": (0.9, 1.0)}, "betas"),
+        (LoopOptions, {"decay_steps": -1}, "decay_steps = -1"),
+        (LoopOptions, {"ema": 1.0}, "ema = 1.0"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_by_name(kind: type[LoopOptions], change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        kind(**change)
+
+
+def test_the_bundled_recipe_is_read() -> None:
+    options = read_recipe(ROOT / "recipes" / "compact.toml", Path()).train
+    assert (options.steps, options.batch_windows, options.decay_steps, options.clip) == (7350, 16, 2600, 5.0)
+
+
+def test_a_calibration_of_scores_that_say_the_opposite_is_nearly_flat(caplog: pytest.LogCaptureFixture) -> None:
+    logit, right = np.array([-2.0, -1.0, 1.0, 2.0]), np.array([True, True, False, False])
+    assert fit_calibration(logit, right).scale < 0
+    flat = fit_rising_calibration(Kind.DONOR, logit, right)
+    assert 0 < flat.scale < 0.01 and flat.bias == 0 and "donor: on the validation data" in caplog.text
+    assert fit_rising_calibration(Kind.DONOR, -logit, right) == fit_calibration(-logit, right)
