@@ -25,7 +25,7 @@ SPECIAL = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
 """Tokens 0..4 of every vocabulary, in this order."""
 UNK_ID, CLS_ID, SEP_ID, PAD_ID, MASK_ID = range(len(SPECIAL))
 LONGEST_TOKEN_BP = 32
-"""Of the published vocabulary; keeps a trained one from spending its ids on long repeats."""
+"""Longest token of the published vocabulary; keeps a trained one from spending its ids on long repeats."""
 _WORD_BP = 512
 """Pieces that training cuts its sequences into: the trainer goes over a whole word for each merge."""
 _BASES = re.compile("[ACGT]+")
@@ -158,10 +158,10 @@ def _batch(flat: Tensor, counts: Tensor, base_counts: Tensor, length: int, devic
 
     Args:
         flat: Ids without special tokens, int64, [n].
-        counts: Of them in each row, int64, [R].
+        counts: Number of ids in each row, int64, [R].
         base_counts: Bases that each id covers, int64, [n]; those of a row sum to `length`.
-        length: L.
-        device: Where the result goes.
+        length: Bases of a row, L.
+        device: Device of the result.
     """
     rows, width = len(counts), int(counts.max()) + 2 if len(counts) else 2
     columns = torch.arange(width)
