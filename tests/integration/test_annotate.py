@@ -243,7 +243,7 @@ def test_a_run_cut_short_is_resumed_to_the_same_bytes(model: Path, motifs: Path,
 
 
 def test_sigterm_ends_with_143_and_resumes(model: Path, motifs: Path, tmp_path: Path) -> None:
-    text, _ = planted(400_000, seed=12)
+    text, _ = planted(200_000, seed=12)
     fasta = write_fasta(tmp_path / "g.fa", {"a": text})
     script = "import sys; from annotator.cli.app import main; sys.exit(main(sys.argv[1:]))"
     arguments = ["annotate", str(fasta), "-o", str(tmp_path / "out"), "--model", str(model), "--motifs", str(motifs), "-t", "1"]

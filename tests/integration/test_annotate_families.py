@@ -333,6 +333,7 @@ def test_a_row_longer_than_the_context_is_cut_into_parts_never_short(tmp_path: P
     assert bool((logits[..., :3] > -29).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_scores_do_not_depend_on_what_shares_the_batch(case: str, genome: Path, tmp_path: Path) -> None:
     model = write_family_model(tmp_path / "model", case, window=False)

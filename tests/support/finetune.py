@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from annotator.kinds import Kind
 from annotator.labels.options import Organism
 from annotator.models.checkpoints import write_checkpoint
 from annotator.models.families.registry import family
@@ -56,7 +57,7 @@ def tables(folder: Path, **data: Any) -> TableData:
     if not train.exists():
         write_table(train, 240, 1)
         write_table(dev, 80, 2)
-    return TableData(train, dev, **({"classes": ("other", "MYB"), "features": (FeatureTrack("MYB", "tfbs"),)} | data))
+    return TableData(train, dev, **({"classes": ("other", "MYB"), "features": (FeatureTrack("MYB", Kind.TFBS),)} | data))
 
 
 def genome(folder: Path, name: str, seed: int, length: int = 12_000) -> GenomeFiles:
@@ -80,7 +81,7 @@ def genome(folder: Path, name: str, seed: int, length: int = 12_000) -> GenomeFi
 
 def genomes(folder: Path, **data: Any) -> GenomeData:
     """A genome to learn from and one to validate on."""
-    fields: dict[str, Any] = {"features": (FeatureTrack("CRE", "tfbs"),), "window_bp": 240, "margin_bp": 80, "sigma_bp": 3.0}
+    fields: dict[str, Any] = {"features": (FeatureTrack("CRE", Kind.TFBS),), "window_bp": 240, "margin_bp": 80, "sigma_bp": 3.0}
     return GenomeData((genome(folder, "one", 1),), (genome(folder, "two", 2, 6_000),), **(fields | data))
 
 
