@@ -63,7 +63,7 @@ def annotate(
     header: bool = True,
     progress: Progress | None = None,
     task: TaskFactory = ShardTask,
-) -> Results | BatchResults:
+) -> Results:
     """Call promoters, splice sites and TF binding sites of assemblies on both strands, as `annotator annotate` does.
 
     The same call again goes on with a run that was cut short, and does nothing where there is nothing left to do. With `workers`
@@ -104,7 +104,7 @@ def annotate(
         task: The work on each shard, where it is to be another than calling sites and motifs.
 
     Returns:
-        The results, opened.
+        The results, opened; of several assemblies `BatchResults`, whose `samples` are the single ones.
 
     Raises:
         PartialFailure: Some contigs or assemblies failed; everything else is written and can be opened.

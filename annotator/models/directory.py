@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from annotator.errors import EnvironmentFault, InputError
 from annotator.files import atomic_folder, file_sha256, write_faults
 from annotator.models.manifest import MANIFEST_NAME, Manifest, read_manifest, read_model_json
-from annotator.models.weights import WEIGHTS_NAME, errors_naming, write_safetensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BUNDLED = Path(__file__).parent / "bundled"
 
@@ -69,6 +70,8 @@ def write_model(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor],
         ResourceFault: A file cannot be written; an older model stands as it was.
         InputError: The parts of the manifest do not fit together; an older model stands as it was.
     """
+    from annotator.models.weights import WEIGHTS_NAME, errors_naming, write_safetensors  # with torch, which reading does not need
+
     with write_faults(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder) as temporary, errors_naming(folder, instead_of=temporary):

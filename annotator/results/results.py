@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,10 +51,12 @@ class Results:
     Attributes:
         path: The results folder.
         run: Contents of run.json: the plan, the files with their hashes, what was counted, skipped and given up.
+        samples: Results of the single assemblies where the folder holds several (`BatchResults`); else nothing.
     """
 
     path: Path
     run: dict[str, Any]
+    samples: dict[str, Results] = field(default_factory=dict)
 
     def calls(
         self,
@@ -78,7 +80,7 @@ class Results:
         Raises:
             UsageError: An argument is wrong, or the region's contig is not in the genome.
         """
-        contigs = self.contigs if region is not None and CONTIGS_TSV in self.run["files"] else None
+        contigs = self.contigs if region is not None and CONTIGS_TSV in self.files else None
         return _filtered(_scan(self.path / PREDICTIONS_FILE), kind, region, strand, min_probability, contigs)
 
     @cached_property
@@ -98,25 +100,30 @@ class Results:
     @property
     def model(self) -> str:
         """Name of the model that made the calls."""
-        return str(self.run["plan"]["model"]["name"])
+        return str(self._told("plan")["model"]["name"])
 
     @property
     def thresholds(self) -> dict[str, float]:
         """Probability by kind at and above which a local maximum is a call."""
-        return dict(self.run["plan"]["thresholds"])
+        return dict(self._told("plan")["thresholds"])
 
     @property
     def files(self) -> dict[str, Path]:
         """The files of the run by their names; `run["files"]` has their sizes and hashes."""
-        return {name: self.path / name for name in self.run["files"]}
+        return {name: self.path / name for name in self._told("files")}
 
     @property
     def failed_contigs(self) -> list[str]:
         """Names of contigs that failed and are not in the files: at most the thousand that run.json lists."""
-        return list(self.run["failed_contigs"]["names"])
+        return list(self._told("failed_contigs")["names"])
+
+    def _told(self, entry: str) -> Any:
+        """An entry of run.json."""
+        return self.run[entry]
 
     def _text(self, name: str) -> str:
-        if name not in self.run["files"]:
+        """A text file of the run."""
+        if name not in self.files:
             raise UsageError(
                 f"{self.path}: was written by an earlier version, without {name}; annotate the genome again, into another folder "
                 "or with overwrite"
@@ -125,8 +132,8 @@ class Results:
 
 
 @dataclass(frozen=True)
-class BatchResults:
-    """The results of several assemblies.
+class BatchResults(Results):
+    """The results of several assemblies; what only one assembly has is asked of `samples`.
 
     Attributes:
         path: The folder above those of the samples.
@@ -134,9 +141,8 @@ class BatchResults:
         samples: Results by the name of the sample, in the order of the run; those that came to nothing are left out.
     """
 
-    path: Path
-    run: dict[str, Any]
-    samples: dict[str, Results]
+    def _told(self, entry: str) -> Any:
+        raise UsageError(f"{self.path}: holds several assemblies; ask one of its samples: {', '.join(list(self.samples)[:5])}")
 
     @property
     def failed(self) -> dict[str, str]:
@@ -167,7 +173,7 @@ class BatchResults:
         """
         contigs: dict[str, int] | None = {}
         for results in self.samples.values() if region is not None else ():
-            contigs = contigs | results.contigs if contigs is not None and CONTIGS_TSV in results.run["files"] else None
+            contigs = contigs | results.contigs if contigs is not None and CONTIGS_TSV in results.files else None
         tables = [
             _scan(results.path / PREDICTIONS_FILE).select(pl.lit(name).alias(SAMPLE), pl.all())
             for name, results in self.samples.items()
@@ -176,15 +182,15 @@ class BatchResults:
         return _filtered(pl.concat([empty, *tables]), kind, region, strand, min_probability, contigs)
 
 
-def open_results(folder: str | Path) -> Results | BatchResults:
+def open_results(folder: str | Path) -> Results:
     """Open what `annotate` wrote.
 
     Args:
         folder: A results folder, or that of several assemblies. Nothing but the run's record is read yet.
 
     Returns:
-        The results of one assembly, or those of several. A folder that holds both is taken for the one assembly's; open the
-        samples' own folders then.
+        The results of one assembly, or `BatchResults`, those of several. A folder that holds both is taken for the one
+        assembly's; open the samples' own folders then.
 
     Raises:
         UsageError: There is no such folder, or no finished run in it.

@@ -26,7 +26,8 @@ from annotator.models.task_heads import HeadOptions, TaskModel
 from annotator.models.token_inference import TokenScanner
 from annotator.pipeline.executors.machine import Machine
 from annotator.pipeline.options import AnnotateOptions
-from annotator.pipeline.request import make_plan, resolve
+from annotator.pipeline.request import resolve
+from annotator.pipeline.run_plan import make_plan
 from annotator.pipeline.worker import shard_worker as worker
 from annotator.tokens.batch import RowTokenizer
 from annotator.tokens.bpe import BpeTokenizer
@@ -300,7 +301,7 @@ def test_the_plan_holds_the_libraries_of_the_family(
     assert "licence of the weights: Apache-2.0" in caplog.text
     assert "--threshold promoter: this run calls donor, acceptor only" in caplog.text
     with_genome = open_genome(write_fasta(tmp_path / "g.fa", {"a": "ACGT"}), tmp_path, GenomeOptions())
-    assert make_plan(request, options, with_genome, None)["libraries"][library] == importlib.metadata.version(library)
+    assert make_plan(request, options, with_genome, None).values["libraries"][library] == importlib.metadata.version(library)
 
 
 def test_a_fine_tuned_model_shows_its_data_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
