@@ -6,7 +6,10 @@ import importlib
 import os
 import re
 import subprocess
+import sys
+import tarfile
 import tomllib
+import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -181,3 +184,36 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     ci = (ROOT / ".ci/run").read_text().splitlines()
     assert f"python -m pip install . && {EXAMPLE}" in readme and TESTS in readme
     assert "python -m pip install ." in ci and f"{EXAMPLE} || exit 1" in ci and f"{TESTS} || exit 1" in ci
+    assert ci.index("python -m pytest -q -m slow || exit 1") == ci.index(f"{TESTS} || exit 1") + 1, "what the default leaves out"
+
+
+def test_ci_installs_the_programs_that_tests_skip_without() -> None:
+    ci = (ROOT / ".ci/run").read_text()
+    packages = re.search(r"apt-get install [^;]*", ci)
+    assert packages is not None
+    assert {"bedtools", "genometools", "igv", "xauth", "xvfb"} <= set(packages[0].split())
+    assert ci.index(".[browsers]") < ci.index(".[test]"), "README's test line already finds them"
+
+
+def build_packages(folder: Path, leave_out: str = "") -> None:
+    """A wheel and an sdist with the files of the source, but for the one left out of each."""
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "x-1-py3-none-any.whl", "w") as wheel, tarfile.open(folder / "x-1.tar.gz", "w:gz") as sdist:
+        for base, inside in ((ROOT / "annotator", "annotator"), (ROOT / "kernels/annotator_kernels", "annotator_kernels")):
+            for path in base.rglob("*"):
+                name = f"{inside}/{path.relative_to(base).as_posix()}"
+                if path.is_file() and path.suffix != ".pyc" and name != leave_out:
+                    wheel.write(path, name)
+                    sdist.add(path, f"x-1/{path.relative_to(ROOT).as_posix()}")
+        for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "tests/conftest.py", "benchmarks/validate_bed.py"):
+            sdist.add(ROOT / name, f"x-1/{name}")
+
+
+@pytest.mark.parametrize("name", ["", "annotator/py.typed", "annotator/models/bundled/compact/model.safetensors"])
+def test_the_check_of_built_packages_finds_what_is_missing(tmp_path: Path, name: str) -> None:
+    build_packages(tmp_path / "dist", leave_out=name)
+    command = [sys.executable, str(ROOT / ".ci/check_packages.py"), str(tmp_path / "dist")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == bool(name), done.stdout + done.stderr
+    if name:
+        assert f"x-1-py3-none-any.whl: lacks {name}" in done.stdout and f"x-1.tar.gz: lacks {name}" in done.stdout
