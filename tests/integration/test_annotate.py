@@ -282,7 +282,8 @@ def test_extra_columns_are_there_when_asked_for(
     assert nine == extra
     capsys.readouterr()
     assert run(model, motifs, fasta, tmp_path / "both", "--bed6", "--bed-extra") == 2
-    assert capsys.readouterr().err == "annotator: error: --bed-extra: BED6 has no room for extra columns; ask for one of the two\n"
+    error = "--bed-extra: BED6 has no room for extra columns; ask for one of the two"
+    assert capsys.readouterr().err == f"annotator: error: {error}\n"
 
 
 def test_a_changed_manifest_is_another_run(tmp_path: Path, motifs: Path, capsys: pytest.CaptureFixture[str]) -> None:
