@@ -44,7 +44,7 @@ from annotator.models.directory import read_model
 from annotator.models.families.compact.scan import folded_on, load_compact
 from annotator.models.manifest import Manifest
 from annotator.models.options import PRECISIONS
-from annotator.motifs.read import Motif
+from annotator.motifs.motif import Motif
 from annotator.pipeline.options import SHARD_BP
 from annotator.pipeline.worker.order import WorkOrder
 from annotator.pipeline.worker.shard_worker import ShardWorker

@@ -25,7 +25,8 @@ import numpy as np
 from lightmotif import lib as lightmotif
 from numpy.typing import NDArray
 
-from annotator.motifs.read import Motif, jaspar_motifs
+from annotator.motifs.jaspar_release import jaspar_motifs
+from annotator.motifs.motif import Motif
 from annotator.motifs.scan import MotifHits, MotifScanner
 from annotator.motifs.scores import STEPS_PER_BIT, ScoredMatrix
 

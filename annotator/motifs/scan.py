@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.errors import InputError
-from annotator.motifs.read import MAX_MOTIFS, Motif
+from annotator.motifs.motif import MAX_MOTIFS, Motif
 from annotator.motifs.scores import PSEUDOCOUNT, UNIFORM, score_matrix, strand_symmetric
 from annotator.motifs.tables import ROW_BITS, SeedTables
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.motifs.read import MAX_WIDTH
+from annotator.motifs.motif import MAX_WIDTH
 from annotator.motifs.scores import ScoredMatrix
 
 SEED_BP = 10

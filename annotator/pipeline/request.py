@@ -13,7 +13,9 @@ from annotator.kinds import TASKS, Kind
 from annotator.models.directory import BUNDLED, read_model
 from annotator.models.manifest import CladeSettings, Manifest
 from annotator.models.options import FAMILY_ROWS
-from annotator.motifs.read import CLADE_TAXA, JASPAR_RELEASE, Motif, jaspar_motifs, read_motifs
+from annotator.motifs.jaspar_release import CLADE_TAXA, JASPAR_RELEASE, jaspar_motifs
+from annotator.motifs.motif import Motif
+from annotator.motifs.read import read_motifs
 from annotator.motifs.scan import MotifScanner
 from annotator.pipeline.executors.machine import Machine
 from annotator.pipeline.options import EVERY_KIND, SHARD_BP, AnnotateOptions

@@ -12,7 +12,9 @@ from annotator.errors import InputError, UsageError
 from annotator.motifs import kernel as motif_kernel
 from annotator.motifs import scan as motif_scan
 from annotator.motifs import tables as motif_tables
-from annotator.motifs.read import Motif, jaspar_motifs, read_motifs
+from annotator.motifs.jaspar_release import jaspar_motifs
+from annotator.motifs.motif import Motif
+from annotator.motifs.read import read_motifs
 from annotator.motifs.scan import MotifHits, MotifScanner
 from annotator.motifs.scores import STEPS_PER_BIT, score_matrix
 from annotator_kernels.backends import Backend

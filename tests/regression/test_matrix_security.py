@@ -26,7 +26,8 @@ from annotator.errors import InputError
 from annotator.genome.options import GenomeOptions
 from annotator.genome.scanner import FastaScanner
 from annotator.genome.source import open_genome
-from annotator.motifs.read import MAX_MOTIFS, read_motifs
+from annotator.motifs.motif import MAX_MOTIFS
+from annotator.motifs.read import read_motifs
 from annotator.output.formats.bgzf import EOF_BLOCK, compress_block
 from tests.support.detector import ACCEPTOR, DONOR
 from tests.support.runs import annotate, plant, random_bases, results, revcomp, sites, write_fasta

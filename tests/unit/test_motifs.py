@@ -7,7 +7,10 @@ import pytest
 
 from annotator.errors import EnvironmentFault, InputError, UsageError
 from annotator.motifs import read as motifs
-from annotator.motifs.read import CLADE_TAXA, Motif, jaspar_motifs, read_motifs
+from annotator.motifs.formats import lines as motif_lines
+from annotator.motifs.jaspar_release import CLADE_TAXA, jaspar_motifs
+from annotator.motifs.motif import Motif
+from annotator.motifs.read import read_motifs
 
 ARNT = np.array([[4, 16, 0, 0], [19, 0, 1, 0], [0, 20, 0, 0], [0, 0, 20, 0], [0, 0, 0, 20], [0, 0, 20, 0]], np.float64)
 OTHER = np.array([[1, 2, 3, 4.5], [5, 5, 5, 5], [0, 0, 0, 7]], np.float64)
@@ -157,14 +160,14 @@ MALFORMED = {
     "long id": (">" + "i" * 300 + "\n1\n1\n1\n1\n", r"line 1: .*longer than 256"),
     "three rows": (">m x\n1 2\n3 4\n5 6\n" + GOOD, r"line 5: motif 'm': four rows"),
     "file ends": (">m x\n1 2\n3 4\n", r"line 3: motif 'm': four rows"),
-    "five rows": (">m x\n1\n1\n1\n1\n1\n", r"line 6: expected a line that starts with >"),
+    "five rows": (">m x\n1\n1\n1\n1\n1\n", r"line 6: motif 'm': four rows .A, C, G, T. are needed, .* not 5 of 1"),
     "row twice": (">m x\nA [ 1 ]\nA [ 1 ]\nG [ 1 ]\nT [ 1 ]\n", r"line 3: motif 'm': two rows for A"),
     "uneven": (">m x\n1 2\n3 4\n5\n7 8\n", r"line 4: motif 'm': its rows differ in length"),
     "text": (">m x\n1 2\n3 four\n5 6\n7 8\n", r"line 3: motif 'm': 'four' is not a number"),
     "underscore": (">m x\n1_0\n3\n5\n7\n", r"line 2: motif 'm': '1_0' is not a number"),
     "nan": (">m x\n1 2\nnan 4\n5 6\n7 8\n", r"line 3: motif 'm': 'nan' is not a number"),
     "infinite": (">m x\n1e999\n1\n1\n1\n", r"line 1: motif m: column 1 holds a count"),
-    "negative": (">m x\n1 2\n3 -4\n5 6\n7 8\n", r"line 1: motif m: column 2 holds a count"),
+    "negative": (">m x\n1 2\n3 -4\n5 6\n7 8\n", r"line 3: motif 'm': a weight matrix \(log-odds: negative numbers\) is not read"),
     "zero column": (">m x\n1 0\n3 0\n5 0\n7 0\n", r"line 1: motif m: column 2 is all zero"),
     "twice": (GOOD + GOOD, r"line 6: motif 'ok': the matrix id is used twice, first at line 1"),
     "no alphabet of ours": ("MEME version 4\nALPHABET= ACDEFGHIKLMNPQRSTVWY\n", r"line 2: the alphabet must be ACGT"),
@@ -178,7 +181,7 @@ MALFORMED = {
     "meme negative": (MEME_HEAD + "letter-probability matrix:\n-0.5 0.5 1 0\n", r"line 5: motif 'm': .* probabilities"),
     "meme short": (MEME_HEAD + "letter-probability matrix: w= 2\n1 0 0 0\n", r"line 5: motif 'm': w= 2 rows .* 1 found"),
     "meme protein": (MEME_HEAD + "letter-probability matrix: alength= 20\n", r"line 4: motif 'm': alength must be 4"),
-    "meme sites": (MEME_HEAD + "letter-probability matrix: nsites= 0\n1 0 0 0\n", r"line 4: motif 'm': nsites"),
+    "meme sites": (MEME_HEAD + "letter-probability matrix: nsites= -1\n1 0 0 0\n", r"line 4: motif 'm': nsites"),
     "transfac ends": ("AC m\nPO A C G T\n01 1 1 1 1\n", r"line 3: motif 'm': the file ends inside a motif"),
     "transfac two": ("AC m\nPO A C G T\n01 1 1 1 1\nAC n\n", r"line 4: motif 'm': a second AC line"),
     "transfac bases": ("AC m\nPO A C G U\n", r"line 2: motif 'm': a matrix needs one header line"),
@@ -239,7 +242,7 @@ def test_F03_number_of_motifs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_F03_size_limits_hold_for_what_a_gzip_file_expands_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(motifs, "MAX_FILE_BYTES", 50_000)
+    monkeypatch.setattr(motif_lines, "MAX_FILE_BYTES", 50_000)
     with pytest.raises(InputError, match="the file holds more than 50000 bytes"):
         read(tmp_path, gzip.compress(b"#" + b"x" * 1000 + b"\n" + b"#\n" * 60_000))
     with pytest.raises(InputError, match="line 1: the line is longer than 65536 bytes"):

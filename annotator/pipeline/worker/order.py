@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from annotator.errors import InputError, UsageError
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import Kind
-from annotator.motifs.read import Motif
+from annotator.motifs.motif import Motif
 from annotator.motifs.scan import MotifScanner
 from annotator.motifs.scores import expected_hits
 
