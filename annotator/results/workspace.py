@@ -127,7 +127,8 @@ class Workspace:
         for old, unfinished in recorded:
             if old.get("plan_version") != PLAN_VERSION:
                 raise UsageError(f"{self.out_dir}: holds a run of another version of this program; {INSTEAD}")
-            for name, before, now in plan.differences(old, strict=unfinished):
+            differences = [*plan.differences(old), *(plan.differences(old, strict=True) if unfinished else ())]
+            for name, before, now in differences:  # what the user asked for comes first
                 instead = f"leave it out, {INSTEAD}" if name in plan.given else INSTEAD
                 raise UsageError(
                     f"{self.out_dir}: holds another run, with {name} {_short(before)}, not {_short(now)}; {instead}",

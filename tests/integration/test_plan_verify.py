@@ -88,7 +88,7 @@ def test_wrong_options_of_execution(
 def test_verify_finds_what_was_changed(finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     assert main(["verify", str(out)]) == 0
-    assert "4 files as run.json says" in capfd.readouterr().out
+    assert "6 files as run.json says" in capfd.readouterr().out
     bed = out / "splice_sites.bed.gz"
     data = bytearray(bed.read_bytes())
     data[len(data) // 2] ^= 1
