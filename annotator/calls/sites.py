@@ -31,8 +31,8 @@ class TrackRule:
     Attributes:
         kind: What its calls are.
         threshold: Probability at and above which a local maximum is a call.
-        scale: Of the calibration `sigmoid(scale * logit + bias)`; positive.
-        bias: Of the calibration.
+        scale: Scale of the calibration `sigmoid(scale * logit + bias)`; positive.
+        bias: Bias of the calibration.
         radius_bp: A call is the highest base within this many bases on either side; ties go to the lower position.
         width_bp: Bases of a call that is no donor, acceptor or promoter.
         label: Row of the run's labels that names such a call; -1 for the others, which are named after their kind.
@@ -52,7 +52,7 @@ def track_rules(manifest: Manifest, clade: str, thresholds: Mapping[Kind, float]
 
     Args:
         manifest: The model's.
-        clade: Whose calibration to use.
+        clade: Clade whose calibration is used.
         thresholds: Probability per kind; a kind that is absent is not called.
         first_label: Row of the run's labels where the model's features begin, in the order of its tracks.
 

@@ -48,7 +48,7 @@ class AnnotateOptions:
 
     Attributes:
         model: Bundled model's name or a model directory.
-        clade: Which thresholds, motif group and clade bias to use.
+        clade: Clade that chooses thresholds, motif group and clade bias.
         tasks: Subset of TASKS; None for all, but promoters only where they are validated.
         thresholds: Probability per kind, above 0 and at most 1, that replaces the model's; EVERY_KIND stands for all others.
         motifs: "jaspar", or a motif file.

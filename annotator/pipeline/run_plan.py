@@ -70,7 +70,7 @@ def make_plan(
 
 
 def given_values(options: AnnotateOptions) -> frozenset[str]:
-    """Which of the values that the program can choose the user gave."""
+    """Names of those values that the program could have chosen and the user gave."""
     return frozenset(name for name in CHOSEN if getattr(options, name) not in (None, 0, "auto"))
 
 

@@ -30,7 +30,7 @@ class RunPlan:
 
     Attributes:
         values: Everything that decides the calls, ready for JSON.
-        given: Which of the values of CHOSEN the user gave; the others follow a run that is already in the folder.
+        given: Those values of CHOSEN that the user gave; the others follow a run that is already in the folder.
     """
 
     values: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Which worker works on which shard: bookkeeping without I/O and without a clock of its own, so that it can be simulated.
+"""The assignment of shards to workers: bookkeeping without I/O and without a clock of its own, so that it can be simulated.
 
 A worker holds up to `depth` shards: it works on the first and has the next at hand. Shards go out largest first. When a worker
 dies, what it held goes back and is tried again alone, so that a shard which kills its workers is told from its neighbours; a
@@ -26,8 +26,8 @@ class Lease:
     """A shard on its way.
 
     Attributes:
-        key: Which.
-        bases: It owns.
+        key: Assembly and shard.
+        bases: Bases that the shard owns.
         attempts: Workers that failed on it.
         losses: Workers that were lost with it, whoever was to blame.
         began: When a worker began to work on it, seconds; None while it waits behind another.

@@ -1,4 +1,4 @@
-"""Which executor a run gets."""
+"""The choice of an executor."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def workers_that_fit(needs: dict[str, float], nodes: list[dict[str, Any]]) -> in
 
     Args:
         needs: num_cpus and num_gpus of a worker.
-        nodes: As `ray.nodes()` tells them.
+        nodes: The nodes that `ray.nodes()` tells of.
     """
     wanted = [(name, need) for name, need in (("CPU", needs["num_cpus"]), ("GPU", needs["num_gpus"])) if need]
     return sum(min(int(node["Resources"].get(name, 0) / need) for name, need in wanted) for node in nodes if node["Alive"])

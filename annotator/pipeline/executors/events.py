@@ -11,7 +11,7 @@ from annotator.pipeline.worker.order import WorkerReport
 from annotator.pipeline.worker.task import AnyTask
 
 SETUP_TRIES = 3
-"""So many workers in a row that cannot be set up are enough."""
+"""Workers in a row that cannot be set up before a run, or one place of it, is given up."""
 SETUP_TIMEOUT_S = 900.0
 """A worker that loads its model for so long is taken to hang."""
 
@@ -87,7 +87,7 @@ class Executor(Protocol):
         """
 
     def want(self, pieces: int) -> int:
-        """So many pieces of work are left, which may be fewer than workers could be had.
+        """Hear how many pieces of work are left, and start the workers that are missing for them.
 
         Returns:
             Workers that are ready or about to be.

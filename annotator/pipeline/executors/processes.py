@@ -37,7 +37,7 @@ _PROCESSES = multiprocessing.get_context("spawn")
 
 
 class ProcessExecutor:
-    """As many workers as asked for; each that dies is replaced."""
+    """A fixed number of workers; each that dies is replaced."""
 
     replaces_workers = True
 
@@ -98,7 +98,7 @@ class ProcessExecutor:
             return _Worker(name, place, self._task, self.environment(place), self._news)
 
     def environment(self, place: int) -> dict[str, str]:
-        """Of the worker at a place: one GPU in sight."""
+        """Environment variables of the worker at a place: it sees one GPU."""
         if self._machine.kind != "cuda":
             return {}
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -42,7 +42,7 @@ OLDEST = (2, 54)
 """Before it the dashboard let anyone delete jobs (CVE-2026-27482)."""
 
 OBJECT_STORE_BYTES = 200 << 20
-"""Of a private start: leases, results and, with --stage object-store, two blocks per worker pass through it."""
+"""Object store of a private start: leases, results and, with --stage object-store, two blocks per worker pass through it."""
 
 LOOK_EVERY_S = 5.0
 """How often the cluster's nodes are looked at; a new one is used after this and the model's loading."""
@@ -101,7 +101,7 @@ class _Actor:
 
 
 class RayExecutor:
-    """As many actors as are asked for, or as the cluster holds."""
+    """Actors: as many as are asked for, or as the cluster holds."""
 
     replaces_workers = True
 
@@ -167,7 +167,8 @@ class RayExecutor:
         try:
             if self._private:
                 self._folder = PrivateFolder()
-                cpus = max(1, execution.workers) * self._threads if execution.workers else usable_cpus()
+                # at least one worker fits, even with the threads of an earlier run on a machine with more CPUs
+                cpus = max(execution.workers * self._threads or usable_cpus(), self._threads)
                 ray.init(
                     address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES,
                     log_to_driver=False, logging_level="ERROR", _temp_dir=str(self._folder.path),

@@ -87,7 +87,7 @@ class WorkerReport:
 
     Attributes:
         stage_s: Seconds by stage, for what was done since the last report.
-        backends: Which kernels ran how.
+        backends: How each kernel ran, by its name.
         batch_bp: Bases of a batch as they are now; less than ordered where memory ran out.
         peak_memory_bytes: By device, the host among them.
     """
