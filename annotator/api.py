@@ -57,6 +57,7 @@ def annotate(
     overwrite: bool = False,
     dup_names: Literal["error", "suffix"] = "error",
     gaps_as_n: bool = False,
+    mask_chars: str = "",
     eof_check: bool = True,
     bed6: bool = False,
     bed_extra: bool = False,
@@ -96,6 +97,7 @@ def annotate(
         overwrite: Replace the files of another run in the results folder.
         dup_names: "error" refuses contig names that come twice, "suffix" renames the later ones.
         gaps_as_n: Read "-", "." and "*" as N.
+        mask_chars: Characters that read as N, such as "X" where repeats were masked with it.
         eof_check: Refuse BGZF input without its end marker.
         bed6: Write the first six columns of BED only.
         bed_extra: Write further columns after the nine of BED; some programs refuse such files.
@@ -117,7 +119,7 @@ def annotate(
         model=os.fspath(model), clade=clade, tasks=_names(tasks), thresholds=dict(thresholds or {}), motifs=os.fspath(motifs),
         tfbs_pvalue=tfbs_pvalue, regions=None if regions is None else Path(regions), device=device, precision=precision,
         threads=threads, shard_bp=shard_bp, batch_bp=batch_bp, overwrite=overwrite,
-        genome=GenomeOptions(dup_names, gaps_as_n, eof_check), bed=BedOptions(header, bed6, bed_extra),
+        genome=GenomeOptions(dup_names, gaps_as_n, eof_check, mask_chars), bed=BedOptions(header, bed6, bed_extra),
     )  # fmt: skip
     execution = ExecutionOptions(
         ray=ray, workers=workers, gpus_per_worker=gpus_per_worker, bases_via=bases_via, shard_timeout_s=shard_timeout_s,

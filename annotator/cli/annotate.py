@@ -13,6 +13,7 @@ from annotator.cli.run_options import (
     Fasta,
     GapsAsN,
     GpusPerWorker,
+    MaskChars,
     Model,
     ModelThreads,
     Motifs,
@@ -63,6 +64,7 @@ def annotate(
     overwrite: Annotated[bool, typer.Option(help="Replace the files of another run in the results folder.")] = False,
     dup_names: DupNames = "error",
     gaps_as_n: GapsAsN = False,
+    mask_chars: MaskChars = "",
     bed6: Annotated[bool, typer.Option("--bed6", help="Plain BED6, without thick parts and colours.")] = False,
     bed_extra: Annotated[
         bool,
@@ -79,7 +81,7 @@ def annotate(
     options = annotate_options(
         model=model, clade=clade, tasks=tasks, threshold=threshold, motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions,
         device=device, precision=precision, threads=threads, shard_bp=shard_bp, overwrite=overwrite, dup_names=dup_names,
-        gaps_as_n=gaps_as_n, no_eof_check=no_eof_check, bed=BedOptions(not no_header, bed6, bed_extra),
+        gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check, bed=BedOptions(not no_header, bed6, bed_extra),
     )  # fmt: skip
     execution = execution_options(
         workers=workers, gpus_per_worker=gpus_per_worker, ray=ray, bases_via=stage, shard_timeout=shard_timeout,

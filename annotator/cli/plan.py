@@ -14,6 +14,7 @@ from annotator.cli.run_options import (
     DupNames,
     Fasta,
     GapsAsN,
+    MaskChars,
     Model,
     ModelThreads,
     Motifs,
@@ -47,6 +48,7 @@ def plan(
     shard_bp: ShardBp = 0,
     dup_names: DupNames = "error",
     gaps_as_n: GapsAsN = False,
+    mask_chars: MaskChars = "",
     no_eof_check: NoEofCheck = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
     quiet: Quiet = False,
@@ -57,7 +59,7 @@ def plan(
     options = annotate_options(
         model=model, clade=clade, tasks=tasks, threshold=None, motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions,
         device=device, precision=precision, threads=threads, shard_bp=shard_bp, dup_names=dup_names,
-        gaps_as_n=gaps_as_n, no_eof_check=no_eof_check,
+        gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check,
     )  # fmt: skip
     execution = ExecutionOptions(workers=workers)
     from annotator.pipeline.estimate import estimate, to_text

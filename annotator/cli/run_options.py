@@ -49,6 +49,9 @@ ModelThreads = Annotated[
 ]  # fmt: skip
 DupNames = Annotated[str, typer.Option(help="Duplicate contig names: error, or suffix to rename.")]
 GapsAsN = Annotated[bool, typer.Option("--gaps-as-n", help="Read '-', '.' and '*' as N instead of refusing.")]
+MaskChars = Annotated[
+    str, typer.Option("--mask-chars", help="Characters that read as N too, such as X where repeats were masked with it.")
+]
 NoEofCheck = Annotated[bool, typer.Option("--no-eof-check", help="Accept BGZF input without its end marker.")]
 ShardBp = Annotated[int, typer.Option(help="Bases of a shard, part of the plan; 0: 2 Mb on a CPU, 8 Mb on CUDA.")]
 Workers = Annotated[
@@ -65,8 +68,8 @@ NodeTimeout = Annotated[float, typer.Option(help="Seconds to wait for a worker w
 
 
 def annotate_options(
-    *, clade: str, tasks: str, threshold: list[str] | None, shard_bp: int, dup_names: str, gaps_as_n: bool, no_eof_check: bool,
-    **others: Any,
+    *, clade: str, tasks: str, threshold: list[str] | None, shard_bp: int, dup_names: str, gaps_as_n: bool, mask_chars: str,
+    no_eof_check: bool,    **others: Any,
 ) -> AnnotateOptions:  # fmt: skip
     """What is to be done, from the options of the command line.
 
@@ -77,6 +80,7 @@ def annotate_options(
         shard_bp: Bases of a shard; 0 for the device's default.
         dup_names: "error" or "suffix".
         gaps_as_n: Read gaps as N.
+        mask_chars: Characters that read as N too.
         no_eof_check: Accept BGZF input without its end marker.
         others: Fields of `AnnotateOptions` that are typed as they are meant.
 
@@ -88,7 +92,7 @@ def annotate_options(
         logger.info("clade: %s (the default; choose with --clade)", clade)
     return AnnotateOptions(
         clade=clade, tasks=comma_list(tasks) or None, thresholds=_thresholds(threshold or []), shard_bp=shard_bp or None,
-        genome=GenomeOptions(dup_names=dup_names, gaps_as_n=gaps_as_n, eof_check=not no_eof_check),  # type: ignore[arg-type]
+        genome=GenomeOptions(dup_names=dup_names, gaps_as_n=gaps_as_n, eof_check=not no_eof_check, mask_chars=mask_chars),  # type: ignore[arg-type]
         **others,
     )  # fmt: skip
 

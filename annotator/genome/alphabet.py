@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 LOWER = 1
 N = 2
 IUPAC = 4
@@ -9,17 +11,27 @@ U = 8
 GAP = 16
 CARRIAGE_RETURN = 32
 BAD = 64
-READS_AS_N = N | IUPAC | GAP
+MASK = 128
+READS_AS_N = N | IUPAC | GAP | MASK
 """Class flags of a byte; an upper-case A, C, G or T and a line feed have none."""
+
+BLANK = BAD | CARRIAGE_RETURN
+"""Class of a blank, a tab and Ctrl-Z: refused inside a line, passed over at its end."""
+
+BLANK_BYTES = b" \t\x1a"
+CTRL_Z = 0x1A
+"""What DOS editors end a text file with."""
 
 GAP_BYTES = b"-.*"
 _IUPAC_BYTES = b"RYSWKMBDHV"
 LETTERS = bytes(range(ord("A"), ord("Z") + 1)) + bytes(range(ord("a"), ord("z") + 1))
-NOT_NUCLEOTIDE = b"EFIJLOPQXZ"
-"""The letters that no nucleotide code uses."""
+NOT_NUCLEOTIDE = b"EFIJLOPQZ"
+"""The letters that no nucleotide code uses, but for X, with which programs mask repeats."""
 
 
-def _class_table() -> bytes:
+@lru_cache
+def class_table(mask_chars: str = "") -> bytes:
+    """Byte to class flags, for bytes.translate; `mask_chars` (letters in either case) read as N."""
     table = bytearray([BAD] * 256)
     table[ord("\n")] = 0
     table[ord("\r")] = CARRIAGE_RETURN
@@ -29,28 +41,36 @@ def _class_table() -> bytes:
             table[letter + 32] = flags | LOWER
     for gap in GAP_BYTES:
         table[gap] = GAP
+    for blank in BLANK_BYTES:
+        table[blank] = BLANK
+    for mask in _either_case(mask_chars):
+        table[mask] = MASK
     return bytes(table)
 
 
-def _base_table() -> bytes:
+@lru_cache
+def base_table(mask_chars: str = "") -> bytes:
+    """Byte to one of ACGTN, for bytes.translate; 0 where the byte is no base. `mask_chars` read as N."""
     table = bytearray(256)
     for letter in b"ACGTN":
         table[letter] = table[letter + 32] = letter
     table[ord("U")] = table[ord("u")] = ord("T")
     for letter in _IUPAC_BYTES:
         table[letter] = table[letter + 32] = ord("N")
-    for gap in GAP_BYTES:
+    for gap in (*GAP_BYTES, *_either_case(mask_chars)):
         table[gap] = ord("N")
     return bytes(table)
 
 
-CLASS_TABLE = _class_table()
-"""Byte to class flags, for bytes.translate."""
+def _either_case(mask_chars: str) -> bytes:
+    return (mask_chars.upper() + mask_chars.lower()).encode("ascii")
 
-BASE_TABLE = _base_table()
-"""Byte to one of ACGTN, for bytes.translate; 0 where the byte is no base."""
 
-LINE_ENDS = b"\r\n"
+CLASS_TABLE = class_table()
+BASE_TABLE = base_table()
+
+LINE_ENDS = b"\r\n" + BLANK_BYTES
+"""What stands between the bases of two lines; the scanner has seen that none of it stands inside a line."""
 
 
 def describe_byte(byte: int) -> str:
@@ -58,6 +78,8 @@ def describe_byte(byte: int) -> str:
     names = {0: "NUL byte", 9: "tab", 13: "carriage return without line feed (old Mac line ends?)", 32: "space", 62: "'>'"}
     if byte in names:
         return names[byte]
+    if byte == CTRL_Z:
+        return "Ctrl-Z (control byte 0x1a)"
     if byte < 32 or byte == 127:
         return f"control byte 0x{byte:02x}"
     if byte > 127:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.errors import InputError
-from annotator.genome.alphabet import BASE_TABLE, LINE_ENDS
+from annotator.genome.alphabet import LINE_ENDS, base_table
 from annotator.genome.bgzf import BgzfFile
 from annotator.genome.contigs import Layout
 from annotator.genome.files import FileStamp, GuardedFile
@@ -27,6 +27,7 @@ class StoredBases:
         layout: Positions of the bases in `file`.
         file: The bytes behind the bases: the plain file, the decoded BGZF file, or the spool.
         source: Stamp of the source where `file` is a spool of a regular file; it has to stay unchanged as well.
+        mask_chars: Characters of the file that read as N besides those that always do.
     """
 
     path: str
@@ -34,6 +35,7 @@ class StoredBases:
     layout: Layout
     file: GuardedFile | BgzfFile
     source: FileStamp | None
+    mask_chars: str = ""
 
     def read(self, contig: int, start: int, end: int) -> NDArray[np.uint8]:
         """Read bases of one contig.
@@ -59,7 +61,7 @@ class StoredBases:
         if start == end:
             return np.empty(0, np.uint8)
         first, last = self.layout.byte_span(contig, start, end)
-        bases = np.frombuffer(self.file.read(first, last - first).translate(BASE_TABLE, LINE_ENDS), np.uint8)
+        bases = np.frombuffer(self.file.read(first, last - first).translate(base_table(self.mask_chars), LINE_ENDS), np.uint8)
         if len(bases) != end - start or bases.min() == 0:
             raise InputError(f"{self.path}: changed during the run (no {end - start} bases at byte {first})")
         return bases
@@ -71,7 +73,7 @@ class StoredBases:
         if isinstance(file, BgzfFile) and (filled := np.flatnonzero(lengths)).size:
             spans = [layout.byte_span(contig, 0, int(lengths[contig])) for contig in filled.tolist()]
             file = file.pick(min(first for first, _ in spans), max(last for _, last in spans))
-        return StoredBases(self.path, lengths, layout, file, self.source)
+        return StoredBases(self.path, lengths, layout, file, self.source, self.mask_chars)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.errors import InputError
-from annotator.genome.compression import GZIP_MAGIC, bgzf_block_bytes, bgzf_payload, iter_gzip, trailing_garbage
+from annotator.genome.compression import GZIP_MAGIC, NulPadding, bgzf_block_bytes, bgzf_payload, iter_gzip, trailing_garbage
 from annotator.genome.files import FileStamp, GuardedFile
 from annotator.machine import usable_cpus
 
@@ -48,6 +48,7 @@ class BgzfDecoder:
     Attributes:
         lacks_eof: Whether the end-of-file block is missing.
         has_foreign_members: Whether plain gzip members follow the BGZF blocks; there is no random access then.
+        padding: NUL bytes after the last block.
     """
 
     def __init__(self, label: str, *, eof_check: bool) -> None:
@@ -63,6 +64,7 @@ class BgzfDecoder:
         self._sizes: list[int] = []
         self.lacks_eof = False
         self.has_foreign_members = False
+        self.padding = NulPadding()
 
     def decode(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """Decompress the whole file.
@@ -93,13 +95,15 @@ class BgzfDecoder:
                 held, offset = data[bounds[-1] :], offset + bounds[-1]
                 if not is_block:
                     break
-        if held and not is_block:
+        if held and not is_block and held[0] == 0:
+            self.padding.skip(chain([held], pieces), self._label, offset)
+        elif held and not is_block:
             if not held.startswith(GZIP_MAGIC):
                 raise trailing_garbage(self._label, offset)
             self.has_foreign_members = True
-            yield from iter_gzip(chain([held], pieces), self._label, offset)
+            yield from iter_gzip(chain([held], pieces), self._label, offset, self.padding)
             return
-        if held:
+        elif held:
             raise InputError(f"{self._label}: truncated: the BGZF block at byte {offset} is cut off at byte {offset + len(held)}")
         self._compressed.append(offset)
         self.lacks_eof = self._sizes[-1] > 0

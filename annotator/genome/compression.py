@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from annotator.errors import InputError
@@ -88,13 +90,41 @@ def bgzf_payload(block: memoryview) -> int:
     return 12 + int.from_bytes(block[10:12], "little")
 
 
-def iter_gzip(blocks: Iterable[bytes], label: str, offset: int = 0) -> Iterator[bytes]:
+@dataclass(slots=True)
+class NulPadding:
+    """NUL bytes after the last member of a compressed file, which tape blocks and some mirrors add; gzip passes them over.
+
+    Attributes:
+        size: Their number, once they were read.
+    """
+
+    size: int = 0
+
+    def skip(self, blocks: Iterable[bytes], label: str, offset: int) -> None:
+        """Read the file to its end.
+
+        Args:
+            blocks: The file from its first NUL after the last member on.
+            label: The file's name for messages.
+            offset: Byte of the file at which `blocks` begin.
+
+        Raises:
+            InputError: Something else than NUL follows.
+        """
+        for block in blocks:
+            if rest := block.lstrip(b"\0"):
+                raise trailing_garbage(label, offset + self.size + len(block) - len(rest))
+            self.size += len(block)
+
+
+def iter_gzip(blocks: Iterable[bytes], label: str, offset: int = 0, padding: NulPadding | None = None) -> Iterator[bytes]:
     """Decompress gzip, all members, with every check zlib has.
 
     Args:
         blocks: The compressed file from `offset` on, in pieces.
         label: The file's name for messages.
         offset: Byte of the file at which the first piece begins.
+        padding: Counts the NUL bytes after the last member, if given.
 
     Yields:
         Decompressed bytes, at most OUTPUT_BYTES at once.
@@ -104,8 +134,12 @@ def iter_gzip(blocks: Iterable[bytes], label: str, offset: int = 0) -> Iterator[
     """
     member, position, magic = offset, offset, b""
     inflater = zlib.decompressobj(wbits=_WBITS_GZIP)
-    for data in blocks:
+    pieces = iter(blocks)
+    for data in pieces:
         while data:
+            if not magic and position > 0 and data[0] == 0:
+                (padding or NulPadding()).skip(chain([data], pieces), label, position)
+                return
             magic = (magic + data[:2])[:2]
             try:
                 output = inflater.decompress(data, OUTPUT_BYTES)
@@ -129,4 +163,5 @@ def iter_gzip(blocks: Iterable[bytes], label: str, offset: int = 0) -> Iterator[
 
 def trailing_garbage(label: str, position: int) -> InputError:
     """The error for bytes after compressed data that are no compressed data."""
-    return InputError(f"{label}: trailing garbage after the compressed data, at byte {position}")
+    cure = "if the data before it are whole, zcat FILE | bgzip makes a clean file"
+    return InputError(f"{label}: trailing garbage after the compressed data, at byte {position}; {cure}")

@@ -20,6 +20,7 @@ class ContigTable:
         u_as_t: U read as T, int64, [contigs].
         gap_as_n: "-", "." and "*" read as N, int64, [contigs].
         lower_case: Bases given in lower case (read as upper case), int64, [contigs].
+        mask_as_n: Masking characters that the user named, read as N, int64, [contigs].
     """
 
     names: list[str]
@@ -29,6 +30,7 @@ class ContigTable:
     u_as_t: NDArray[np.int64]
     gap_as_n: NDArray[np.int64]
     lower_case: NDArray[np.int64]
+    mask_as_n: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Number of contigs."""
@@ -50,7 +52,7 @@ class ContigTable:
 
     def altered(self) -> dict[str, int]:
         """Bases of all contigs that are not read as they stand, or that say nothing (N), by kind."""
-        kinds = ("iupac_as_n", "u_as_t", "gap_as_n", "lower_case", "n")
+        kinds = ("iupac_as_n", "u_as_t", "gap_as_n", "mask_as_n", "lower_case", "n")
         return {kind: int(getattr(self, kind).sum()) for kind in kinds}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import hashlib
+from collections.abc import Generator, Iterator
 from itertools import chain
 
 from annotator.genome.bgzf import BgzfDecoder
@@ -35,6 +36,7 @@ class DecodedInput:
         self._head = source.read(_COMPRESSED_BLOCK_BYTES)
         self.compression = sniff(self._head, source.label)
         self.bgzf = BgzfDecoder(source.label, eof_check=eof_check)
+        self._sha256 = hashlib.sha256()
 
     def blocks(self) -> Generator[bytes, None, None]:
         """The decompressed bytes, once.
@@ -49,8 +51,16 @@ class DecodedInput:
             yield self._head
             yield from self._source.blocks(_PLAIN_BLOCK_BYTES)
             return
+        for block in self._decompressed():
+            self._sha256.update(block)
+            yield block
+
+    def _decompressed(self) -> Iterator[bytes]:
         compressed = chain([self._head], self._source.blocks(_COMPRESSED_BLOCK_BYTES))
         if self.compression == "bgzf":
-            yield from self.bgzf.decode(compressed)
-        else:
-            yield from iter_gzip(compressed, self._source.label)
+            return self.bgzf.decode(compressed)
+        return iter_gzip(compressed, self._source.label, padding=self.bgzf.padding)
+
+    def text_sha256(self) -> str:
+        """The sha256 of the decompressed bytes that `blocks` gave, in hexadecimal digits; equal however they are compressed."""
+        return self._source.sha256() if self.compression == "plain" else self._sha256.hexdigest()

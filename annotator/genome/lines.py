@@ -6,7 +6,7 @@ all contigs end to end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ class Pieces:
         ends: One past the last byte, without the line end, int64, [p].
         is_header: bool, [p].
         opens: Header lines that begin in this block, bool, [p].
+        blanks: First of the blanks that end the line, `ends` where there are none, int64, [p].
         bases: Bases on the piece (0 for headers), int64, [p].
         flat: Bases of the file before the piece, int64, [p].
         contig: Contig the piece belongs to, int64, [p]; -1 before the first header.
@@ -36,6 +37,7 @@ class Pieces:
     ends: NDArray[np.int64]
     is_header: NDArray[np.bool_]
     opens: NDArray[np.bool_]
+    blanks: NDArray[np.int64]
     bases: NDArray[np.int64]
     flat: NDArray[np.int64]
     contig: NDArray[np.int64]
@@ -54,6 +56,7 @@ class LineCutter:
         in_line: Whether a line was begun.
         in_header: Whether that line is a header.
         line_start: Byte of the file at which that line begins.
+        blank_at: Byte of the file at which the blanks begin that that line ends with so far; None without any.
     """
 
     def __init__(self, offset: int) -> None:
@@ -64,6 +67,7 @@ class LineCutter:
         self.flat = 0
         self.in_line = False
         self.in_header = False
+        self.blank_at: int | None = None
         self._line_bases = 0
 
     def cut(self, block: NDArray[np.uint8]) -> Pieces:
@@ -96,6 +100,7 @@ class LineCutter:
             ends=ends,
             is_header=is_header,
             opens=opens,
+            blanks=ends,
             bases=bases,
             flat=self.flat + np.cumsum(bases) - bases,
             contig=self.contig + np.cumsum(opens),
@@ -103,8 +108,41 @@ class LineCutter:
             line_bases=line_bases,
         )
 
+    def without_blanks(self, pieces: Pieces, blanks: NDArray[np.int64]) -> tuple[Pieces, int | None]:
+        """Take the blanks at line ends out of the count of bases.
+
+        Args:
+            pieces: The block that was cut.
+            blanks: Positions in the block that hold a blank, headers left out, int64.
+
+        Returns:
+            The pieces, and where a blank stands inside a line: position in the block, -1 for one of an earlier block
+            (`blank_at` is its place), None where there is none.
+        """
+        piece, first, counts = np.unique(
+            np.searchsorted(pieces.starts, blanks, side="right") - 1, return_index=True, return_counts=True
+        )
+        begins, from_blank = blanks[first], pieces.blanks.copy()
+        from_blank[piece] = begins
+        inside = begins[counts != pieces.ends[piece] - begins]
+        if self.blank_at is not None:
+            if not (pieces.ends[0] == 0 or (len(piece) and piece[0] == 0 and begins[0] == 0 and counts[0] == pieces.ends[0])):
+                return pieces, -1
+            from_blank[0] = 0
+        bases = np.where(pieces.is_header, 0, from_blank - pieces.starts)
+        line_bases = bases.copy()
+        if self.in_line:
+            line_bases[0] += self._line_bases
+        flat = self.flat + np.cumsum(bases) - bases
+        trimmed = replace(pieces, blanks=from_blank, bases=bases, line_bases=line_bases, flat=flat)
+        return trimmed, int(inside[0]) if len(inside) else None
+
     def advance(self, pieces: Pieces) -> None:
         """Move past a block that was cut and accepted."""
+        if len(pieces.starts) > 1:
+            self.blank_at = None
+        if self.blank_at is None and pieces.blanks[-1] < pieces.ends[-1]:
+            self.blank_at = self.offset + int(pieces.blanks[-1])
         self.offset += int(pieces.ends[-1])
         self.line += len(pieces.starts) - 1
         self.contig = int(pieces.contig[-1])

@@ -24,14 +24,21 @@ from annotator.genome.warning_log import WarningLog
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NEWLINE, _RETURN = ord("\n"), ord("\r")
+_PASSED_OVER = np.frombuffer(alphabet.LINE_ENDS, np.uint8)
 _COUNTED = {
     "n": alphabet.N,
     "iupac_as_n": alphabet.IUPAC,
     "u_as_t": alphabet.U,
     "gap_as_n": alphabet.GAP,
+    "mask_as_n": alphabet.MASK,
     "lower_case": alphabet.LOWER,
 }
-_REPORTED = {"iupac_as_n": "ambiguity codes read as N", "u_as_t": "U read as T", "gap_as_n": "gap characters read as N"}
+_REPORTED = {
+    "iupac_as_n": "ambiguity codes read as N",
+    "u_as_t": "U read as T",
+    "gap_as_n": "gap characters read as N",
+    "mask_as_n": "masking characters read as N",
+}
 _SLICED_CONTIGS = 64
 """Up to so many contigs in a block are counted slice by slice, which is ten times faster than np.add.reduceat."""
 
@@ -87,6 +94,10 @@ class FastaScanner:
         self._contig_flat: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
         self._counts: dict[str, list[tuple[int, NDArray[np.int64]]]] = {kind: [] for kind in _COUNTED}
         self._fault: SequenceFault | None = None
+        self._blank_fault: InputError | None = None  # what to raise where the unfinished line goes on after its blanks
+        self._ctrl_z_fault: InputError | None = None  # what to raise where the file goes on after a Ctrl-Z
+        self._blank_lines = 0
+        self._first_blank_line = 0
 
     def feed(self, data: bytes) -> None:
         """Scan the next bytes, any number of them.
@@ -144,14 +155,23 @@ class FastaScanner:
         return data[len(_BYTE_ORDER_MARK) :]
 
     def _scan(self, data: bytes) -> None:
+        if self._ctrl_z_fault and data.strip(alphabet.LINE_ENDS):
+            same_line = self._cutter.blank_at is not None and data.lstrip(alphabet.BLANK_BYTES)[0] not in b"\r\n"
+            raise self._blank_fault if same_line and self._blank_fault else self._ctrl_z_fault
         block = np.frombuffer(data, np.uint8)
         pieces = self._cutter.cut(block)
         text, header_bytes = _blank_headers(data, block, pieces)
         names, header_fault = self._headers.parse(header_bytes)
         self._names += names
-        classes = np.frombuffer(text.translate(alphabet.CLASS_TABLE), np.uint8)
+        classes = np.frombuffer(text.translate(alphabet.class_table(self._options.mask_chars)), np.uint8)
         present = int(np.bitwise_or.reduce(classes))
-        refused = self._first_refused(block, classes, present, pieces)
+        blank = None
+        if present & alphabet.BAD or self._cutter.blank_at is not None:
+            is_blank = classes == alphabet.BLANK
+            pieces, blank = self._pass_over_blanks(data, text, pieces, is_blank)
+            classes = np.where(is_blank, np.uint8(0), classes)
+            present = int(np.bitwise_or.reduce(classes))
+        refused = self._first_refused(block, classes, present, pieces, blank)
         if header_fault:
             header = int(np.flatnonzero(pieces.is_header)[header_fault.index])
             if refused is None or pieces.starts[header] < refused:
@@ -162,19 +182,43 @@ class FastaScanner:
         self._count(classes, present, pieces)
         self._layout.add(pieces)
         if self._sink:
-            self._sink(text.translate(alphabet.BASE_TABLE, alphabet.LINE_ENDS))
+            self._sink(text.translate(alphabet.base_table(self._options.mask_chars), alphabet.LINE_ENDS))
         opened = np.flatnonzero(pieces.opens)
         self._header_lines.append(opened + self._cutter.line)
         self._contig_flat.append(pieces.flat[opened])
         self._cutter.advance(pieces)
 
-    def _first_refused(self, block: NDArray[np.uint8], classes: NDArray[np.uint8], present: int, pieces: Pieces) -> int | None:
-        """Position in the block of the first byte that no sequence may hold, or None."""
-        candidates: list[int] = []
+    def _pass_over_blanks(
+        self, data: bytes, text: bytes, pieces: Pieces, is_blank: NDArray[np.bool_]
+    ) -> tuple[Pieces, int | None]:
+        """Pieces without the blanks at line ends, and the position of the first blank inside a line, or None."""
+        pieces, blank = self._cutter.without_blanks(pieces, np.flatnonzero(is_blank))
+        if blank == -1 and self._blank_fault:
+            raise self._blank_fault
+        begun = np.flatnonzero(pieces.blanks < pieces.ends)
+        if len(begun) and self._cutter.blank_at is not None and begun[0] == 0:
+            begun = begun[1:]  # counted in the block before
+        if len(begun):
+            self._first_blank_line = self._first_blank_line or self._cutter.line + int(begun[0])
+            self._blank_lines += len(begun)
+            at = int(pieces.blanks[begun[-1]])
+            self._blank_fault = self._error_at(data[at], at, pieces)
+        position = text.find(alphabet.CTRL_Z)
+        if position >= 0 and not self._ctrl_z_fault:
+            if data[position:].strip(alphabet.LINE_ENDS):
+                return pieces, position if blank is None else min(position, blank)
+            self._ctrl_z_fault = self._error_at(alphabet.CTRL_Z, position, pieces)
+        return pieces, blank
+
+    def _first_refused(
+        self, block: NDArray[np.uint8], classes: NDArray[np.uint8], present: int, pieces: Pieces, blank: int | None
+    ) -> int | None:
+        """Position in the block of the first byte that no sequence may hold, or None; `blank` is that of a blank in a line."""
+        candidates = [] if blank is None else [blank]
         if self._cutter.contig < 0:
             opened = np.flatnonzero(pieces.opens)
             lead = block[: pieces.starts[opened[0]]] if len(opened) else block
-            candidates += np.flatnonzero((lead != _NEWLINE) & (lead != _RETURN))[:1].tolist()
+            candidates += np.flatnonzero(~np.isin(lead, _PASSED_OVER))[:1].tolist()
         if present & self._refused:
             candidates.append(int(np.argmax((classes & self._refused) != 0)))
         if present & alphabet.CARRIAGE_RETURN:
@@ -186,23 +230,29 @@ class FastaScanner:
     def _refuse(self, data: bytes, position: int, pieces: Pieces) -> None:
         """Raise for a refused byte; for a letter, begin to look whether the contig is a protein."""
         byte = data[position]
-        piece = int(np.searchsorted(pieces.starts, position, side="right")) - 1
-        contig = int(pieces.contig[piece])
-        offset, line = self._cutter.offset + position, self._cutter.line + piece
-        if contig < 0 and byte != _RETURN:
-            raise self._error(offset, line, _describe_junk(byte), -1)
-        reason = alphabet.describe_byte(byte)
-        if byte == _RETURN:
-            raise self._error(offset, line, reason, contig)
-        if byte in alphabet.GAP_BYTES:
-            reason += " (--gaps-as-n reads it as N)"
-        error = self._error(offset, line, f"{reason} in the sequence", contig)
-        if byte not in alphabet.GAP_BYTES and byte not in alphabet.LETTERS:
+        piece = _piece_at(position, pieces)
+        error, contig = self._error_at(byte, position, pieces), int(pieces.contig[piece])
+        if contig < 0 or (byte not in alphabet.GAP_BYTES and byte not in alphabet.LETTERS):
             raise error
         begun = np.concatenate([*self._contig_flat, pieces.flat[pieces.opens]])[contig]
         before = int(pieces.flat[piece] + position - pieces.starts[piece] - begun)
         self._fault = SequenceFault(str(error), before)
         self.feed(data[position:])
+
+    def _error_at(self, byte: int, position: int, pieces: Pieces) -> InputError:
+        """What is wrong with a byte of the block."""
+        piece = _piece_at(position, pieces)
+        offset, line, contig = self._cutter.offset + position, self._cutter.line + piece, int(pieces.contig[piece])
+        if contig < 0 and byte != _RETURN:
+            return self._error(offset, line, _describe_junk(byte), -1)
+        reason = alphabet.describe_byte(byte)
+        if byte == _RETURN:
+            return self._error(offset, line, reason, contig)
+        if byte in alphabet.GAP_BYTES:
+            reason += " (--gaps-as-n reads it as N)"
+        elif byte in b"Xx":
+            reason += " (--mask-chars X reads it as N)"
+        return self._error(offset, line, f"{reason} in the sequence", contig)
 
     def _count(self, classes: NDArray[np.uint8], present: int, pieces: Pieces) -> None:
         """Add the block's alphabet counts, contig by contig."""
@@ -228,6 +278,11 @@ class FastaScanner:
             self._warnings.add("empty records", f"contig {quote(names[index])} (line {header_lines[index]}) is empty")
         counts = {kind: _add_up(len(names), parts) for kind, parts in self._counts.items()}
         contigs = ContigTable(names=names, lengths=lengths, **counts)
+        if self._blank_lines:
+            first = f"the first is line {self._first_blank_line}"
+            self._warnings.add("blanks at line ends", f"blanks at the end of {self._blank_lines} lines passed over, {first}")
+        if self._ctrl_z_fault:
+            self._warnings.add("Ctrl-Z", "Ctrl-Z at the end of the file passed over")
         for kind, what in _REPORTED.items():
             having = np.flatnonzero(counts[kind])
             if len(having):
@@ -240,6 +295,11 @@ class FastaScanner:
         known = 0 <= contig < len(self._names)
         where = f"contig {quote(self._names[contig])}, " if known else ""
         return InputError(f"{self._label}: {where}line {line}, byte {offset}: {reason}")
+
+
+def _piece_at(position: int, pieces: Pieces) -> int:
+    """Index of the piece that holds a byte of the block."""
+    return int(np.searchsorted(pieces.starts, position, side="right")) - 1
 
 
 def _blank_headers(data: bytes, block: NDArray[np.uint8], pieces: Pieces) -> tuple[bytes, bytes]:

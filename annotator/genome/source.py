@@ -32,19 +32,22 @@ class Genome:
     Attributes:
         path: The path as the user gave it.
         sha256: The sha256 of the source bytes as they are stored (compressed, if they are), in hexadecimal digits.
+        text_sha256: The sha256 of the decompressed bytes: the same however they are compressed.
         compression: "plain", "gzip" or "bgzf".
         contigs: The contig table.
         warnings: Bounded list of lines.
-        altered: Bases by kind: iupac_as_n, u_as_t, gap_as_n, lower_case (read as upper case), and n (left as it is).
+        altered: Bases by kind: iupac_as_n, u_as_t, gap_as_n, mask_as_n, lower_case (read as upper case), and n (left as it is).
         n_runs: Number of maximal runs of bases that read as N.
         longest_n_run_bp: Length of the longest run.
         layout: Positions of the bases in `file`.
         file: The bytes behind the bases: the plain file, the decoded BGZF file, or the spool.
         source: Stamp of the source where `file` is a spool of a regular file; it has to stay unchanged as well.
+        mask_chars: Characters of `file` that read as N besides those that always do.
     """
 
     path: str
     sha256: str
+    text_sha256: str
     compression: Compression
     contigs: ContigTable
     warnings: list[str]
@@ -54,11 +57,12 @@ class Genome:
     layout: Layout
     file: GuardedFile | BgzfFile
     source: FileStamp | None
+    mask_chars: str
 
     @property
     def bases(self) -> StoredBases:
         """Access to the bases, without the rest of the genome."""
-        return StoredBases(self.path, self.contigs.lengths, self.layout, self.file, self.source)
+        return StoredBases(self.path, self.contigs.lengths, self.layout, self.file, self.source, self.mask_chars)
 
     def read_bases(self, contig: int, start: int, end: int) -> NDArray[np.uint8]:
         """Read bases [start, end) of one contig; result and errors are those of `StoredBases.read`."""
@@ -129,19 +133,23 @@ def _read_once(
             raise _NeedsSpool
         elif compression == "bgzf":
             file = BgzfFile(stamp, decoded.bgzf.table())
-        missing_eof = [f"{source.label}: no BGZF EOF block: the file may be truncated"] if decoded.bgzf.lacks_eof else []
+        notes = [f"{source.label}: no BGZF EOF block: the file may be truncated"] if decoded.bgzf.lacks_eof else []
+        if padding := decoded.bgzf.padding.size:
+            notes.append(f"{source.label}: {padding} NUL bytes after the compressed data passed over")
         return Genome(
             path=source.label,
             sha256=source.sha256(),
+            text_sha256=decoded.text_sha256(),
             compression=compression,
             contigs=scan.contigs,
-            warnings=scan.warnings + missing_eof,
+            warnings=scan.warnings + notes,
             altered=scan.contigs.altered(),
             n_runs=scan.n_runs,
             longest_n_run_bp=scan.longest_n_run_bp,
             layout=layout,
             file=file,
             source=watched,
+            mask_chars=options.mask_chars,
         )
 
 

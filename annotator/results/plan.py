@@ -18,7 +18,8 @@ CHOSEN: Final = ("batch_bp", "device", "precision", "shard_bp", "threads")
 GIVEN: Final = "given"
 """Key of the list of those values that the user gave."""
 
-OPTION_OF: Final = {name: name for name in (*CHOSEN, "clade", "gaps_as_n", "model", "motifs", "tasks", "thresholds")} | {
+_NAMED_ALIKE = ("clade", "gaps_as_n", "mask_chars", "model", "motifs", "tasks", "thresholds")
+OPTION_OF: Final = {name: name for name in (*CHOSEN, *_NAMED_ALIKE)} | {
     "duplicate_names": "dup_names", "regions_sha256": "regions",
 }  # fmt: skip
 """The option behind a value of the plan."""

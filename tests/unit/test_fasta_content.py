@@ -265,7 +265,7 @@ def test_A16_protein_after_dna_and_protein_alignment() -> None:
 
 def test_A16_one_strange_letter_is_not_a_protein() -> None:
     message = refusal(b">a\n" + b"ACGT" * 30 + b"X" + b"ACGT" * 30 + b"\n>b\n" + PROTEIN)
-    assert message == "x.fa: contig 'a', line 2, byte 123: letter 'X' in the sequence"
+    assert message == "x.fa: contig 'a', line 2, byte 123: letter 'X' (--mask-chars X reads it as N) in the sequence"
 
 
 def test_A16_the_sample_ends() -> None:

@@ -14,7 +14,7 @@ from annotator.genome.regions import read_regions
 
 NAMES = ["chr1", "chr2", "chrM", "NC_000001.11", "track"]
 ZEROS = np.zeros(5, np.int64)
-CONTIGS = ContigTable(NAMES, np.array([100, 50, 16, 1000, 9]), ZEROS, ZEROS, ZEROS, ZEROS, ZEROS)
+CONTIGS = ContigTable(NAMES, np.array([100, 50, 16, 1000, 9]), *[ZEROS] * 6)
 
 
 def read(folder: Path, data: bytes) -> dict[int, list[list[int]]]:

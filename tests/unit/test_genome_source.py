@@ -84,6 +84,7 @@ def test_genome_says_what_it_read(tmp_path: Path) -> None:
             "iupac_as_n": text.count("R") + text.count("y"),
             "u_as_t": text.count("U"),
             "gap_as_n": 0,
+            "mask_as_n": 0,
             "lower_case": sum(letter.islower() for letter in text),
             "n": text.upper().count("N"),
         }
