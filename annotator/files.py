@@ -299,3 +299,48 @@ def _reason(error: BaseException, path: Path) -> str:
     # htslib says that a write failed, not why; the space left is nearly always the answer.
     folder = path if path.is_dir() else path.parent
     return f"{reason} ({shutil.disk_usage(folder).free} bytes free there)" if folder.is_dir() else reason
+
+
+_POINTER = b"version https://git-lfs"
+_PAGE = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype|html|head|body|\?xml|title)", re.IGNORECASE | re.DOTALL)
+_PICKLED = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def stand_in(path: Path) -> str:
+    """What a download or a checkout left in place of a file of data.
+
+    Args:
+        path: A file of weights, or a text file that comes with weights.
+
+    Returns:
+        What it is and what helps, such as "an empty file: ..."; nothing where it is none of the things known.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(1024)
+    except OSError:
+        return ""
+    text = start.removeprefix(b"\xef\xbb\xbf")
+    if not start:
+        return "an empty file: its download failed; fetch it again"
+    if text.startswith(_POINTER):
+        return "a Git LFS pointer, not the file itself; `git lfs pull` in its repository fetches it"
+    if _PAGE.match(text):
+        return "a web page, not the file itself: fetch it from its download address (.../resolve/..., not .../blob/...)"
+    if path.suffix == ".safetensors" and start.startswith(_PICKLED):
+        return "a pickle under the name of a safetensors file; give it the name pytorch_model.bin and `annotator models convert`"
+    weights = path.suffix in (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+    if start.startswith(b"\x1f\x8b"):
+        return "a gzip file; unpack it first"
+    if weights and len(start) < 1024 and _is_text(start):
+        return f"a text file, not weights; it says {' '.join(start.decode('utf-8').split())[:80]!r}"
+    return ""
+
+
+def _is_text(content: bytes) -> bool:
+    """Whether bytes are printable UTF-8."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return all(letter.isprintable() or letter.isspace() for letter in text)

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from annotator.errors import EnvironmentFault, InputError
 from annotator.files import atomic_folder, write_faults
 from annotator.models.families import registry as family_registry
 from annotator.models.families.base import Architecture, LanguageModel, ModelFamily, Published
 from annotator.models.manifest import LARGEST_SIZE, read_model_json
+from annotator.models.mistaken import CONFIG_NAME, seen_in_folder
 from annotator.models.options import FAMILIES
 from annotator.models.weights import (
     WEIGHTS_NAME,
@@ -33,14 +34,14 @@ from annotator.models.weights import (
     write_safetensors,
 )
 from annotator.tokens.batch import RowTokenizer
+from annotator.tokens.vocabulary_file import read_vocabulary
 
 logger = logging.getLogger(__name__)
 
-CONFIG_NAME = "config.json"
-TOKENIZER_NAME = "tokenizer.json"
-VOCABULARY_NAME = "vocab.txt"
 FAMILY_KEY = "annotator_family"
 LICENCE_KEY = "licence"
+SPECIAL_IDS = ("pad_token_id", "mask_token_id")
+"""Fields of a `config.json` that a vocabulary file beside it decides."""
 _OWN_KEYS = frozenset({FAMILY_KEY, LICENCE_KEY})
 _BAD_FIELD = (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 
@@ -96,6 +97,7 @@ def read_checkpoint(folder: Path, family: str | None = None) -> Checkpoint:
     named = {f"backbone.{name}": value for name, value in parts.backbone.items()}
     named |= {f"lm_head.{name}": value for name, value in parts.lm_head.items()}
     model = build_with_weights(lambda: chosen.build(architecture), named, source, may_lack="lm_head.")
+    settle_special_ids(model, tokenizer)
     _check_window_head(parts.window_head, model.backbone.hidden, source)
     licence = str(config.get(LICENCE_KEY) or "not stated") if own else chosen.licence
     logger.info("%s: %s, licence of the weights: %s", folder, chosen.title, licence)
@@ -110,7 +112,7 @@ def write_checkpoint(
     model: LanguageModel,
     *,
     licence: str = "not stated",
-    tokenizer_json: str | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a network as a checkpoint directory of this program's layout; equal networks give equal bytes.
 
@@ -120,7 +122,7 @@ def write_checkpoint(
         architecture: The architecture it was built from.
         model: The network.
         licence: Licence of the weights: that of the checkpoint they started from, or the user's own.
-        tokenizer_json: Text of the tokenizer's file, for families that have one.
+        files: Text of the files that decide the ids, by name: a tokenizer's `files`.
 
     Returns:
         `folder`.
@@ -129,8 +131,8 @@ def write_checkpoint(
         ResourceFault: A file cannot be written; an older checkpoint stands as it was.
     """
     config = {FAMILY_KEY: chosen.name, LICENCE_KEY: licence, **architecture}
-    files = {TOKENIZER_NAME: tokenizer_json.encode()} if tokenizer_json is not None else {}
-    with new_checkpoint(folder, config, plain_tensors(model), files):
+    encoded = {name: text.encode() for name, text in (files or {}).items()}
+    with new_checkpoint(folder, config, plain_tensors(model), encoded):
         return folder
 
 
@@ -171,8 +173,18 @@ def _read_config(folder: Path) -> dict[str, Any]:
         if path.name == CONFIG_NAME:
             config = raw
     if not (folder / CONFIG_NAME).is_file():
-        raise InputError(f"{folder}: no {CONFIG_NAME}; not a checkpoint")
+        raise InputError(f"{folder}: {seen_in_folder(folder, wants_model=False) or f'no {CONFIG_NAME}; not a checkpoint'}")
     return config
+
+
+def settle_special_ids(model: nn.Module, tokenizer: RowTokenizer) -> None:
+    """Tell a network the ids of padding and of hidden tokens, which a vocabulary file may have put anywhere."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module.num_embeddings == tokenizer.vocabulary_size:
+            if module.padding_idx is not None:
+                module.padding_idx = tokenizer.pad_id
+        if hasattr(module, "mask_token_id") and tokenizer.mask_id is not None:
+            setattr(module, "mask_token_id", tokenizer.mask_id)  # noqa: B010 - of a stock class, which declares nothing
 
 
 def _architecture(config: dict[str, Any], path: Path, name: str | None) -> tuple[ModelFamily, Architecture]:
@@ -186,9 +198,20 @@ def _architecture(config: dict[str, Any], path: Path, name: str | None) -> tuple
         return family_registry.family(own), {key: value for key, value in config.items() if key not in _OWN_KEYS}
     try:
         chosen = family_registry.family(name or family_registry.detect_family(config))
-        return chosen, chosen.read_config(config)
+        return chosen, chosen.read_config(_usual_ids(config, path))
     except _BAD_FIELD as error:
         raise InputError(f"{path}: field {_said(error)}") from None
+
+
+def _usual_ids(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A configuration without those ids of special tokens that are the vocabulary's beside it."""
+    found = read_vocabulary(path.parent) if {config.get(field) for field in SPECIAL_IDS} != {None} else None
+    left = dict(config)
+    for field, names in zip(SPECIAL_IDS, (("[PAD]", "<pad>"), ("[MASK]", "<mask>")), strict=True):
+        ids = [found.ids[name] for name in names if name in found.ids] if found else []
+        if ids and config.get(field) == ids[0]:
+            del left[field]
+    return left
 
 
 def _own_parts(tensors: dict[str, Tensor]) -> Published:
@@ -216,12 +239,6 @@ def _tokenizer(chosen: ModelFamily, architecture: Architecture, folder: Path) ->
         raise InputError(f"{path}: not an architecture of {chosen.name}: {_said(error)}") from None
     if tokenizer.vocabulary_size != size:
         raise InputError(f"{path}: a network of {size} ids, but the tokenizer has {tokenizer.vocabulary_size}")
-    vocabulary = folder / VOCABULARY_NAME
-    if vocabulary.is_file():
-        tokens = vocabulary.read_text(encoding="utf-8", errors="replace").split()
-        # Special tokens past the network's last id do no harm: nothing gives them.
-        if len(tokens) < size or not all(token[0] in "<[" for token in tokens[size:]):
-            raise InputError(f"{vocabulary}: {len(tokens)} tokens, but the network of {CONFIG_NAME} has {size} ids")
     return tokenizer
 
 

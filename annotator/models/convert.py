@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +19,13 @@ import torch
 from torch import Tensor
 
 from annotator.errors import InputError, UsageError
-from annotator.files import file_sha256
+from annotator.files import file_sha256, stand_in
 from annotator.kinds import CLADES, TRACK_KIND
-from annotator.models.checkpoints import CONFIG_NAME, TOKENIZER_NAME, VOCABULARY_NAME, new_checkpoint, read_checkpoint
+from annotator.models.checkpoints import new_checkpoint, read_checkpoint
 from annotator.models.directory import write_model
 from annotator.models.families.dilated_cnn import CLASS_OF_TRACK, SKIP_EVERY, DilatedConfig, DilatedNet
 from annotator.models.manifest import CODE_KEYS, Calibration, CladeSettings, Manifest
+from annotator.models.mistaken import CONFIG_NAME
 from annotator.models.weights import (
     INDEX_NAME,
     PICKLES,
@@ -32,6 +34,7 @@ from annotator.models.weights import (
     errors_naming,
     read_weights,
 )
+from annotator.tokens.vocabulary_file import TOKENIZER_NAME, VOCABULARY_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -93,15 +96,20 @@ def read_pickled_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: The file is damaged, or holds more than tensors; the message names the entry where there is one.
     """
+    if instead := stand_in(path):
+        raise InputError(f"{path}: {instead}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles torch may not understand: it raises where it does not
             raw = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: holds more than tensors, or is damaged; nothing of it was run ({reason[:300]})") from None
+        # torch's own text advises to open the file with its code, which this program never does.
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        said = f"holds {named[1]}, which is no tensor" if named else "holds more than tensors, or is damaged"
+        raise InputError(f"{path}: {said}; nothing of it was run") from None
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError, EOFError, OSError) as error:
-        raise InputError(f"{path}: not a state dict saved by torch ({' '.join(str(error).split())[:300]})") from None
+        reason = " ".join(str(error).split()).partition("weights_only")[0][:200]
+        raise InputError(f"{path}: not a state dict saved by torch ({reason})") from None
     for wrapper in _WRAPPERS:
         if isinstance(raw, dict) and isinstance(raw.get(wrapper), dict):
             raw = raw[wrapper]
@@ -153,6 +161,8 @@ def _convert_published(folder: Path, tensors: dict[str, Tensor], out: Path, fami
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    if instead := stand_in(path):
+        raise InputError(f"{path}: {instead}")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:

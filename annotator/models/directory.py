@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from annotator.errors import EnvironmentFault, InputError
-from annotator.files import atomic_folder, file_sha256, write_faults
+from annotator.files import atomic_folder, file_sha256, stand_in, write_faults
 from annotator.models.manifest import MANIFEST_NAME, Manifest, read_manifest, read_model_json
+from annotator.models.mistaken import seen_in_folder, seen_in_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +38,10 @@ def model_folder(model: str) -> Path:
         return path
     if path.exists():
         raise EnvironmentFault(f"model {model!r} is a file; give a model directory ({MANIFEST_NAME} and .safetensors weights)")
+    hint = seen_in_name(model, wants_model=True)
     raise EnvironmentFault(
         f"no model {model!r}: neither a bundled model ({', '.join(bundled_models()) or 'none'}) nor a directory"
+        + (f"; {hint}" if hint else "")
     )
 
 
@@ -86,6 +89,8 @@ def write_model(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor],
 
 def _read_checked(folder: Path) -> Manifest:
     """The manifest of a model directory, its weights file checked against the manifest's sha256."""
+    if not (folder / MANIFEST_NAME).is_file() and (hint := seen_in_folder(folder, wants_model=True)):
+        raise InputError(f"{folder}: no model directory of this program, but {hint}")
     manifest = read_manifest(folder)
     for path in sorted(folder.glob("*config.json")):
         read_model_json(path)
@@ -110,4 +115,6 @@ def refuse_other_file(path: Path, sha256: str) -> None:
     except OSError as error:
         raise EnvironmentFault(f"{path}: {error.strerror}") from None
     if digest != sha256:
+        if instead := stand_in(path):
+            raise InputError(f"{path}: {instead}")
         raise InputError(f"{path}: sha256 {digest[:12]}... is not the manifest's {sha256[:12]}...")

@@ -10,6 +10,7 @@ from typing import Any
 
 from annotator.errors import EnvironmentFault, InputError, UsageError
 from annotator.files import file_sha256
+from annotator.models.mistaken import seen_in_name
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ def resolve_reference(reference: str, *, allow_download: bool = False, pickles: 
     if not reference.startswith(PREFIX):
         path = Path(reference)
         if not path.is_dir():
-            raise EnvironmentFault(f"model {reference!r}: no such directory")
+            hint = seen_in_name(reference, wants_model=False)
+            raise EnvironmentFault(f"model {reference!r}: no such directory" + (f"; {hint}" if hint else ""))
         return path
     wanted = HubReference.parse(reference)
     patterns = (*DATA_FILES, *PICKLE_FILES) if pickles else DATA_FILES

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.errors import InputError
+from annotator.files import stand_in
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import FEATURE_KINDS, TRACK_KIND, Kind
 from annotator.models.options import FAMILY_ROWS
@@ -190,8 +191,10 @@ def read_model_json(path: Path) -> Any:
         FileNotFoundError: There is no such file.
         InputError: It is not JSON, or a key of it would have transformers import or download code.
     """
+    if instead := stand_in(path):
+        raise InputError(f"{path}: {instead}")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise
     except (ValueError, OSError, RecursionError) as error:

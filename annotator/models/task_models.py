@@ -8,7 +8,7 @@ import torch
 
 from annotator.errors import InputError
 from annotator.genome.plan import PlanOptions
-from annotator.models.checkpoints import refuse_absurd
+from annotator.models.checkpoints import refuse_absurd, settle_special_ids
 from annotator.models.device import choose_precision
 from annotator.models.directory import refuse_other_file
 from annotator.models.families.registry import family
@@ -17,7 +17,10 @@ from annotator.models.task_heads import BaseHead, HeadOptions, TaskModel
 from annotator.models.token_inference import TokenClassifier, TokenScanner
 from annotator.models.weights import build_with_weights, read_safetensors
 from annotator.tokens.batch import RowTokenizer
-from annotator.tokens.bpe import TOKENIZER_NAME, BpeTokenizer
+from annotator.tokens.vocabulary_file import TOKENIZER_NAME, VOCABULARY_NAME
+
+BPE_FAMILY = "dnabert2"
+"""The family whose tokens nothing but a file knows."""
 
 
 def load_task_model(folder: Path, manifest: Manifest) -> tuple[TaskModel, RowTokenizer]:
@@ -38,17 +41,19 @@ def load_task_model(folder: Path, manifest: Manifest) -> tuple[TaskModel, RowTok
     where = folder / MANIFEST_NAME
     window = manifest.window is not None
     named = manifest.tokenizer.get("file")
-    if named not in (None, TOKENIZER_NAME):
-        raise InputError(f"{where}: field 'tokenizer.file' is {named!r}; only {TOKENIZER_NAME!r} is ever read")
+    if named not in (None, TOKENIZER_NAME, VOCABULARY_NAME):
+        raise InputError(
+            f"{where}: field 'tokenizer.file' is {named!r}; only {TOKENIZER_NAME} and {VOCABULARY_NAME} are ever read"
+        )
     if named is not None:
-        refuse_other_file(folder / TOKENIZER_NAME, str(manifest.tokenizer.get("sha256")))
+        refuse_other_file(folder / named, str(manifest.tokenizer.get("sha256")))
+    elif chosen.name == BPE_FAMILY:
+        raise InputError(f"{where}: field 'tokenizer.file' is missing; without its sha256 {TOKENIZER_NAME} could be any")
     try:
         options = HeadOptions.from_json(manifest.head)
-        tokenizer = chosen.tokenizer(manifest.architecture, folder)
+        tokenizer = chosen.tokenizer(manifest.architecture, folder if named else None)
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{where}: field {error}") from None
-    if isinstance(tokenizer, BpeTokenizer) and named is None:
-        raise InputError(f"{where}: field 'tokenizer.file' is missing; without its sha256 {TOKENIZER_NAME} could be any")
     outputs = len(manifest.window.classes) if manifest.window else len(manifest.tracks)
     if options.outputs != outputs:
         raise InputError(f"{where}: field 'head.outputs' is {options.outputs}, but there are {outputs} tracks or classes")
@@ -64,6 +69,7 @@ def load_task_model(folder: Path, manifest: Manifest) -> tuple[TaskModel, RowTok
         model = build_with_weights(build, tensors, path)
     except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{where}: field 'architecture' is none of {chosen.name}: {error}") from None
+    settle_special_ids(model, tokenizer)
     _refuse_narrow_plan(manifest, model, tokenizer, where)
     return model, tokenizer
 

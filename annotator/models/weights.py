@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from annotator.errors import EnvironmentFault, InputError, ResourceFault
-from annotator.files import atomic_file
+from annotator.files import atomic_file, stand_in
 from annotator.models.manifest import read_model_json
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise EnvironmentFault(f"{path}: weights file is missing")
+    if instead := stand_in(path):
+        raise InputError(f"{path}: {instead}")
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
@@ -62,11 +64,15 @@ def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
             logger.info("%s: %s left unread; only `annotator models convert` opens pickles", folder, ", ".join(pickles))
         return (single, read_safetensors(single)) if single.is_file() else (index, _read_shards(index))
     if pickles:
+        if instead := stand_in(folder / pickles[0]):
+            raise InputError(f"{folder / pickles[0]}: {instead}")
         raise InputError(
             f"{folder / pickles[0]}: a pickle, which can run code when it is opened; "
             f"`annotator models convert` makes a {WEIGHTS_NAME} of it safely"
         )
-    raise InputError(f"{folder}: no {WEIGHTS_NAME}; not a checkpoint")
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    said = f"; rename {others[0]} if it holds the weights" if others else "; not a checkpoint"
+    raise InputError(f"{folder}: no {WEIGHTS_NAME}{said}")
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:

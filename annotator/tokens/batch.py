@@ -5,6 +5,7 @@ Coordinates: bases of a row in the order it is read, 0-based half-open.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,12 +63,14 @@ class RowTokenizer(Protocol):
         pad_id: Id of padding.
         mask_id: Id of a hidden token; None where the family has none.
         max_tokens: Longest row the model takes, special tokens included; None where there is no limit.
+        files: Files that have to be written beside the weights for the same ids, by name; empty where the family says it all.
     """
 
     vocabulary_size: int
     pad_id: int
     mask_id: int | None
     max_tokens: int | None
+    files: Mapping[str, str]
 
     def encode(self, rows: Tensor) -> TokenBatch:
         """Tokenise rows; never cuts, so a row may have more than `max_tokens`.

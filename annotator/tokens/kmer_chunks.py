@@ -6,7 +6,8 @@ is single bases. So an N shifts the frame of everything behind it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,8 +15,11 @@ from torch import Tensor
 from annotator.tokens.batch import TokenBatch
 from annotator.tokens.kmer_rows import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
+from annotator.tokens.vocabulary_file import relabelled
 
 _ORDER = "ATCG"
+_SPECIAL = ("<unk>", "<pad>", "<mask>", "<cls>", "<eos>", "<bos>")
+"""Names of the ids before the first k-mer's: all six in the second layout, four in the first."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,11 @@ class ChunkIds:
         special = [i for i in (self.prefix_id, self.unknown_id, self.pad_id, self.mask_id) if i is not None]
         if len(set(special)) < len(special) or not all(0 <= i < self.first_kmer_id for i in special):
             raise ValueError(f"special ids {special} must differ and be below first_kmer_id {self.first_kmer_id}")
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        """Names of the ids before the first k-mer's."""
+        return _SPECIAL[: self.first_kmer_id]
 
     @property
     def first_single_id(self) -> int:
@@ -78,7 +87,12 @@ class KmerChunks:
         pad_id: Id of padding.
         mask_id: Id of a hidden token.
         max_tokens: Longest row the model takes, the prefix included; None where there is no limit.
+        order: Id that each of `names` has where a vocabulary file says so, int64, [V]; None for the layout's.
+        files: That vocabulary file, to be written beside weights, by name.
     """
+
+    order: Tensor | None = None
+    files: Mapping[str, str] = {}
 
     def __init__(self, ids: ChunkIds, max_tokens: int | None) -> None:
         """Take the layout and the model's limit."""
@@ -92,6 +106,10 @@ class KmerChunks:
         self._singles[list(_ORDER.encode())] = torch.arange(4) + ids.first_single_id
         self._singles[ord("U")] = self._singles[ord("T")]
         self._singles[ord("N")] = ids.n_id
+
+    def names(self) -> Sequence[str]:
+        """Tokens in the order of the layout."""
+        return (*self.ids.special, *self.vocabulary.kmers(), *_ORDER, "N")
 
     def encode(self, rows: Tensor) -> TokenBatch:
         """Tokenise rows; never cuts, and never appends an <eos>.
@@ -109,7 +127,8 @@ class KmerChunks:
         if rows.shape[1] == 0 and self.ids.prefix_id is None:
             raise ValueError("rows of 0 bases hold no token")
         clean = self._encode_clean(rows)
-        return self._encode_any(rows) if clean is None else clean
+        found = self._encode_any(rows) if clean is None else clean
+        return replace(found, ids=relabelled(found.ids, self.order), pad_id=self.pad_id)
 
     def longest_bp(self) -> int | None:
         """Most bases without an N that `max_tokens` hold; None where there is no limit."""

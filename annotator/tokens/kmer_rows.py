@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from annotator.tokens.batch import TokenBatch
 from annotator.tokens.vocabulary import DNABERT_SPECIAL, KmerVocabulary, dnabert_vocabulary
+from annotator.tokens.vocabulary_file import relabelled
 from annotator_kernels.kmer.op import kmer_tokenize
 from annotator_kernels.kmer.scheme import KmerScheme
 
@@ -41,7 +44,12 @@ class KmerRows:
         pad_id: Id of padding; rows of one length need none.
         mask_id: Id of a hidden token.
         max_tokens: Longest row the model takes, special tokens included; None where there is no limit.
+        order: Id that each of `names` has where a vocabulary file says so, int64, [V]; None for their order here.
+        files: That vocabulary file, to be written beside weights, by name.
     """
+
+    order: Tensor | None = None
+    files: Mapping[str, str] = {}
 
     def __init__(
         self,
@@ -52,12 +60,28 @@ class KmerRows:
         pad_id: int,
         mask_id: int | None,
         max_tokens: int | None,
+        special: Sequence[str] = (),
     ) -> None:
-        """Take the k-mer ids and the special ones; `cls_id` goes before a row and `sep_id` after it, None goes nowhere."""
+        """Take the k-mer ids and the special ones.
+
+        Args:
+            vocabulary: Ids of the k-mers.
+            cls_id: Id that goes before a row; None for nothing.
+            sep_id: Id that goes after a row; None for nothing.
+            pad_id: Id of padding.
+            mask_id: Id of a hidden token; None where there is none.
+            max_tokens: Longest row the model takes; None where there is no limit.
+            special: Names of the ids before the first k-mer's, as a vocabulary file has them.
+        """
         self.vocabulary = vocabulary
         self.vocabulary_size = vocabulary.size
         self.pad_id, self.mask_id, self.max_tokens = pad_id, mask_id, max_tokens
         self._scheme = vocabulary.scheme(cls_id=cls_id, sep_id=sep_id)
+        self._special = tuple(special)
+
+    def names(self) -> Sequence[str]:
+        """Tokens in the order of their ids, as `order` counts them."""
+        return (*self._special, *self.vocabulary.kmers())
 
     def encode(self, rows: Tensor) -> TokenBatch:
         """Tokenise rows; never cuts.
@@ -83,7 +107,8 @@ class KmerRows:
         centred = torch.arange(length, device=rows.device) - k // 2
         base_token = centred.clamp(0, kmers - 1) + before if kmers else torch.zeros_like(centred)
         mask = torch.ones_like(ids, dtype=torch.bool)
-        return TokenBatch(ids, mask, spans.repeat(count, 1, 1), base_token.repeat(count, 1), self.pad_id)
+        spans, base_token = spans.repeat(count, 1, 1), base_token.repeat(count, 1)
+        return TokenBatch(relabelled(ids, self.order), mask, spans, base_token, self.pad_id)
 
     def longest_bp(self) -> int | None:
         """Most bases that `max_tokens` hold; None where there is no limit."""
@@ -104,4 +129,5 @@ def dnabert_rows(k: int, max_tokens: int | None = 512) -> KmerRows:
     return KmerRows(
         dnabert_vocabulary(k), cls_id=DNABERT_SPECIAL["[CLS]"], sep_id=DNABERT_SPECIAL["[SEP]"],
         pad_id=DNABERT_SPECIAL["[PAD]"], mask_id=DNABERT_SPECIAL["[MASK]"], max_tokens=max_tokens,
+        special=tuple(DNABERT_SPECIAL),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -94,6 +95,10 @@ class KmerVocabulary:
                 return self.ambiguous_id
             value = value * 4 + code
         return self.first_kmer_id + value
+
+    def kmers(self) -> list[str]:
+        """All k-mers in the order of their ids."""
+        return ["".join(bases) for bases in product(self.order, repeat=self.k)]
 
     def decode(self, token_id: int) -> str | None:
         """The k-mer of an id, or None for a special token."""

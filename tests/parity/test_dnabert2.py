@@ -328,7 +328,7 @@ def test_a_published_directory_is_read_as_a_checkpoint_and_written_as_one(tmp_pa
     save_file({name: tensor.clone() for name, tensor in STATE.items()}, folder / "model.safetensors")
     found = read_checkpoint(folder)
     again = read_checkpoint(
-        write_checkpoint(tmp_path / "own", found.family, found.architecture, found.model, tokenizer_json=found.tokenizer.text)
+        write_checkpoint(tmp_path / "own", found.family, found.architecture, found.model, files=found.tokenizer.files)
     )
     ids, mask = padded()
     with torch.no_grad():

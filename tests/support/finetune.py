@@ -97,5 +97,5 @@ def checkpoint(name: str, folder: Path, **changes: Any) -> Path:
     chosen = family(name)
     architecture = chosen.sizes["tiny"] | ARCHITECTURES[name] | changes
     torch.manual_seed(3)
-    text = tokenizer_text() if name == "dnabert2" else None
-    return write_checkpoint(folder / name, chosen, architecture, chosen.build(architecture), tokenizer_json=text)
+    files = {"tokenizer.json": tokenizer_text()} if name == "dnabert2" else {}
+    return write_checkpoint(folder / name, chosen, architecture, chosen.build(architecture), files=files)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pickle
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def same_logits(converted: Path, stock: tuple[dict[str, Any], dict[str, Tensor],
 def test_a_published_directory_becomes_plain_data(
     tmp_path: Path, folder: Path, stock: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"K{i}" for i in range(64))]))
+    kmers = ["".join(kmer) for kmer in product("ATCG", repeat=3)]
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *kmers]))
     with caplog.at_level(logging.INFO, "annotator.models.convert"):
         out = convert([folder], tmp_path / "out")
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors", "vocab.txt"]

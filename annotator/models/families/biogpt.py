@@ -22,6 +22,7 @@ from annotator.models.families.base import Architecture, Backbone, LanguageModel
 from annotator.models.families.fields import check_architecture, pick, require
 from annotator.models.families.state_names import sort_tensors
 from annotator.tokens.kmer_chunks import NT_V2_IDS, KmerChunks
+from annotator.tokens.vocabulary_file import in_file_order
 
 BOS_ID = 5
 """<bos> of the layout; every row begins with it."""
@@ -132,15 +133,16 @@ def build(architecture: Architecture) -> LanguageModel:
 
 
 def tokenizer(architecture: Architecture, folder: Path | None) -> KmerChunks:
-    """k-mers side by side behind <bos>; no file is needed.
+    """k-mers side by side behind <bos>; no file is needed, but a vocabulary file of the model's directory decides the ids.
 
     Raises:
+        InputError: The vocabulary file is not one of these tokens.
         ValueError: The network has another vocabulary, as the published English one has.
     """
     ids = replace(NT_V2_IDS, prefix_id=BOS_ID, mask_id=None, k=architecture["kmer"])
     if (found := architecture["vocab_size"]) != ids.size:
         raise ValueError(f"'vocab_size' is {found}, but the DNA vocabulary has {ids.size} ids; BioGPT's own is of English text")
-    return KmerChunks(ids, architecture["max_position_embeddings"])
+    return in_file_order(KmerChunks(ids, architecture["max_position_embeddings"]), folder)
 
 
 _NAMES = [

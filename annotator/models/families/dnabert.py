@@ -19,6 +19,7 @@ from annotator.models.families.masked_head import MaskedHead
 from annotator.models.families.state_names import sort_tensors
 from annotator.tokens.kmer_rows import KmerRows, dnabert_rows
 from annotator.tokens.vocabulary import DNABERT_SPECIAL
+from annotator.tokens.vocabulary_file import in_file_order
 
 _K_OF_VOCABULARY = {4**k + len(DNABERT_SPECIAL): k for k in range(3, 7)}
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings")
@@ -107,9 +108,13 @@ def build(architecture: Architecture) -> LanguageModel:
 
 
 def tokenizer(architecture: Architecture, folder: Path | None) -> KmerRows:
-    """[CLS] k-mers [SEP]; no file of the model's directory is needed."""
+    """[CLS] k-mers [SEP], with the ids of a vocabulary file of the model's directory; without one, the published ids.
+
+    Raises:
+        InputError: The vocabulary file is not one of this k.
+    """
     shape = DnabertArchitecture(**architecture)
-    return dnabert_rows(shape.k, shape.max_position_embeddings)
+    return in_file_order(dnabert_rows(shape.k, shape.max_position_embeddings), folder)
 
 
 _LM_NAMES = [

@@ -23,7 +23,8 @@ from annotator.models.families.base import Architecture, LanguageModel, ModelFam
 from annotator.models.families.fields import pick, require
 from annotator.models.families.masked_head import MaskedHead
 from annotator.models.families.state_names import sort_tensors
-from annotator.tokens.bpe import TOKENIZER_NAME, BpeTokenizer
+from annotator.tokens.bpe import BpeTokenizer
+from annotator.tokens.vocabulary_file import TOKENIZER_NAME
 
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 _OTHER = ("type_vocab_size", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")

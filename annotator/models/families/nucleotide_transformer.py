@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from annotator.errors import InputError
 from annotator.models.families.base import Architecture, Backbone, LanguageModel, ModelFamily, Published
 from annotator.models.families.fields import check_architecture, pick, require
 from annotator.models.families.masked_head import MaskedHead, initialise
@@ -23,6 +24,7 @@ from annotator.tokens.batch import RowTokenizer
 from annotator.tokens.kmer_chunks import NT_V1_IDS, NT_V2_IDS, ChunkIds, KmerChunks
 from annotator.tokens.kmer_rows import KmerRows
 from annotator.tokens.vocabulary import KmerVocabulary
+from annotator.tokens.vocabulary_file import in_file_order
 
 _IDS = {1: NT_V1_IDS, 2: NT_V2_IDS}
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings")
@@ -187,18 +189,31 @@ def _rotary_backbone(shape: NucleotideTransformerArchitecture) -> RotaryBackbone
 
 
 def tokenizer(architecture: Architecture, folder: Path | None) -> RowTokenizer:
-    """<cls> and k-mers; no file of the model's directory is needed."""
-    return _tokenizer(NucleotideTransformerArchitecture(**architecture))
+    """<cls> and k-mers, with the ids of a vocabulary file of the model's directory; without one, the published ids.
+
+    Raises:
+        InputError: The vocabulary file is not one of these tokens, or pads version 1 with another id than its positions allow.
+    """
+    shape = NucleotideTransformerArchitecture(**architecture)
+    found = _tokenizer(shape)
+    found = in_file_order(found, folder) if isinstance(found, KmerChunks) else in_file_order(found, folder)
+    if shape.version == 1 and found.pad_id != shape.ids.pad_id:
+        raise InputError(
+            f"{folder}: the vocabulary gives <pad> the id {found.pad_id}, but the positions of version 1 count from id "
+            f"{shape.ids.pad_id}"
+        )
+    return found
 
 
-def _tokenizer(shape: NucleotideTransformerArchitecture) -> RowTokenizer:
+def _tokenizer(shape: NucleotideTransformerArchitecture) -> KmerChunks | KmerRows:
     ids = shape.ids
     if shape.kmer_stride == shape.k:
         return KmerChunks(ids, shape.max_tokens)
     vocabulary = KmerVocabulary(shape.k, first_kmer_id=ids.first_kmer_id, ambiguous_id=ids.unknown_id, lower_case=False)
     return KmerRows(
-        vocabulary, cls_id=ids.prefix_id, sep_id=None, pad_id=ids.pad_id, mask_id=ids.mask_id, max_tokens=shape.max_tokens
-    )
+        vocabulary, cls_id=ids.prefix_id, sep_id=None, pad_id=ids.pad_id, mask_id=ids.mask_id, max_tokens=shape.max_tokens,
+        special=ids.special,
+    )  # fmt: skip
 
 
 _HEAD_NAMES = [

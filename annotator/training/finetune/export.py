@@ -15,7 +15,7 @@ from annotator.models.directory import write_model
 from annotator.models.manifest import Manifest
 from annotator.models.weights import plain_tensors
 from annotator.training.finetune.options import FinetuneSettings
-from annotator.training.finetune.start import TOKENIZER_NAME, Base
+from annotator.training.finetune.start import Base
 from annotator.training.finetune.task import Outcome
 
 logger = logging.getLogger(__name__)
@@ -40,10 +40,9 @@ def export_finetuned(
     Raises:
         ResourceFault: A file cannot be written.
     """
-    tokenizer, files = base.tokenizer, {}
-    if base.tokenizer_json is not None:
-        files[TOKENIZER_NAME] = base.tokenizer_json
-        tokenizer = {"file": TOKENIZER_NAME, "sha256": hashlib.sha256(base.tokenizer_json.encode()).hexdigest()}
+    tokenizer = base.tokenizer
+    for name, text in base.files.items():
+        tokenizer = {"file": name, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     options = asdict(settings.options) | {"lora": asdict(settings.lora) if settings.lora else None}
     manifest = Manifest(
         name=settings.name, version=settings.version, family=base.family, architecture=base.architecture, tokenizer=tokenizer,
@@ -52,6 +51,6 @@ def export_finetuned(
         training={**base.described, **described, "options": options, "torch": torch.__version__, "note": settings.note},
         metrics={"split": "dev", **outcome.metrics}, window=outcome.window, features=outcome.features, head=base.head,
     )  # fmt: skip
-    write_model(folder, manifest, plain_tensors(model), files)
+    write_model(folder, manifest, plain_tensors(model), base.files)
     logger.info("wrote %s", folder)
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 SHIFT_BP = 3
 """Bases that windows around a peak are moved by in training; those around a certain base stay."""
-TOKENIZER_NAME = "tokenizer.json"
 _K = {True: 6, False: 4}
 """Token width of the compact classifier by whether both strands count. On GUE's dev tables promoters have MCC 0.56 with 6 and
 0.63 with 4; for binding sites either does (tf/0 and tf/1 differ in opposite directions)."""
@@ -40,7 +40,7 @@ class Base:
         family: Name of the family, for the manifest like what follows.
         architecture: Architecture of the network below the head.
         tokenizer: The manifest's description of the tokenizer.
-        tokenizer_json: Text of the tokenizer's file; None where it has none.
+        files: Text of the files that decide the tokens' ids, by name.
         head: Options of the head.
         licence: Licence of the weights.
         described: Where the weights come from.
@@ -52,7 +52,7 @@ class Base:
     family: str
     architecture: dict[str, Any]
     tokenizer: dict[str, Any]
-    tokenizer_json: str | None
+    files: Mapping[str, str]
     head: dict[str, Any]
     licence: str
     described: dict[str, Any]
@@ -97,7 +97,7 @@ def compact_base(settings: FinetuneSettings, *, window_bp: int, classes: int, bo
     model = CompactWindow(config, classes)
     net = CompactSequences(model, dropout=settings.options.dropout, shift_bp=SHIFT_BP if both_strands else 0)
     return Base(
-        net, model, COMPACT, config.as_dict(), {"k": config.k}, None, {}, settings.licence, {"base": "random weights"}, None,
+        net, model, COMPACT, config.as_dict(), {"k": config.k}, {}, {}, settings.licence, {"base": "random weights"}, None,
     )  # fmt: skip
 
 
@@ -128,10 +128,9 @@ def family_base(settings: FinetuneSettings, *, outputs: int, window: bool) -> Ba
             model.backbone, lora.targets or source.family.lora_targets, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout
         )
         logger.info("LoRA of rank %d at %d linear modules", lora.rank, len(matched))
-    path = source.folder / TOKENIZER_NAME if source.folder else None
     return Base(
         (WindowNet if window else BaseNet)(model, source.tokenizer), model, source.family.name, source.architecture, {},
-        path.read_text(encoding="utf-8") if path is not None and path.is_file() else None,
+        source.tokenizer.files,
         {"outputs": outputs, "width": options.width, "kernel_bp": options.kernel_bp, "dropout": options.dropout},
         source.licence, described, source.tokenizer.longest_bp(),
     )  # fmt: skip

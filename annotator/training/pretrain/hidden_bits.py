@@ -158,6 +158,9 @@ def _run_bits(logits: Tensor, truth: Tensor, tokenizer: KmerRows) -> float:
         tokenizer: The tokenizer that gives the ids.
     """
     k, first = tokenizer.vocabulary.k, tokenizer.vocabulary.first_kmer_id
+    if tokenizer.order is not None:  # back to the family's own ids, in which a k-mer's id is its number
+        order = tokenizer.order.to(truth.device)
+        logits, truth = logits[:, order], order.argsort()[truth]
     # Token j of a run begins j bases after the first one and holds the hidden base k - 1 - j bases from its start: digit j
     # of its number, counted from the last.
     digit = 4 ** torch.arange(k, device=truth.device)

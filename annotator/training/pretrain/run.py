@@ -66,7 +66,7 @@ def run_pretraining(settings: PretrainSettings, out: Path, *, device: str, threa
         loop.load_final_weights()
         return write_checkpoint(
             out / "checkpoint", subject.family, subject.architecture, subject.model.cpu(),
-            licence=subject.licence, tokenizer_json=getattr(subject.tokenizer, "text", None),
+            licence=subject.licence, files=subject.tokenizer.files,
         )  # fmt: skip
 
 

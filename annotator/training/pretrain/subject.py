@@ -12,13 +12,14 @@ import torch
 
 from annotator.errors import UsageError
 from annotator.files import write_text
-from annotator.models.checkpoints import TOKENIZER_NAME, read_checkpoint
+from annotator.models.checkpoints import read_checkpoint
 from annotator.models.families.base import Architecture, LanguageModel, ModelFamily
 from annotator.models.families.registry import family
 from annotator.models.weights import plain_tensors
 from annotator.tokens.batch import RowTokenizer
 from annotator.tokens.bpe import train_bpe
 from annotator.tokens.kmer_rows import KmerRows
+from annotator.tokens.vocabulary_file import TOKENIZER_NAME
 from annotator.training.pretrain.corpus import Corpus, tiled_rows
 from annotator.training.pretrain.options import PretrainSettings
 from annotator.training.run_folder import STATE_NAME
