@@ -17,6 +17,7 @@ from annotator.genome.options import GenomeOptions
 from annotator.genome.scanner import FastaScanner, ScanResult
 
 BASES = "ACGTacgtNnRYSWKMBDHVryswkmbdhvUu"
+BLANKS = b" \t\x1a"
 READ_AS = {**{letter: "N" for letter in BASES}, **{letter: letter.upper() for letter in "ACGTacgt"}, "U": "T", "u": "T"}
 
 
@@ -47,8 +48,9 @@ def parse_plainly(data: bytes) -> Plain:
     names: list[str] = []
     given: list[str] = []
     *ended, last = data.split(b"\n")
+    over = False
     for line in [*(line.removesuffix(b"\r") for line in ended), last]:
-        if b"\r" in line:
+        if b"\r" in line or (over and line.strip(BLANKS)):
             raise Refused
         if line.startswith(b">"):
             word = re.split(rb"[ \t]", line[1:].lstrip(b" \t"))[0]
@@ -61,10 +63,12 @@ def parse_plainly(data: bytes) -> Plain:
             if re.search("[\x80-\x9f\u2028\u2029]", names[-1]):
                 raise Refused
             given.append("")
-        elif line:
-            if not names or set(line) - set(BASES.encode()):
+            continue
+        over |= b"\x1a" in line
+        if sequence := line.rstrip(BLANKS):
+            if not names or set(sequence) - set(BASES.encode()):
                 raise Refused
-            given[-1] += line.decode()
+            given[-1] += sequence.decode()
     if not names or len(set(names)) < len(names):
         raise Refused
     return Plain(names, given)
@@ -89,7 +93,9 @@ def outcome(data: bytes, cuts: list[int]) -> tuple[object, ...]:
     except InputError as error:
         return (str(error),)
     table, layout = result.contigs, result.layout
-    counts = [getattr(table, kind).tolist() for kind in ("lengths", "n", "iupac_as_n", "u_as_t", "gap_as_n", "lower_case")]
+    counts = [
+        getattr(table, kind).tolist() for kind in ("lengths", "n", "iupac_as_n", "u_as_t", "gap_as_n", "mask_as_n", "lower_case")
+    ]
     where = layout and [layout.offsets.tolist(), layout.line_bases.tolist(), layout.line_bytes.tolist()]
     return table.names, counts, where, result.n_runs, result.longest_n_run_bp, result.warnings, bases
 

@@ -85,10 +85,7 @@ INSIDE = {
     "digits": (b">a\n     1 ACGT\n", "contig 'a', line 2, byte 3: space in the sequence"),
     "ctrl-z inside a line": (b">a\nAC\x1aGT\n", "contig 'a', line 2, byte 5: Ctrl-Z (control byte 0x1a) in the sequence"),
     "ctrl-z before a line": (b">a\nAC\n\x1a\nGT\n", "contig 'a', line 3, byte 6: Ctrl-Z (control byte 0x1a) in the sequence"),
-    "ctrl-z before a header": (
-        b">a\nAC\n\x1a\n>b\nGT\n",
-        "contig 'a', line 3, byte 6: Ctrl-Z (control byte 0x1a) in the sequence",
-    ),
+    "ctrl-z before a header": (b">a\nAC\n\x1a\n>b\nGT\n", "contig 'a', line 3, byte 6: Ctrl-Z (control byte 0x1a)"),
     "ctrl-z before padding": (b">a\nAC\n\x1a\0\0", "contig 'a', line 3, byte 6: Ctrl-Z (control byte 0x1a) in the sequence"),
     "blank before a ctrl-z": (b">a\nAC \x1aGT\n", "contig 'a', line 2, byte 5: space in the sequence"),
 }
