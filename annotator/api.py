@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 from annotator.genome.options import GenomeOptions
-from annotator.kinds import DEFAULT_CLADE
 from annotator.output.options import BedOptions
 from annotator.pipeline.annotate import annotate_into
 from annotator.pipeline.driver.progress import Progress, Silence
@@ -36,7 +35,7 @@ def annotate(
     *,
     sheet: AnyPath | None = None,
     model: AnyPath = "compact",
-    clade: str = DEFAULT_CLADE,
+    clade: str = "",
     tasks: Sequence[str] | None = None,
     thresholds: float | Mapping[str, float] | None = None,
     motifs: AnyPath = "jaspar",
@@ -75,7 +74,8 @@ def annotate(
         out_dir: The results folder; the results of several assemblies are in folders inside it.
         sheet: CSV with the columns sample and fasta, instead of paths.
         model: Bundled model's name or a model directory.
-        clade: vertebrate, invertebrate, plant or fungi: chooses thresholds and the group of JASPAR.
+        clade: vertebrate, invertebrate, plant or fungi: chooses thresholds and the group of JASPAR; empty for the clade that the
+            model was trained for, or else vertebrate.
         tasks: Some of promoter, splice, tfbs and feature; None for all, but promoter only where it is validated.
         thresholds: Probability by kind of call (donor, promoter, ...) in place of the model's; one number for all kinds.
         motifs: "jaspar", or a JASPAR, MEME or TRANSFAC file.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from annotator.cli.values import (
     comma_list,
     existing,
     json_table,
+    model_name,
     one_of,
     pairs,
     refuse_idle,
@@ -34,7 +35,10 @@ def finetune(
     out: Annotated[Path, typer.Option("-o", "--out", help="Run folder; the same command again goes on after a kill.")],
     base: Annotated[
         str,
-        typer.Option(help="Checkpoint directory, hub:OWNER/NAME@COMMIT, FAMILY:SIZE from scratch, or compact (from scratch)."),
+        typer.Option(
+            help="Checkpoint directory, hub:OWNER/NAME@COMMIT, FAMILY:SIZE from scratch, or compact: from scratch for tables, "
+            "from the bundled weights for genomes."
+        ),
     ] = "compact",
     train: Annotated[Path | None, typer.Option(help="Table sequence,label (GUE .csv, DNABERT .tsv; .gz) to learn from.")] = None,
     dev: Annotated[Path | None, typer.Option(help="Table to stop and calibrate on; a tenth of --train by default.")] = None,
@@ -99,12 +103,35 @@ def finetune(
     of_lora = {"--lora-rank": lora_rank, "--lora-alpha": lora_alpha, "--lora-targets": lora_targets}
     refuse_idle({} if lora else of_lora, "--lora")
     refuse_idle({} if classes or fasta else {"--anchor": anchor, "--tfbs": tfbs}, "--classes")
+    if fasta and base == "compact":
+        of_families = {
+            "--feature": feature, "--val-feature": val_feature, "--tfbs": tfbs, "--lora": lora, "--architecture": architecture,
+            "--patience": patience, "--class-weights": class_weights != "none",
+        }  # fmt: skip
+        refuse_idle(of_families, "a family or a checkpoint as --base, or with tables")
+        if processes != 1:
+            raise UsageError("--processes: compact learns in one process")
     from_scratch = base == "compact" or base.partition(":")[0] in FAMILIES
     refuse_idle({"--family": family} if from_scratch else {}, "a checkpoint")
     if epochs is not None and steps:
         raise UsageError("--epochs and --steps: give one of them")
     one_of("--clade", clade, CLADES)
-    from annotator.cli.recipe import genome_data
+    from annotator.cli.recipe import genome_data, refuse_loose
+    from annotator.training.finetune.start import refuse_bad_base
+
+    refuse_loose("", fasta, {"truth": truth})
+    refuse_loose("val-", val_fasta, {"truth": val_truth})
+    model = model_name(name, out)
+    if fasta and base == "compact":
+        _continue_compact(
+            (fasta, truth or [], mask or []), (val_fasta or [], val_truth or [], val_mask or []), out, clade=clade, name=model,
+            licence=licence, window_bp=window_bp, margin_bp=margin_bp, device=device, threads=thread_count(threads),
+            chosen={
+                "steps": steps, "batch_windows": batch, "learning_rate": learning_rate, "dropout": dropout,
+                "validate_steps": validate_steps, "bf16": bf16, "seed": seed,
+            },
+        )  # fmt: skip
+        return
     from annotator.training.finetune.gue import run_finetuning_folder
     from annotator.training.finetune.options import (
         FeatureTrack,
@@ -146,15 +173,59 @@ def finetune(
                 anchor_bp=whole_numbers("--anchor", pairs("--anchor", anchor)), features=features, stride_bp=stride_bp,
             )  # fmt: skip
         settings = FinetuneSettings(
-            name=name or out.resolve().name, base=resolved_model(base, allow_download=allow_download), data=data,
+            name=model, base=resolved_model(base, allow_download=allow_download), data=data,
             family=family or None, architecture=json_table(architecture), options=options, clade=clade, licence=licence,
             lora=LoraOptions(**adapters, targets=comma_list(lora_targets)) if lora else None,
         )  # fmt: skip
     except ValueError as error:
         raise UsageError(str(error)) from None
+    refuse_bad_base(settings)
     if gue is None:
         run_finetuning(settings, out, device=device, threads=thread_count(threads))
         return
     runs = run_finetuning_folder(settings, existing("--gue", gue) or gue, out, device=device, threads=thread_count(threads))
     if failed := [f"{run.task}: {run.error}" for run in runs if run.model is None]:
         raise PartialFailure(f"{len(failed)} of {len(runs)} tasks failed: " + "; ".join(failed))
+
+
+def _continue_compact(
+    learnt: tuple[list[Path], list[Path], list[str]], held: tuple[list[Path], list[Path], list[str]], out: Path, *,
+    clade: str, name: str, licence: str, window_bp: int, margin_bp: int, device: str, threads: int, chosen: dict[str, Any],
+) -> None:  # fmt: skip
+    """Go on from the bundled weights with genomes, as `annotator train --init compact` does.
+
+    Args:
+        learnt: Genomes to learn from, the sites of each, and the masks.
+        held: Genomes to calibrate on, the same way.
+        out: Run folder.
+        clade: Clade of all genomes.
+        name: Name of the model.
+        licence: Licence of the weights.
+        window_bp: Bases of a window; 0 for the recipe's.
+        margin_bp: Bases at either side that are context only; 0 for the recipe's, or a quarter of `window_bp`.
+        device: auto, cpu, cuda or cuda:N.
+        threads: CPU threads.
+        chosen: Fields of `TrainOptions`; None where the default stays.
+    """
+    from annotator.cli.recipe import organisms_given, read_recipe
+    from annotator.training.compact.options import CONTINUED_LEARNING_RATE, CONTINUED_STEPS, RECIPE
+    from annotator.training.compact.run import run_training
+    from annotator.training.compact.start import like_its_start
+
+    if not held[0]:
+        raise UsageError("--val-fasta: needed with --fasta; thresholds come from it")
+    given = {"learning_rate": CONTINUED_LEARNING_RATE} | {key: value for key, value in chosen.items() if value is not None}
+    settings = replace(read_recipe(RECIPE, Path(), name), licence=licence, init="compact")
+    margin = margin_bp or (window_bp // 4 if window_bp else settings.windows.margin_bp)
+    try:
+        options = replace(settings.train.of_length(given.pop("steps", CONTINUED_STEPS)), **given)
+        windows = replace(settings.windows, window_bp=window_bp or settings.windows.window_bp, margin_bp=margin)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if windows.window_bp % settings.architecture["step_bp"]:
+        raise UsageError(f"--window-bp {window_bp}: compact needs a multiple of {settings.architecture['step_bp']}")
+    organisms, validation = (
+        organisms_given(prefix, *files, [clade] * len(files[0])) for prefix, files in (("", learnt), ("val-", held))
+    )
+    settings = replace(settings, train=options, windows=windows, organisms=organisms, validation=validation)
+    run_training(like_its_start(settings), out, device=device, threads=threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -42,8 +43,8 @@ class _Architecture(_Strict):
 
 
 class _Recipe(_Strict):
-    name: str
-    version: str
+    name: str = ""
+    version: str = ""
     k: int = Field(6, ge=1, le=8)
     architecture: _Architecture
     plan: dict[str, int]
@@ -55,12 +56,13 @@ class _Recipe(_Strict):
     note: str = ""
 
 
-def read_recipe(path: Path, data: Path) -> TrainingSettings:
+def read_recipe(path: Path, data: Path, name: str) -> TrainingSettings:
     """Read a training recipe.
 
     Args:
         path: TOML file.
         data: Folder its file paths are relative to.
+        name: Name of the model to be made; the recipe's own name is that of the recipe.
 
     Returns:
         The settings, with absolute or data-relative paths.
@@ -79,7 +81,7 @@ def read_recipe(path: Path, data: Path) -> TrainingSettings:
         recipe = _Recipe.model_validate(raw)
         PlanOptions(**recipe.plan)
         return TrainingSettings(
-            name=recipe.name, version=recipe.version, k=recipe.k,
+            name=name, recipe=f"{recipe.name or path.stem} {recipe.version}".strip(), k=recipe.k,
             architecture=recipe.architecture.model_dump() | {"vocabulary_size": 4**recipe.k + 5, "clades": len(CLADES)},
             plan=recipe.plan, radius_bp={Kind(kind): radius for kind, radius in recipe.radius_bp.items()},
             windows=recipe.windows, train=recipe.train,
@@ -92,6 +94,25 @@ def read_recipe(path: Path, data: Path) -> TrainingSettings:
         raise InputError(f"{path}: field {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def refuse_loose(prefix: str, fasta: list[Path] | None, others: Mapping[str, Sequence[object] | None]) -> None:
+    """See that options about genomes come with genomes, and that those are there.
+
+    Args:
+        prefix: Of the options, for messages: "" or "val-".
+        fasta: The genomes.
+        others: What else was given, by option.
+
+    Raises:
+        UsageError: An option stands alone, or a genome is missing.
+    """
+    for option, values in others.items():
+        if values and not fasta:
+            raise UsageError(f"--{prefix}{option}: only with --{prefix}fasta")
+    for path in (*(fasta or ()), *(path for values in others.values() for path in values or () if isinstance(path, Path))):
+        if not path.exists():
+            raise UsageError(f"{path}: no such file")
 
 
 def organisms_given(

@@ -28,7 +28,10 @@ Sheet = Annotated[
 Out = Annotated[Path, typer.Option("-o", "--out", help="Results folder; the same command again resumes or does nothing.")]
 Model = Annotated[str, typer.Option(help="Bundled model (annotator models list) or a model directory.")]
 Clade = Annotated[
-    str, typer.Option(help=f"One of {', '.join(CLADES)}: chooses thresholds and the JASPAR group; default {DEFAULT_CLADE}.")
+    str,
+    typer.Option(
+        help=f"One of {', '.join(CLADES)}: chooses thresholds and JASPAR's group; the model's own by default, or {DEFAULT_CLADE}."
+    ),
 ]
 Tasks = Annotated[
     str, typer.Option(help=f"Comma-separated from {','.join(TASKS)}. Default: all, but promoter only where validated.")
@@ -74,7 +77,7 @@ def annotate_options(
     """What is to be done, from the options of the command line.
 
     Args:
-        clade: A clade, or nothing for the default, which is then said.
+        clade: A clade, or nothing for the model's own.
         tasks: Names between commas; nothing for the default.
         threshold: Each `KIND=P`, or one number for all kinds.
         shard_bp: Bases of a shard; 0 for the device's default.
@@ -87,9 +90,6 @@ def annotate_options(
     Raises:
         UsageError: One is wrong.
     """
-    if not clade:
-        clade = DEFAULT_CLADE
-        logger.info("clade: %s (the default; choose with --clade)", clade)
     return AnnotateOptions(
         clade=clade, tasks=comma_list(tasks) or None, thresholds=_thresholds(threshold or []), shard_bp=shard_bp or None,
         genome=GenomeOptions(dup_names=dup_names, gaps_as_n=gaps_as_n, eof_check=not no_eof_check, mask_chars=mask_chars),  # type: ignore[arg-type]

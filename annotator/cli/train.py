@@ -9,15 +9,19 @@ from typing import Annotated
 import typer
 
 from annotator.cli.progress import setup_logging
-from annotator.cli.values import Device, Quiet, Threads, Verbose, thread_count
+from annotator.cli.values import Device, Quiet, Threads, Verbose, model_name, thread_count
+from annotator.errors import UsageError
 from annotator.kinds import DEFAULT_CLADE
 
 
 def train(
-    recipe: Annotated[
-        Path, typer.Argument(help="TOML recipe: architecture, windows, schedule, and organisms if not given here.")
-    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Run folder: checkpoints, metrics.jsonl and the finished model.")],
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(
+            help="TOML recipe: architecture, windows, schedule, and organisms if not given here; the bundled one by default."
+        ),
+    ] = None,
     data: Annotated[Path, typer.Option(help="Folder that the recipe's paths are relative to.")] = Path(),
     fasta: Annotated[list[Path] | None, typer.Option(help="Genome to learn from; repeatable, replaces the recipe's.")] = None,
     truth: Annotated[
@@ -31,7 +35,12 @@ def train(
     val_fasta: Annotated[list[Path] | None, typer.Option(help="Genome to calibrate on; repeatable, as --fasta.")] = None,
     val_truth: Annotated[list[Path] | None, typer.Option("--val-truth", "--val-gtf", help="Its sites.")] = None,
     val_mask: Annotated[list[str] | None, typer.Option(help="Its sites left out of scoring; '-' for none.")] = None,
-    val_clade: Annotated[list[str] | None, typer.Option(help="Its clade.")] = None,
+    val_clade: Annotated[list[str] | None, typer.Option(help="Its clade; that of the genomes learnt from by default.")] = None,
+    init: Annotated[str, typer.Option(help="Go on from the weights of a model: compact, or a model directory.")] = "",
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps; the recipe's by default, 1,500 with --init.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak; the recipe's by default, 5e-4 with --init.")] = None,
+    name: Annotated[str, typer.Option(help="Of the model; the run folder's by default.")] = "",
+    licence: Annotated[str, typer.Option(help="Of the new weights.")] = "not stated",
     device: Device = "auto",
     threads: Threads = 0,
     quiet: Quiet = False,
@@ -39,14 +48,31 @@ def train(
 ) -> None:
     """Train the compact model; the same command again resumes after a kill."""
     setup_logging(quiet=quiet, verbose=verbose)
-    from annotator.cli.recipe import organisms_given, read_recipe
+    from annotator.cli.recipe import organisms_given, read_recipe, refuse_loose
+    from annotator.training.compact.options import CONTINUED_LEARNING_RATE, CONTINUED_STEPS, RECIPE
     from annotator.training.compact.run import run_training
+    from annotator.training.compact.start import like_its_start
 
-    settings = read_recipe(recipe, data)
+    for prefix, files, others in (
+        ("", fasta, {"truth": truth, "mask": mask, "clade": clade}),
+        ("val-", val_fasta, {"truth": val_truth, "mask": val_mask, "clade": val_clade}),
+    ):
+        refuse_loose(prefix, files, others)
+    own = recipe is not None and recipe.resolve() != RECIPE.resolve()
+    settings = replace(read_recipe(recipe or RECIPE, data, model_name(name, out)), licence=licence, init=init)
     if fasta:
         chosen = organisms_given("", fasta, truth or [], mask or [], clade or [])
-        settings = replace(settings, organisms=chosen)
+        settings = replace(settings, organisms=chosen, validation=settings.validation if own else ())
     if val_fasta:
-        chosen = organisms_given("val-", val_fasta, val_truth or [], val_mask or [], val_clade or [])
+        clades = val_clade or ([settings.organisms[0].clade] * len(val_fasta) if settings.organisms else [])
+        chosen = organisms_given("val-", val_fasta, val_truth or [], val_mask or [], clades)
         settings = replace(settings, validation=chosen)
-    run_training(settings, out, device=device, threads=thread_count(threads))
+    if init and recipe is None:
+        settings = like_its_start(settings)
+        steps, learning_rate = steps or CONTINUED_STEPS, learning_rate or CONTINUED_LEARNING_RATE
+    try:
+        options = settings.train if steps is None else settings.train.of_length(steps)
+        options = options if learning_rate is None else replace(options, learning_rate=learning_rate)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    run_training(replace(settings, train=options), out, device=device, threads=thread_count(threads))

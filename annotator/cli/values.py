@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -102,6 +103,26 @@ def resolved_model(reference: str, *, allow_download: bool) -> str:
     from annotator.models.hub import resolve_reference
 
     return str(resolve_reference(reference, allow_download=allow_download))
+
+
+def model_name(given: str, out: Path) -> str:
+    """Name of a model that is to be made: the one given, or else the run folder's.
+
+    Raises:
+        UsageError: No line of a BED file can hold the name, or the folder's is that of a bundled model.
+    """
+    from annotator.models.directory import bundled_models
+
+    name = given or out.resolve().name
+    if not name.strip() or not name.isprintable():
+        raise UsageError(f"--name: {name!r} is no name for a model; give one of printable letters")
+    if name in bundled_models():
+        if not given:
+            raise UsageError(f"-o {out}: a model of that name would pass for the bundled one; give another with --name")
+        logging.getLogger("annotator").warning(
+            "--name %s: that is the name of a bundled model, which --model %s means", name, name
+        )
+    return name
 
 
 def refuse_idle(options: dict[str, Any], belongs_to: str) -> None:

@@ -20,6 +20,8 @@ def describe(folder: Path, manifest: Manifest) -> str:
         f"tracks: {', '.join(manifest.tracks)}, both strands",
         "calls: local maxima within " + ", ".join(f"{r} bp ({kind})" for kind, r in manifest.radius_bp.items()),
     ]
+    if manifest.default_clade:
+        lines.append(f"clade of its data, and its default: {manifest.default_clade}")
     for clade, settings in manifest.clades.items():
         lines.append(f"clade {clade}: {settings.note}; validated: {', '.join(settings.validated) or 'nothing'}")
         for kind, threshold in settings.thresholds.items():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from annotator.errors import InputError
 from annotator.files import stand_in
 from annotator.genome.plan import PlanOptions
-from annotator.kinds import FEATURE_KINDS, TRACK_KIND, Kind
+from annotator.kinds import DEFAULT_CLADE, FEATURE_KINDS, TRACK_KIND, Kind
 from annotator.models.options import FAMILY_ROWS
 from annotator.models.track_set import Feature, TrackSet
 
@@ -118,6 +118,8 @@ class Manifest:
         metrics: Held-out figures, with the split they were measured on.
         window: Of a classifier of windows; None for a model that labels bases.
         features: Of the tracks that are not donor, acceptor or tss.
+        default_clade: Clade that `annotate` takes where the user names none: the one whose data the model learnt from; empty for
+            the program's default.
         head: Shape of the head on a published family's backbone (`annotator.models.task_heads.HeadOptions`).
         format_version: Of this layout.
     """
@@ -139,12 +141,17 @@ class Manifest:
     window: WindowTask | None = None
     features: dict[str, Feature] = field(default_factory=dict)
     head: dict[str, Any] = field(default_factory=dict)
+    default_clade: str = ""
     format_version: int = FORMAT_VERSION
 
     @cached_property
     def track_set(self) -> TrackSet:
         """The tracks with their kinds and radii."""
         return TrackSet(self.tracks, self.features, self.radius_bp)
+
+    def clade_for(self, asked: str) -> str:
+        """The clade of a run: the one asked for, or else the model's own, or else the program's default."""
+        return asked or self.default_clade or DEFAULT_CLADE
 
     def precision(self, asked: str, native: str) -> str:
         """What the model computes in.
@@ -244,6 +251,7 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         ("clades", dict),
         ("tracks", list),
         *((name, dict) for name in ("training", "metrics", "features", "head") if name in raw),
+        *((name, str) for name in ("default_clade",) if name in raw),
     ):
         if name not in raw:
             raise ValueError(f"{name!r} is missing")
@@ -345,6 +353,8 @@ def _check(manifest: Manifest) -> None:
         fits = track in manifest.tracks and track not in TRACK_KIND and feature.kind in FEATURE_KINDS
         if not fits or not 0 < feature.width_bp <= LARGEST_SIZE:
             raise ValueError(f"'features.{track}' is {feature}: a track of kind {' or '.join(FEATURE_KINDS)} and a width above 0")
+    if manifest.default_clade and manifest.default_clade not in manifest.clades:
+        raise ValueError(f"'default_clade' is {manifest.default_clade!r}, none of {', '.join(manifest.clades)}")
     if manifest.window is not None:
         _check_window(manifest, manifest.window)
 

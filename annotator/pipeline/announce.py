@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from annotator.genome.source import Genome
+from annotator.kinds import Kind
 from annotator.motifs.scores import expected_hits
 from annotator.pipeline.request import Request
 from annotator.results.workspace import rows_of_files
@@ -50,8 +51,16 @@ def announce_genome(request: Request, genome: Genome, bases: int) -> None:
 
 def announce_files(out_dir: Path, run: dict[str, Any]) -> None:
     """Say where the calls of an assembly are, from the contents of its run.json."""
-    for name, rows in rows_of_files(run).items():
+    found = rows_of_files(run)
+    for name, rows in found.items():
         logger.info("%s: %s rows", out_dir / name, f"{rows:,}")
+    plan = run["plan"]
+    if plan["thresholds"] and not any(found.get(Kind(kind).row.bed_file) for kind in plan["thresholds"]):
+        asked = ", ".join(f"{kind} {threshold:.3f}" for kind, threshold in plan["thresholds"].items())
+        logger.warning(
+            "0 calls: no site reached its threshold (%s) with the settings of clade %s; try a lower one (--threshold 0.1), or "
+            "another --clade%s", asked, plan["clade"], ", or other --regions" if plan["regions_sha256"] else "",
+        )  # fmt: skip
 
 
 def announce_batch(out_dir: Path, assemblies: int) -> None:

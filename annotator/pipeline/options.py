@@ -9,7 +9,7 @@ from pathlib import Path
 from annotator.checks import check_choice, check_count, check_device, check_flags, check_number
 from annotator.errors import UsageError
 from annotator.genome.options import GenomeOptions
-from annotator.kinds import CLADES, DEFAULT_CLADE, TASKS
+from annotator.kinds import CLADES, TASKS
 from annotator.models.options import PRECISIONS
 from annotator.output.options import BedOptions
 
@@ -48,7 +48,7 @@ class AnnotateOptions:
 
     Attributes:
         model: Bundled model's name or a model directory.
-        clade: Clade that chooses thresholds, motif group and clade bias.
+        clade: Clade that chooses thresholds, motif group and clade bias; empty for the model's own, or else the default.
         tasks: Subset of TASKS; None for all, but promoters only where they are validated.
         thresholds: Probability per kind, above 0 and at most 1, that replaces the model's; EVERY_KIND stands for all others.
         motifs: "jaspar", or a motif file.
@@ -66,7 +66,7 @@ class AnnotateOptions:
     """
 
     model: str = "compact"
-    clade: str = DEFAULT_CLADE
+    clade: str = ""
     tasks: tuple[str, ...] | None = None
     thresholds: dict[str, float] = field(default_factory=dict)
     motifs: str = "jaspar"
@@ -87,7 +87,8 @@ class AnnotateOptions:
         Raises:
             UsageError: One is wrong; the message names the field.
         """
-        check_choice("clade", self.clade, CLADES)
+        if self.clade:
+            check_choice("clade", self.clade, CLADES)
         check_choice("precision", self.precision, PRECISIONS)
         check_device(self.device)
         self._check_tasks()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from annotator.errors import UsageError
@@ -61,6 +61,10 @@ def resolve(options: AnnotateOptions, machine: Machine) -> Request:
         AnnotatorError: One of them is wrong or missing.
     """
     folder, manifest = read_model(options.model)
+    if not options.clade:
+        options = replace(options, clade=manifest.clade_for(""))
+        whose = "the model's own" if manifest.default_clade else "the default"
+        logger.info("clade: %s (%s; choose with --clade)", options.clade, whose)
     if options.clade not in manifest.clades:
         raise UsageError(f"the model has {', '.join(manifest.clades)}", "clade", options.clade)
     logger.info("model: %s %s, licence of the weights: %s", manifest.name, manifest.version, manifest.licence)

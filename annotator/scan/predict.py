@@ -17,7 +17,7 @@ from annotator.checks import check_choice, check_device
 from annotator.errors import InputError, ModelFault, UsageError
 from annotator.genome.alphabet import BASE_TABLE, GAP_BYTES, describe_byte
 from annotator.genome.plan import UNKNOWN_BASE, PlanOptions, plan_shards
-from annotator.kinds import DEFAULT_CLADE, STRANDS, Strand
+from annotator.kinds import STRANDS, Strand
 from annotator.models.device import choose_device, choose_precision
 from annotator.models.directory import read_model
 from annotator.models.faults import device_faults
@@ -190,12 +190,12 @@ class Predictor:
                 logits[:, :, span.start : span.end] = scored
 
 
-def load_model(model: str | Path, *, clade: str = DEFAULT_CLADE, device: str = "auto", precision: str = "auto") -> Predictor:
+def load_model(model: str | Path, *, clade: str = "", device: str = "auto", precision: str = "auto") -> Predictor:
     """Load a model to score sequences with, without files.
 
     Args:
         model: Bundled model's name or a model directory, of any family that `annotate` takes.
-        clade: Whose calibration and thresholds to use.
+        clade: Whose calibration and thresholds to use; empty for the clade that the model was trained for, or else vertebrate.
         device: auto, cpu, cuda or cuda:N.
         precision: float32, bfloat16, or auto for what suits the model and the device.
 
@@ -210,6 +210,7 @@ def load_model(model: str | Path, *, clade: str = DEFAULT_CLADE, device: str = "
     check_choice("precision", precision, PRECISIONS)
     check_device(device)
     folder, manifest = read_model(str(model))
+    clade = manifest.clade_for(clade)
     check_choice("clade", clade, tuple(manifest.clades))
     chosen = choose_device(device)
     settled = manifest.precision(precision, choose_precision("auto", chosen))

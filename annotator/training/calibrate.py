@@ -6,16 +6,17 @@ Coordinates: contigs end to end, as in `LabelledGenome`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from annotator.calls.sites import TrackRule
+from annotator.evaluation.metrics import average_precision
 from annotator.evaluation.scores import genome_calls
 from annotator.evaluation.site_scores import PROMOTER_MATCH_BP, judge_promoters, judge_splice
-from annotator.kinds import CLADES, TRACK_KIND, Kind
+from annotator.kinds import CLADES, DEFAULT_CLADE, TRACK_KIND, Kind
 from annotator.labels.labelled import LabelledGenome
 from annotator.models.manifest import Calibration, CladeSettings
 
@@ -23,6 +24,11 @@ logger = logging.getLogger(__name__)
 
 CANDIDATE_LOGIT = -7.0
 """Local maxima below this are not looked at when thresholds are chosen; calls lie far above it."""
+
+LEAST_AUPRC = {kind: 0.3 if kind is Kind.PROMOTER else 0.5 for kind in Kind}
+"""Area under the precision-recall curve on validation genomes from which a kind of call counts as validated."""
+LEAST_WINDOW_AUPRC = dict.fromkeys(Kind, 0.75)
+"""The same on a table of windows, where sites are not rare: in a balanced table, chance alone has 0.5."""
 
 SMALLEST_SCALE = 1e-3
 """Scale of a calibration of scores that say nothing; one of a manifest is above 0."""
@@ -121,21 +127,60 @@ def fit_rising_calibration(kind: Kind, logit: NDArray[np.floating], right: NDArr
     return Calibration(SMALLEST_SCALE, round(float(np.log(share / (1 - share))), 5))
 
 
+def reached(auprc: Mapping[Kind, float], least: Mapping[Kind, float]) -> tuple[tuple[Kind, ...], str]:
+    """Kinds of call whose accuracy on validation data is good enough to be called validated.
+
+    Args:
+        auprc: Area under the precision-recall curve per kind.
+        least: What it has to be, such as `LEAST_AUPRC`.
+
+    Returns:
+        The kinds, in the order given, and a sentence with the figures.
+    """
+    kinds = tuple(kind for kind, value in auprc.items() if value >= least[kind])
+    figures = ", ".join(f"{kind} {value:.2f} of {least[kind]:g} needed" for kind, value in auprc.items())
+    return kinds, f"AUPRC {figures}"
+
+
+def matched_precision(found: Sequence[Candidates]) -> float:
+    """Average precision of candidates; truths that none of them claims are never found."""
+    logit, right = (np.concatenate(column) for column in zip(*((c.logit, c.right) for c in found), strict=True))
+    truths = sum(c.truth for c in found)
+    return float(average_precision(logit, right)) * int(right.sum()) / max(1, truths) if right.any() else 0.0
+
+
+def own_clade(learnt: Sequence[str], settings: Mapping[str, CladeSettings]) -> str:
+    """The clade that a model is used for by default: that of its data; of several, the program's default or the first.
+
+    Args:
+        learnt: Clades of the genomes that it learnt from.
+        settings: Clades that it can be used for.
+    """
+    known = [clade for clade in learnt if clade in settings]
+    return DEFAULT_CLADE if DEFAULT_CLADE in known or not known else known[0]
+
+
 def clade_settings(
-    clade: str, thresholds: dict[Kind, float], calibration: dict[Kind, Calibration], source: str
+    clade: str,
+    thresholds: dict[Kind, float],
+    calibration: dict[Kind, Calibration],
+    source: str,
+    validated: tuple[tuple[Kind, ...], str],
 ) -> dict[str, CladeSettings]:
-    """The same settings for every clade, validated for one of them.
+    """The same settings for every clade, validated for one of them at the most.
 
     Args:
         clade: The clade of the dev data.
         thresholds: Probability threshold per kind of call.
         calibration: Calibration per kind of call.
         source: Name of the dev data, for the note.
+        validated: Kinds that are validated for `clade`, and the figures in words, from `reached`.
     """
+    kinds, figures = validated
     return {
         name: CladeSettings(
-            0, thresholds, calibration, tuple(thresholds) if name == clade else (),
-            f"calibrated on {source}" if name == clade else f"no data of this clade: calibrated on {source}",
+            0, thresholds, calibration, kinds if name == clade else (),
+            f"calibrated on {source}; {figures}" if name == clade else f"no data of this clade: calibrated on {source}",
         )
         for name in CLADES
     }  # fmt: skip

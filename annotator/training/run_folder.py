@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from annotator.errors import InputError, UsageError
-from annotator.files import FolderLock, sweep_temporaries, write_text
+from annotator.files import FolderLock, sweep_temporaries, write_faults, write_text
 from annotator.models.weights import write_safetensors
 
 STATE_NAME = "state.json"
@@ -28,7 +28,8 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         UsageError: Another run holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with write_faults(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with closing(FolderLock(folder / "lock", folder)):
         sweep_temporaries(folder)
         yield

@@ -81,6 +81,8 @@ def train(folder: Path, out: str, steps: int) -> int:
         str(folder / "tiny.bed"),
         "--clade",
         "vertebrate",
+        "--name",
+        "tiny",
     ]
     return main(["train", str(recipe), "-o", str(folder / out), *data, "-q", "-t", "1"])
 

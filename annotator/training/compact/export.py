@@ -24,7 +24,15 @@ from annotator.models.families.compact.scan import folded_on
 from annotator.models.manifest import Calibration, CladeSettings, Manifest
 from annotator.models.weights import plain_tensors
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator.training.calibrate import best_threshold, candidates, fit_rising_calibration
+from annotator.training.calibrate import (
+    LEAST_AUPRC,
+    best_threshold,
+    candidates,
+    fit_rising_calibration,
+    matched_precision,
+    own_clade,
+    reached,
+)
 from annotator.training.compact.options import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -75,16 +83,17 @@ def export_model(
     if not clades:
         raise UsageError("no validation genome can set thresholds: all are gene-centred loci of other clades")
     manifest = Manifest(
-        name=settings.name, version=settings.version, family="compact", architecture=net.config.as_dict(),
+        name=settings.name, version="", family="compact", architecture=net.config.as_dict(),
         tokenizer={"k": settings.k, "order": "ATCG", "first_kmer_id": 5, "ambiguous_id": 1},
         plan=settings.plan, tracks=LABEL_TRACKS, radius_bp=settings.radius_bp, clades=clades,
-        licence="Apache-2.0", weights="", weights_sha256="",
+        licence=settings.licence, weights="", weights_sha256="",
         training={
+            "recipe": settings.recipe, "init": settings.init or "random weights",
             "organisms": [_described(organism) for organism in settings.organisms],
             "windows": asdict(settings.windows), "schedule": asdict(settings.train), "steps_done": steps,
             "device": device.type, "torch": torch.__version__, "note": settings.note,
         },
-        metrics={"split": "validation", **metrics},
+        metrics={"split": "validation", **metrics}, default_clade=own_clade([o.clade for o in settings.organisms], clades),
     )  # fmt: skip
     write_model(folder, manifest, plain_tensors(net))
     logger.info("wrote %s", folder)
@@ -118,11 +127,13 @@ def _calibrate(
             Kind.PROMOTER, np.concatenate([c.logit for c in found]), np.concatenate([c.right for c in found])
         )
         thresholds[Kind.PROMOTER], figures[Kind.PROMOTER] = best_threshold(found, calibration[Kind.PROMOTER])
+        if own:
+            figures[Kind.PROMOTER] |= {"auprc": matched_precision(found)}
     else:
         thresholds[Kind.PROMOTER], calibration[Kind.PROMOTER] = 0.5, Calibration()
-    validated = (Kind.DONOR, Kind.ACCEPTOR, Kind.PROMOTER) if labelled and own else (Kind.DONOR, Kind.ACCEPTOR) if own else ()
+    validated, said = reached({kind: figures[kind]["auprc"] for kind in thresholds if own and kind in figures}, LEAST_AUPRC)
     names = ", ".join(genome.name for genome in genomes)
-    note = f"calibrated on validation data of {names}" if own else f"no data of this clade: borrowed from {names}"
+    note = f"calibrated on validation data of {names}; {said}" if own else f"no data of this clade: borrowed from {names}"
     figures = {
         key: {k: round(v, 4) for k, v in value.items()} if isinstance(value, dict) else value for key, value in figures.items()
     }

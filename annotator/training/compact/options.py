@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from annotator.kinds import Kind
 from annotator.labels.options import Organism
 from annotator.training.options import LoopOptions, WindowOptions
+
+RECIPE = Path(__file__).with_name("recipe.toml")
+"""The recipe of the bundled model, which is the default."""
+CONTINUED_STEPS, CONTINUED_LEARNING_RATE = 1500, 5e-4
+"""Length and peak of a run that goes on from finished weights, where nothing else is said: they need less than random ones."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +46,22 @@ class TrainOptions(LoopOptions):
         self._need_positive("steps", "validate_steps")
         self._need_share("dropout")
 
+    def of_length(self, steps: int) -> TrainOptions:
+        """These options for a run of another length: the fall to zero keeps its share, the warm-up is at most a tenth."""
+        decay = None if self.decay_steps is None else round(self.decay_steps * steps / self.steps)
+        return replace(
+            self, steps=steps, decay_steps=decay, warmup_steps=min(self.warmup_steps, steps // 10),
+            validate_steps=min(self.validate_steps, max(1, steps)),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """A whole recipe.
 
     Attributes:
-        name: Model name.
-        version: Version of the weights.
+        name: Name of the model.
+        recipe: Name and version of the recipe, for the manifest.
         k: Token width.
         architecture: Arguments of `CompactConfig`.
         plan: Arguments of `PlanOptions` that the finished model scans with.
@@ -56,11 +70,13 @@ class TrainingSettings:
         train: How long and how fast.
         organisms: To learn from.
         validation: To watch, to calibrate and to set thresholds on.
+        licence: Licence of the weights, as the user states it.
+        init: Bundled model or model directory whose weights the run goes on from; empty for random weights.
         note: Anything about the run that the other fields do not say; goes into the manifest.
     """
 
     name: str
-    version: str
+    recipe: str
     k: int
     architecture: dict[str, Any]
     plan: dict[str, int]
@@ -69,4 +85,6 @@ class TrainingSettings:
     train: TrainOptions = field(default_factory=TrainOptions)
     organisms: tuple[Organism, ...] = ()
     validation: tuple[Organism, ...] = ()
+    licence: str = "not stated"
+    init: str = ""
     note: str = ""

@@ -23,12 +23,13 @@ from annotator.labels.genomes import load_genome
 from annotator.labels.labelled import LabelledGenome
 from annotator.labels.options import Organism
 from annotator.models.device import choose_device
-from annotator.models.families.compact.net import CLADE_INDEX, CompactConfig, CompactNet
+from annotator.models.families.compact.net import CLADE_INDEX, CompactNet
 from annotator.models.families.compact.scan import folded_on
 from annotator.tokens.kmer_rows import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator.training.compact.export import export_model
 from annotator.training.compact.options import TrainingSettings
+from annotator.training.compact.start import first_network
 from annotator.training.dataset import draw_batch
 from annotator.training.loop import Loop
 from annotator.training.run_folder import locked
@@ -59,22 +60,35 @@ def run_training(settings: TrainingSettings, out: Path, *, device: str, threads:
         raise UsageError("nothing to learn from: give --fasta and --truth, or [[organism]] in the recipe")
     if not settings.validation:
         raise UsageError("no validation data: thresholds come from it; give --val-fasta and --val-truth, or [[validation]]")
+    refuse_missing((*settings.organisms, *settings.validation))
     chosen = torch.device(choose_device(device))
     torch.set_num_threads(threads)
-    torch.manual_seed(settings.train.seed)
     with locked(out):
+        if settings.init:
+            first_network(settings)  # what does not fit is said before genomes are read
+        torch.manual_seed(settings.train.seed)
         genomes, validation = _load_genomes(settings, out)
-        net = CompactNet(CompactConfig(**(settings.architecture | {"dilations": tuple(settings.architecture["dilations"])})))
-        loop = Loop(net, CompactTask(settings, genomes, validation, chosen), out, identity=_identity(settings), device=chosen)
+        net, start = first_network(settings)
+        identity = _identity(settings) | ({"init": start} if start else {})
+        loop = Loop(net, CompactTask(settings, genomes, validation, chosen), out, identity=identity, device=chosen)
         loop.run()
         loop.load_final_weights()
         return export_model(settings, net, validation, out / "model", device=chosen, steps=loop.step)
 
 
+def refuse_missing(organisms: Sequence[Organism]) -> None:
+    """Raise UsageError where a file of an organism is not there; the message names the organism and the file."""
+    for organism in organisms:
+        for path in (organism.fasta, organism.truth, organism.mask):
+            if path is not None and not path.exists():
+                raise UsageError(f"{organism.name}: {path}: no such file; a recipe's paths start from --data")
+
+
 class CompactTask(Task):
     """Splice sites and transcription start sites of labelled genomes, learnt base by base."""
 
-    may_change = ("steps", "decay_steps", "validate_steps", "checkpoint_steps")  # a run's length, not what it learns from
+    # A run's length, not what it learns from.
+    may_change = ("steps", "warmup_steps", "decay_steps", "validate_steps", "checkpoint_steps")
 
     def __init__(
         self,

@@ -47,7 +47,7 @@ def export_finetuned(
     manifest = Manifest(
         name=settings.name, version=settings.version, family=base.family, architecture=base.architecture, tokenizer=tokenizer,
         plan=outcome.plan, tracks=outcome.tracks, radius_bp=outcome.radius_bp, clades=outcome.clades, licence=base.licence,
-        weights="", weights_sha256="",
+        weights="", weights_sha256="", default_clade=settings.clade,
         training={**base.described, **described, "options": options, "torch": torch.__version__, "note": settings.note},
         metrics={"split": "dev", **outcome.metrics}, window=outcome.window, features=outcome.features, head=base.head,
     )  # fmt: skip

@@ -31,11 +31,14 @@ from annotator.models.token_inference import TokenScanner
 from annotator.models.track_set import Feature, TrackSet
 from annotator.training.calibrate import (
     CANDIDATE_LOGIT,
+    LEAST_AUPRC,
     Candidates,
     best_threshold,
     candidates,
     clade_settings,
     fit_rising_calibration,
+    matched_precision,
+    reached,
 )
 from annotator.training.dataset import draw_batch
 from annotator.training.finetune.nets import BaseNet
@@ -177,7 +180,7 @@ class GenomeTask(FinetuneTask):
                 figures[f"{track}_auprc"] = float(average_precision(values, labels))
             else:
                 found = [self._candidates(logits, genome, track) for genome, logits in scored]
-                figures[f"{track}_auprc"] = _matched_precision(found)
+                figures[f"{track}_auprc"] = matched_precision(found)
         areas = [value for key, value in figures.items() if key.endswith("_auprc")]
         return {"score": sum(areas) / len(areas), **figures}
 
@@ -198,11 +201,14 @@ class GenomeTask(FinetuneTask):
             calibration[kind] = fit_rising_calibration(kind, values, labels)
             thresholds[kind], at_it = best_threshold(found, calibration[kind])
             metrics[kind] = {key: round(value, 5) for key, value in at_it.items()}
+        areas = {
+            kind: min(metrics[f"{track}_auprc"] for track in self.tracks if self.kind_of(track) == kind) for kind in self._radius
+        }
         names = ", ".join(genome.name for genome in self._dev)
         return Outcome(
             plan=self._plan, tracks=self.tracks, radius_bp=self._radius,
-            clades=clade_settings(self._clade, thresholds, calibration, f"dev data of {names}"), metrics=metrics,
-            features=self.features,
+            clades=clade_settings(self._clade, thresholds, calibration, f"dev data of {names}", reached(areas, LEAST_AUPRC)),
+            metrics=metrics, features=self.features,
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -242,13 +248,6 @@ def _tracks(genomes: Sequence[LabelledGenome], data: GenomeData) -> tuple[str, .
     if missing := sorted(set(named) - set(genomes[0].feature_bp)):
         raise UsageError(f"track {missing[0]}: its BED file should be given with the first genome")
     return (*(track for track in LABEL_TRACKS if track in kinds), *named)
-
-
-def _matched_precision(found: Sequence[Candidates]) -> float:
-    """Average precision of candidates; truths that none of them claims are never found."""
-    logit, right = (np.concatenate(column) for column in zip(*((c.logit, c.right) for c in found), strict=True))
-    truths = sum(c.truth for c in found)
-    return float(average_precision(logit, right)) * int(right.sum()) / max(1, truths) if right.any() else 0.0
 
 
 def _counts(genome: LabelledGenome) -> dict[str, int]:

@@ -15,14 +15,14 @@ import torch
 import torch.distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
-from annotator.errors import AnnotatorError, EnvironmentFault, UsageError
+from annotator.errors import AnnotatorError, EnvironmentFault
 from annotator.files import temporary_folder, write_text
 from annotator.models.device import choose_device
 from annotator.models.task_heads import BaseHead, TaskModel
 from annotator.training.finetune.export import export_finetuned
 from annotator.training.finetune.genomes import GenomeTask
 from annotator.training.finetune.options import COMPACT, OTHER, FinetuneSettings, TableData
-from annotator.training.finetune.start import Base, compact_base, family_base, finished
+from annotator.training.finetune.start import Base, compact_base, family_base, finished, refuse_bad_base
 from annotator.training.finetune.tables import TableTask
 from annotator.training.finetune.task import FinetuneTask
 from annotator.training.loop import Loop
@@ -54,6 +54,7 @@ def run_finetuning(settings: FinetuneSettings, out: Path, *, device: str, thread
     Raises:
         AnnotatorError: Bad files, options or device, or a folder that holds another run.
     """
+    refuse_bad_base(settings)
     chosen = choose_device(device)
     processes = settings.options.processes
     if processes > 1 and chosen != "cpu" and torch.cuda.device_count() < processes:
@@ -147,8 +148,6 @@ def _prepare(settings: FinetuneSettings, device: torch.device, out: Path) -> tup
             longest = max(len(sequence) for sequence in table.train.sequences)
             return compact_base(settings, window_bp=longest, classes=classes, both_strands=directionless), table
         return family_base(settings, outputs=classes, window=True), table
-    if settings.base == COMPACT:
-        raise UsageError("compact learns genomes by `annotator train`; for them finetune takes a family or a checkpoint")
     with temporary_folder(out) as spool:
         genomes = GenomeTask(data, options, settings.clade, device, spool)
     base = family_base(settings, outputs=len(genomes.tracks), window=False)

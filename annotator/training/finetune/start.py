@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,12 +13,15 @@ from annotator.errors import InputError, UsageError
 from annotator.files import file_sha256
 from annotator.models.families.base import LanguageModel, ModelFamily
 from annotator.models.families.compact.window import CompactWindow, CompactWindowConfig
+from annotator.models.families.registry import family
+from annotator.models.hub import resolve_reference
 from annotator.models.lora import add_lora, merge_lora
+from annotator.models.mistaken import CONFIG_NAME, seen_in_folder
 from annotator.models.options import FAMILIES
 from annotator.models.task_heads import HeadOptions, TaskModel
 from annotator.tokens.batch import RowTokenizer
 from annotator.training.finetune.nets import BaseNet, CompactSequences, WindowNet
-from annotator.training.finetune.options import COMPACT, FinetuneSettings
+from annotator.training.finetune.options import COMPACT, FinetuneSettings, GenomeData
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +72,6 @@ class _Source:
     window_head: dict[str, Tensor]
     licence: str
     described: dict[str, Any]
-    folder: Path | None
 
 
 def compact_base(settings: FinetuneSettings, *, window_bp: int, classes: int, both_strands: bool) -> Base:
@@ -85,10 +86,7 @@ def compact_base(settings: FinetuneSettings, *, window_bp: int, classes: int, bo
     Raises:
         UsageError: The architecture is impossible, or adapters or several processes were asked for.
     """
-    if settings.lora is not None:
-        raise UsageError("the compact classifier is trained from scratch: there is nothing to adapt with LoRA")
-    if settings.options.processes > 1:
-        raise UsageError("the compact classifier learns in one process: its batch norms look at whole batches")
+    _refuse_for_compact(settings)
     standard = CompactWindowConfig(window_bp, k=_K[both_strands], both_strands=both_strands).as_dict()
     try:
         config = CompactWindowConfig.from_json(standard | settings.architecture)
@@ -136,6 +134,44 @@ def family_base(settings: FinetuneSettings, *, outputs: int, window: bool) -> Ba
     )  # fmt: skip
 
 
+def refuse_bad_base(settings: FinetuneSettings) -> None:
+    """Refuse, before any data is read, what no run can start from.
+
+    Raises:
+        UsageError: The base cannot learn from these data, the size does not exist, or adapters or several processes are asked of
+            the compact classifier.
+        EnvironmentFault: There is no such checkpoint directory.
+        InputError: The directory holds no checkpoint; the message says what it seems to be.
+    """
+    if settings.base == COMPACT:
+        if isinstance(settings.data, GenomeData):
+            raise UsageError("compact learns genomes by `annotator train`; for them finetune takes a family or a checkpoint")
+        _refuse_for_compact(settings)
+        return
+    name, colon, size = settings.base.partition(":")
+    if colon and name in FAMILIES:
+        _size(name, size, settings.base)
+        return
+    folder = resolve_reference(settings.base)
+    if not (folder / CONFIG_NAME).is_file():
+        raise InputError(f"{folder}: {seen_in_folder(folder, wants_model=False) or f'no {CONFIG_NAME}; not a checkpoint'}")
+
+
+def _refuse_for_compact(settings: FinetuneSettings) -> None:
+    if settings.lora is not None:
+        raise UsageError("the compact classifier is trained from scratch: there is nothing to adapt with LoRA")
+    if settings.options.processes > 1:
+        raise UsageError("the compact classifier learns in one process: its batch norms look at whole batches")
+
+
+def _size(name: str, size: str, base: str) -> tuple[ModelFamily, dict[str, Any]]:
+    """A family and the architecture of one of its sizes."""
+    chosen = family(name)
+    if size not in chosen.sizes:
+        raise UsageError(f"base {base}: sizes of {name} are {', '.join(chosen.sizes)}")
+    return chosen, chosen.sizes[size]
+
+
 def finished(model: nn.Module, lora: bool) -> nn.Module:
     """A trained network with its adapters, if it has any, added into its weights."""
     if lora:
@@ -146,25 +182,21 @@ def finished(model: nn.Module, lora: bool) -> nn.Module:
 
 def _source(settings: FinetuneSettings) -> _Source:
     from annotator.models.checkpoints import read_checkpoint
-    from annotator.models.families.registry import family
-    from annotator.models.hub import resolve_reference
 
     name, colon, size = settings.base.partition(":")
     if colon and name in FAMILIES:
-        chosen = family(name)
-        if size not in chosen.sizes:
-            raise UsageError(f"base {settings.base}: sizes of {name} are {', '.join(chosen.sizes)}")
-        architecture = chosen.sizes[size] | settings.architecture
+        chosen, standard = _size(name, size, settings.base)
+        architecture = standard | settings.architecture
         try:
             model, tokenizer = chosen.build(architecture), chosen.tokenizer(architecture, None)
         except (KeyError, ValueError, TypeError, InputError) as error:
             raise UsageError(f"base {settings.base} from scratch: {error}") from None
-        return _Source(chosen, architecture, model, tokenizer, {}, settings.licence, {"base": "random weights"}, None)
+        return _Source(chosen, architecture, model, tokenizer, {}, settings.licence, {"base": "random weights"})
     if settings.architecture:
         raise UsageError("a checkpoint has its architecture; only a base from scratch takes another")
     found = read_checkpoint(resolve_reference(settings.base), settings.family)
     weights = sorted(found.folder.glob("*.safetensors"))
     return _Source(
         found.family, found.architecture, found.model, found.tokenizer, found.window_head, found.licence,
-        {"base": found.folder.name, "base_sha256": {path.name: file_sha256(path) for path in weights}}, found.folder,
+        {"base": found.folder.name, "base_sha256": {path.name: file_sha256(path) for path in weights}},
     )  # fmt: skip

@@ -15,12 +15,20 @@ from torch.nn import functional as F
 
 from annotator.errors import InputError, UsageError
 from annotator.evaluation.classification import class_log_odds, class_scores
+from annotator.evaluation.metrics import average_precision
 from annotator.files import file_sha256
 from annotator.kinds import SPLICE_TRACKS, TRACK_KIND, Kind
 from annotator.labels.window_tables import WindowTable, read_window_table
 from annotator.models.manifest import Calibration, WindowTask
 from annotator.models.track_set import Feature, TrackSet
-from annotator.training.calibrate import Candidates, best_threshold, clade_settings, fit_rising_calibration
+from annotator.training.calibrate import (
+    LEAST_WINDOW_AUPRC,
+    Candidates,
+    best_threshold,
+    clade_settings,
+    fit_rising_calibration,
+    reached,
+)
 from annotator.training.finetune.options import OTHER, FeatureTrack, FinetuneOptions, TableData
 from annotator.training.finetune.task import RADIUS_BP, FinetuneTask, Outcome
 from annotator.training.task import Share
@@ -209,19 +217,24 @@ class TableTask(FinetuneTask):
         track_set = TrackSet(tracks, self.features)
         thresholds: dict[Kind, float] = {}
         calibration: dict[Kind, Calibration] = {}
+        areas: dict[Kind, float] = {}
         metrics: dict[str, Any] = {key: round(value, 5) for key, value in asdict(found).items()}
         for kind in track_set.kinds:
             columns = [self.task.classes.index(track) for track in tracks if track_set.kind_of(track) is kind]
             values = np.concatenate([odds[:, column] for column in columns])
             right = np.concatenate([self.dev.labels == column for column in columns])
             calibration[kind] = fit_rising_calibration(kind, values, right)
+            areas[kind] = float(average_precision(values.astype(np.float32), right))
             thresholds[kind], figures = best_threshold([Candidates(values, right, int(right.sum()))], calibration[kind])
             metrics[kind] = {key: round(value, 5) for key, value in figures.items()}
         kinds = tuple(thresholds)
         radius = {kind: max(RADIUS_BP.get(kind, self.task.window_bp // 2), self.task.stride_bp) for kind in kinds}
         return Outcome(
             plan=window_plan(self.task, max(radius.values())), tracks=tracks, radius_bp=radius,
-            clades=clade_settings(self._clade, thresholds, calibration, f"windows mixed as in {self.dev.path.parent.name}"),
+            clades=clade_settings(
+                self._clade, thresholds, calibration, f"windows mixed as in {self.dev.path.parent.name}",
+                reached(areas, LEAST_WINDOW_AUPRC),
+            ),
             metrics=metrics, window=self.task, features=self.features,
         )  # fmt: skip
 
