@@ -51,15 +51,20 @@ def announce_genome(request: Request, genome: Genome, bases: int) -> None:
 
 def announce_files(out_dir: Path, run: dict[str, Any]) -> None:
     """Say where the calls of an assembly are, from the contents of its run.json."""
-    found = rows_of_files(run)
-    for name, rows in found.items():
+    for name, rows in rows_of_files(run).items():
         logger.info("%s: %s rows", out_dir / name, f"{rows:,}")
-    plan = run["plan"]
+
+
+def hint_where_nothing_was_called(run: dict[str, Any]) -> None:
+    """Say what to try where the model called nothing at all in an assembly, from the contents of its run.json."""
+    plan, found = run["plan"], rows_of_files(run)
     if plan["thresholds"] and not any(found.get(Kind(kind).row.bed_file) for kind in plan["thresholds"]):
         asked = ", ".join(f"{kind} {threshold:.3f}" for kind, threshold in plan["thresholds"].items())
+        regions = ", or other --regions" if plan["regions_sha256"] else ""
         logger.warning(
-            "0 calls: no site reached its threshold (%s) with the settings of clade %s; try a lower one (--threshold 0.1), or "
-            "another --clade%s", asked, plan["clade"], ", or other --regions" if plan["regions_sha256"] else "",
+            "%s: 0 calls: no site reached its threshold (%s) with the settings of clade %s; "
+            "try a lower one (--threshold 0.1), or another --clade%s",
+            run["input"]["path"], asked, plan["clade"], regions,
         )  # fmt: skip
 
 
