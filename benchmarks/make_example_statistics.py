@@ -21,7 +21,8 @@ import pysam
 from numpy.typing import NDArray
 
 from annotator.kinds import Strand
-from annotator.labels.sites import Sites, Transcript, read_sites, read_transcripts
+from annotator.labels.sites import Sites, read_sites
+from annotator.labels.transcripts import Transcript, read_transcripts
 
 Codes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

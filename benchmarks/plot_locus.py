@@ -15,7 +15,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import polars as pl
 
-from annotator.labels.sites import read_sites, read_transcripts
+from annotator.labels.sites import read_sites
+from annotator.labels.transcripts import read_transcripts
 
 COLOURS = {"donor": "#0072B2", "acceptor": "#E69F00", "promoter": "#CC79A7"}  # blue, orange, purple: safe for the colour-blind
 
@@ -49,8 +50,8 @@ def main() -> None:
     lengths = contig_lengths(args.fasta)
     contig = list(lengths).index(args.contig)
     end = args.end or lengths[args.contig]
-    transcripts = [t for t in read_transcripts(args.gtf, lengths, ignore_unknown_contigs=True) if t.contig == contig and t.strand]
-    truth = read_sites(args.truth, lengths, ignore_unknown_contigs=True)
+    transcripts = [t for t in read_transcripts(args.gtf, lengths) if t.contig == contig and t.strand]
+    truth = read_sites(args.truth, lengths)
     calls = pl.read_parquet(args.results / "predictions.parquet").filter(
         (pl.col("chrom") == args.contig) & (pl.col("kind") != "tfbs") & pl.col("position").is_between(args.start, end)
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.errors import InputError
+from annotator.genome.contig_names import is_header, left_out, none_shared
 from annotator.genome.contigs import ContigTable
 from annotator.genome.decoding import DecodedInput
 from annotator.genome.files import InputFile
 from annotator.genome.headers import quote
 
+logger = logging.getLogger(__name__)
+
 _NOT_DATA = re.compile(rb"\s*(?:#|(?:track|browser)(?: |$)|$)")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LONGEST_NUMBER = 18
 _STRAND_COLUMN = 5
 
@@ -38,13 +44,14 @@ class BedLine:
     strand: str
 
 
-def read_regions(path: str | Path, contigs: ContigTable) -> dict[int, NDArray[np.int64]]:
+def read_regions(path: str | Path, contigs: ContigTable, warnings: list[str] | None = None) -> dict[int, NDArray[np.int64]]:
     """Read a BED file as a set of positions.
 
     Args:
-        path: BED of 3 or more columns, plain, gzip or BGZF; "-" for standard input. Blank, "#", "track" and "browser"
-            lines are passed over.
+        path: BED of 3 or more columns, plain, gzip or BGZF; "-" for standard input. Blank, "#", "track" and "browser" lines, a
+            byte order mark and a header line are passed over, and so are lines on contigs that the genome lacks.
         contigs: The genome the regions lie on.
+        warnings: Where lines about what was passed over go; None for the log.
 
     Returns:
         Disjoint intervals per contig index, int64, [m, 2], sorted; overlapping and touching regions are merged. Regions of no
@@ -52,70 +59,88 @@ def read_regions(path: str | Path, contigs: ContigTable) -> dict[int, NDArray[np
 
     Raises:
         UsageError: The path is missing or unreadable.
-        InputError: A line names an unknown contig, or its coordinates are no numbers, reversed, or outside the contig.
+        InputError: No contig of the file is in the genome, or coordinates are no numbers, reversed, or outside the contig.
     """
+    told = [] if warnings is None else warnings
     spans: dict[int, list[tuple[int, int]]] = {}
-    for line in iter_bed(path, contigs):
+    for line in iter_bed(path, contigs, told):
         if line.start < line.end:
             spans.setdefault(line.contig, []).append((line.start, line.end))
+    if not spans:
+        told.append(f"{path}: holds no region, so nothing of the genome is looked at")
+    for text in told if warnings is None else ():
+        logger.warning("%s", text)
     return {contig: _merge(np.array(sorted(spans[contig]), np.int64)) for contig in sorted(spans)}
 
 
-def iter_bed(path: str | Path, contigs: ContigTable) -> Iterator[BedLine]:
+def iter_bed(path: str | Path, contigs: ContigTable, warnings: list[str]) -> Iterator[BedLine]:
     """Read a BED file line by line; path, contigs and errors are those of `read_regions`.
 
+    Args:
+        path: The file.
+        contigs: The genome that it lies on.
+        warnings: Lines about what was passed over are added here, at the end of the file.
+
     Yields:
-        The lines that hold data, in file order.
+        The lines on contigs of the genome, in file order.
     """
     with InputFile(path) as source:
-        text = b"".join(DecodedInput(source, eof_check=True).blocks())
+        text = b"".join(DecodedInput(source, eof_check=True).blocks()).removeprefix(_BYTE_ORDER_MARK)
         label = source.label
     indices = contigs.index_by_name()
+    unknown: Counter[str] = Counter()
+    first_unknown = 0
+    columns, first = 0, True
+    found = False
     for number, line in enumerate(text.split(b"\n"), start=1):
         if _NOT_DATA.match(line):
             continue
         fields = line.split(b"\t") if b"\t" in line else line.split()
+        if first and is_header([_shown(field) for field in fields]):
+            warnings.append(f"{label}: line {number} is a header and was passed over")
+            first, columns = False, len(fields)
+            continue
+        first = False
+        if columns and len(fields) == columns + 1:  # R's write.table names the rows, but not the column of their names
+            fields = fields[1:]
         try:
-            contig, start, end = _parse(fields, contigs, indices)
+            name, start, end = _parse(fields)
+            contig = indices.get(name, indices.get(name.strip('"')))  # R puts quotes around text
+            if contig is not None and end > contigs.lengths[contig]:
+                raise ValueError(f"end {end} lies beyond contig {quote(name)} of {contigs.lengths[contig]} bp")
         except ValueError as error:
             raise InputError(f"{label}: line {number}: {error}") from None
+        if contig is None:
+            first_unknown = first_unknown or number
+            unknown[name] += 1
+            continue
+        found = True
         strand = fields[_STRAND_COLUMN].strip() if len(fields) > _STRAND_COLUMN else b""
         yield BedLine(contig, start, end, strand.decode() if strand in (b"+", b"-") else ".")
+    if unknown and not found:
+        raise InputError(f"{label}: line {first_unknown}: {none_shared(unknown, indices)}")
+    if unknown:
+        warnings.append(f"{label}: {left_out(unknown.total(), unknown, indices)}")
 
 
-def _parse(fields: list[bytes], contigs: ContigTable, indices: dict[str, int]) -> tuple[int, int, int]:
-    """Contig index, start and end of one BED line; ValueError says what is wrong with it."""
+def _shown(field: bytes) -> str:
+    return field.decode("utf-8", "backslashreplace")
+
+
+def _parse(fields: list[bytes]) -> tuple[str, int, int]:
+    """Contig name, start and end of one BED line; ValueError says what is wrong with it."""
     if len(fields) < 3:
         raise ValueError(f"{len(fields)} columns; BED has at least 3 (contig, start, end)")
-    name = fields[0].decode("utf-8", "backslashreplace")
-    contig = indices.get(name)
-    if contig is None:
-        raise ValueError(f"contig {quote(name)} is not in the genome{_suggest(name, indices)}")
-    start, end = (_coordinate(field.strip(), what) for field, what in ((fields[1], "start"), (fields[2], "end")))
+    start, end = (_coordinate(field.strip().strip(b'"'), what) for field, what in ((fields[1], "start"), (fields[2], "end")))
     if start > end:
         raise ValueError(f"start {start} lies after end {end}")
-    if end > contigs.lengths[contig]:
-        raise ValueError(f"end {end} lies beyond contig {quote(name)} of {contigs.lengths[contig]} bp")
-    return contig, start, end
+    return _shown(fields[0]), start, end
 
 
 def _coordinate(field: bytes, what: str) -> int:
     if not field.isdigit() or len(field) > _LONGEST_NUMBER:
-        raise ValueError(f"{what} {quote(field.decode('utf-8', 'backslashreplace'))} is not a whole number from 0 up")
+        raise ValueError(f"{what} {quote(_shown(field))} is not a whole number from 0 up")
     return int(field)
-
-
-def _suggest(name: str, indices: dict[str, int]) -> str:
-    """The name the user may have meant, where naming habits (chr1 and 1, versions, case) explain the difference."""
-    bare = name.lower().removeprefix("chr")
-    mitochondrial = {"m": "mt", "mt": "m"}.get(bare, bare)
-    candidates = {bare, mitochondrial, bare.split(".")[0]}
-    for known in indices:
-        folded = known.lower().removeprefix("chr")
-        if folded in candidates or folded.split(".")[0] in candidates:
-            return f"; did you mean {quote(known)}?"
-    first = ", ".join(quote(known) for known in list(indices)[:3])
-    return f" (its contigs begin with {first})"
 
 
 def _merge(spans: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -14,13 +14,15 @@ from annotator.genome.options import GenomeOptions
 from annotator.genome.regions import iter_bed
 from annotator.genome.source import open_genome
 from annotator.kinds import LABEL_TRACKS, STRANDS, Strand
+from annotator.labels.check import AnnotationReport, report_on
 from annotator.labels.labelled import LabelledGenome
 from annotator.labels.options import Organism
+from annotator.labels.signals import GenomeBases
 from annotator.labels.sites import read_sites
 
 
 def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[str, Path]] = ()) -> LabelledGenome:
-    """Read an organism's bases and sites into memory.
+    """Read an organism's bases and sites into memory; what was left out, and whether the introns look like introns, is logged.
 
     Args:
         organism: Files and how to use them.
@@ -32,7 +34,7 @@ def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[st
         The labelled genome.
 
     Raises:
-        AnnotatorError: A file is missing or bad, or its truth holds no site.
+        AnnotatorError: A file is missing or bad, its truth holds no site, or is not a truth of this genome.
     """
     genome = open_genome(organism.fasta, spool_dir, GenomeOptions())
     names, lengths = genome.contigs.names, genome.contigs.lengths
@@ -43,31 +45,49 @@ def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[st
     tracks = (*LABEL_TRACKS, *(track for track, _ in features))
     masked = {(kind, strand): np.empty(0, np.int64) for kind in tracks for strand in STRANDS}
     sites = dict(masked)
+    whole = GenomeBases(bases, starts, ends)
+    reports: dict[str, AnnotationReport] = {}
     if organism.truth:
-        sites |= read_sites(organism.truth, by_name).end_to_end(starts)
+        read = read_sites(organism.truth, by_name, whole)
+        reports["truth"] = report_on(organism.truth, read, whole)
+        reports["truth"].judge(accept=organism.accept_annotation)
+        sites |= read.end_to_end(starts)
     widths = {}
     for track, path in features:
-        centres, widths[track] = _centres(path, genome.contigs, starts)
+        warnings: list[str] = []
+        centres, widths[track] = _centres(path, genome.contigs, starts, warnings)
+        reports[track] = AnnotationReport(path, {}, remarks=tuple(line.removeprefix(f"{path}: ") for line in warnings))
+        reports[track].judge(accept=True)
         sites |= {(track, strand): places for strand, places in centres.items()}
     if organism.mask:
-        masked |= read_sites(organism.mask, by_name).end_to_end(starts)
+        read = read_sites(organism.mask, by_name, whole)
+        reports["mask"] = report_on(organism.mask, read, whole)
+        reports["mask"].judge(accept=organism.accept_annotation, refuse=False)
+        masked |= read.end_to_end(starts)
     kinds = frozenset(kind for kind in tracks if any(len(sites[kind, strand]) for strand in STRANDS))
     if not kinds:
-        raise InputError(f"{organism.truth or organism.fasta}: no donor, acceptor, tss or feature to learn from")
+        left_out = "; ".join(reports["truth"].left_out) if organism.truth else ""
+        raise InputError(
+            f"{organism.truth or organism.fasta}: no donor, acceptor, tss or feature to learn from"
+            + (f"; left out: {left_out}" if left_out else "")
+        )
     if organism.max_bp:
         bases, ends = _first(bases, ends, organism.max_bp)
         sites, masked = ({key: value[value < len(bases)] for key, value in table.items()} for table in (sites, masked))
     return LabelledGenome(
         organism.name, organism.clade, bases, ends, tuple(names[: len(ends)]), sites, masked, kinds,
         organism.trim_bp, organism.weight, widths,
+        {what: report.as_dict() for what, report in reports.items()},
     )  # fmt: skip
 
 
-def _centres(path: Path, contigs: ContigTable, starts: NDArray[np.int64]) -> tuple[dict[Strand, NDArray[np.int64]], int]:
+def _centres(
+    path: Path, contigs: ContigTable, starts: NDArray[np.int64], warnings: list[str]
+) -> tuple[dict[Strand, NDArray[np.int64]], int]:
     """Central bases of a BED file's lines by strand, contigs end to end, and the lines' median width."""
     found: dict[Strand, set[int]] = {strand: set() for strand in STRANDS}
     widths = []
-    for line in iter_bed(path, contigs):
+    for line in iter_bed(path, contigs, warnings):
         if line.start == line.end:
             continue
         widths.append(line.end - line.start)

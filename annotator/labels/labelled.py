@@ -5,13 +5,14 @@ Coordinates: all contigs of an organism lie end to end in one byte array; positi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.kinds import Strand
+from annotator.kinds import STRANDS, Strand
 
 SiteTable = dict[tuple[str, Strand], NDArray[np.int64]]
 """Ascending positions of each (track, strand)."""
@@ -36,6 +37,7 @@ class LabelledGenome:
         trim_bp: Up to this much is hidden at random at each contig end, so that the end gives nothing away.
         weight: Share of the windows drawn from this organism, relative to the others.
         feature_bp: Median width of each kind that is a feature, which the sites are the centres of.
+        annotation: What was read and left out of the truth, the mask and the features, as of `AnnotationReport.as_dict`.
     """
 
     name: str
@@ -49,6 +51,7 @@ class LabelledGenome:
     trim_bp: int = 0
     weight: float = 1.0
     feature_bp: Mapping[str, int] = field(default_factory=dict)
+    annotation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def contig_starts(self) -> NDArray[np.int64]:
@@ -59,6 +62,43 @@ class LabelledGenome:
         """Start and end in `bases` of the contig that holds a position."""
         index = int(np.searchsorted(self.contig_ends, position, side="right"))
         return (int(self.contig_ends[index - 1]) if index else 0), int(self.contig_ends[index])
+
+
+def split_contigs(genome: LabelledGenome, names: Sequence[str]) -> tuple[LabelledGenome | None, LabelledGenome | None]:
+    """Part a genome by contigs.
+
+    Args:
+        genome: The genome.
+        names: Contigs to set apart; those that the genome lacks are passed over.
+
+    Returns:
+        The genome without them, and these contigs alone; None where no contig is left.
+    """
+    apart = np.isin(np.array(genome.contig_names), list(names))
+    return _of_contigs(genome, ~apart), _of_contigs(genome, apart)
+
+
+def _of_contigs(genome: LabelledGenome, chosen: NDArray[np.bool_]) -> LabelledGenome | None:
+    """Some contigs of a genome, closed up."""
+    if not chosen.any() or chosen.all():
+        return genome if chosen.any() else None
+    starts, lengths = genome.contig_starts, genome.contig_ends - genome.contig_starts
+    ends = np.cumsum(lengths[chosen])
+    shift = np.zeros(len(chosen), np.int64)
+    shift[chosen] = starts[chosen] - (ends - lengths[chosen])
+
+    def moved(positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        contig = np.searchsorted(genome.contig_ends, positions, side="right")
+        here: NDArray[np.int64] = (positions - shift[contig])[chosen[contig]]
+        return here
+
+    sites, masked = ({key: moved(value) for key, value in table.items()} for table in (genome.sites, genome.masked))
+    return replace(
+        genome,
+        bases=np.concatenate([genome.bases[a : a + n] for a, n in zip(starts[chosen], lengths[chosen], strict=True)]),
+        contig_ends=ends, contig_names=tuple(np.array(genome.contig_names)[chosen].tolist()), sites=sites, masked=masked,
+        kinds=frozenset(kind for kind, _ in sites if any(len(sites[kind, strand]) for strand in STRANDS)),
+    )  # fmt: skip
 
 
 def trim_contigs(genome: LabelledGenome, trim_bp: int, seed: int) -> LabelledGenome:

@@ -20,6 +20,7 @@ class Organism:
         weight: Share of the windows.
         max_bp: Use only the first so many bases; 0 for all.
         gene_centred: Loci cut around genes, which flatter precision: never the base of another clade's thresholds.
+        accept_annotation: Go on even where fewer than half of the truth's introns have splice signals in this genome.
     """
 
     name: str
@@ -31,3 +32,4 @@ class Organism:
     weight: float = 1.0
     max_bp: int = 0
     gene_centred: bool = False
+    accept_annotation: bool = False

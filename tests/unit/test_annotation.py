@@ -8,7 +8,8 @@ import pytest
 
 from annotator.errors import InputError, UsageError
 from annotator.kinds import LABEL_TRACKS, Strand
-from annotator.labels.sites import Sites, read_sites, read_transcripts
+from annotator.labels.sites import Sites, read_sites
+from annotator.labels.transcripts import read_transcripts
 
 CONTIGS = {"chr1": 1000, "chr2": 500}
 
@@ -126,7 +127,7 @@ def test_an_unknown_contig_is_refused_with_its_likely_name(tmp_path: Path, conti
     with pytest.raises(InputError, match=hint) as caught:
         read_sites(path, contigs)
     assert str(caught.value).startswith(f'{path} line 3: contig "chr1"')
-    counts = read_sites(path, contigs, ignore_unknown_contigs=True).counts
+    counts = read_sites(path, contigs).counts
     assert (counts["lines"], counts["unknown_contig"]) == (0, 5)
 
 

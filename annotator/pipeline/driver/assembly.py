@@ -74,7 +74,7 @@ class Assembly:
         try:
             self.genome = genome = open_genome(sample.fasta, workspace.spool, options.genome, tick)
             refuse_unwritable_names(genome.contigs.names, genome.path)
-            self.regions = read_regions(options.regions, genome.contigs) if options.regions else None
+            self.regions = read_regions(options.regions, genome.contigs, genome.warnings) if options.regions else None
             self.plan = make_plan(request, options, genome, self.regions)
             workspace.refuse_foreign_files([*self.task.file_names(genome.contigs, options.bed), RUN_JSON])
             self._replaces = options.overwrite and not workspace.is_unfinished(self.plan)
