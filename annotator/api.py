@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 from annotator.genome.options import GenomeOptions
+from annotator.kinds import EVERY_KIND
 from annotator.output.options import BedOptions
 from annotator.pipeline.annotate import annotate_into
 from annotator.pipeline.driver.progress import Progress, Silence
-from annotator.pipeline.options import EVERY_KIND, RAY_OFF, SHARED, AnnotateOptions, ExecutionOptions
+from annotator.pipeline.options import RAY_OFF, SHARED, AnnotateOptions, ExecutionOptions
 from annotator.pipeline.worker.shard_task import ShardTask
 from annotator.pipeline.worker.task import TaskFactory
 from annotator.results.results import BatchResults, Results, open_results, read_calls

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the command line starts without numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Strand(IntEnum):
@@ -167,6 +169,8 @@ _ROWS: dict[Kind, KindRow] = {
 }
 KINDS = tuple(Kind)
 """All kinds; the index of each is its code."""
+EVERY_KIND = "all"
+"""Key of a threshold that holds for every kind without one of its own."""
 _CODES = {kind: code for code, kind in enumerate(KINDS)}
 
 TRACK_KIND = {kind.row.track: kind for kind in Kind if kind.row.track}

@@ -22,7 +22,7 @@ import torch
 from accuracy_splice import organism_genome
 
 from annotator.calls.batch import Calls
-from annotator.calls.sites import track_rules
+from annotator.calls.rules import track_rules
 from annotator.evaluation.baselines import cpg_promoter_calls
 from annotator.evaluation.genome_report import CALLS_FROM
 from annotator.evaluation.metrics import Places, TssMatches, calls_per_mb, match_tss

@@ -272,8 +272,8 @@ Found = dict[tuple[int, int, int, int], float]
 def compare_with_cpu(order: WorkOrder, bases: NDArray[np.uint8]) -> None:
     """End the program where the device's calls are not those of the CPU in float32, but for calls near the threshold."""
     lowered = {kind: max(threshold - NEAR, 1e-3) for kind, threshold in order.thresholds.items()}
-    plan = replace(order.windows, shard_bp=SHARD_BP["cpu"])
-    order_here = replace(order, thresholds=lowered, plan=plan)
+    windows = replace(order.windows, shard_bp=SHARD_BP["cpu"])
+    order_here = replace(order, thresholds=lowered, windows=windows)
     order_cpu = replace(order_here, device="cpu", precision="float32", batch_bp=BATCH_BP["cpu"])
     ours, cpu = (_calls_of(one, bases) for one in (order_here, order_cpu))
     motifs_equal = {key for key in ours if key[3] >= 0} == {key for key in cpu if key[3] >= 0}

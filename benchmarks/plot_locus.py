@@ -15,10 +15,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import polars as pl
 
+from annotator.kinds import Kind
 from annotator.labels.sites import read_sites
 from annotator.labels.transcripts import read_transcripts
 
-COLOURS = {"donor": "#0072B2", "acceptor": "#E69F00", "promoter": "#CC79A7"}  # blue, orange, purple: safe for the colour-blind
+COLOURS = {kind: kind.hex_colour for kind in (Kind.DONOR, Kind.ACCEPTOR, Kind.PROMOTER)}
 
 
 def contig_lengths(fasta: Path) -> dict[str, int]:

@@ -12,9 +12,9 @@ import typer
 from annotator.cli.values import comma_list
 from annotator.errors import UsageError
 from annotator.genome.options import GenomeOptions
-from annotator.kinds import CLADES, DEFAULT_CLADE, TASKS
+from annotator.kinds import CLADES, DEFAULT_CLADE, EVERY_KIND, TASKS
 from annotator.models.options import PRECISIONS
-from annotator.pipeline.options import EVERY_KIND, AnnotateOptions, ExecutionOptions
+from annotator.pipeline.options import AnnotateOptions, ExecutionOptions
 
 logger = logging.getLogger("annotator")
 

@@ -11,8 +11,8 @@ import typer
 
 from annotator.checks import check_count
 from annotator.errors import AnnotatorError, InputError, UsageError
+from annotator.kinds import EVERY_KIND
 from annotator.machine import usable_cpus
-from annotator.pipeline.options import EVERY_KIND
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option("-t", "--threads", help="CPU threads; 0 takes all this process may use.")]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from annotator.calls.batch import Calls
-from annotator.calls.sites import track_rules
+from annotator.calls.rules import track_rules
 from annotator.errors import ModelFault, UsageError
 from annotator.evaluation.metrics import Interval, Reliability, bootstrap
 from annotator.evaluation.scores import score_shards
@@ -209,7 +209,7 @@ def measure(
     rankings = {
         kind: SiteRanking(genome, kind, (logit_of_floor - fits[kind].bias) / fits[kind].scale)
         for kind in map(TRACK_KIND.__getitem__, tracks)
-        if kind.is_splice_site
+        if kind is not Kind.PROMOTER  # whose calls may be right some bases away
     }
     found: list[Calls] = []
     plan = PlanOptions(**manifest.plan)

@@ -13,13 +13,13 @@ from annotator.evaluation.genome_report import BELIEVED_FROM, GenomeReport, Kind
 from annotator.evaluation.report_text import Report
 from annotator.evaluation.task_report import TaskReport
 from annotator.files import atomic_file
+from annotator.kinds import Kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PLOT_SUFFIXES = (".png", ".svg")
-COLOURS = {"donor": "#0072B2", "acceptor": "#E69F00", "promoter": "#CC79A7"}  # blue, orange, purple: safe for the colour-blind
 _LINES = {0: "-", 50: ":", 250: "-", 500: "--"}
 _DPI = 150
 
@@ -92,15 +92,17 @@ def _reliability(axes: Axes, kind: KindScores) -> None:
         return
     filled = diagram.count > 0
     label = f"{kind.kind} (error {kind.calibration_error:.3f})"
-    axes.plot(diagram.mean_probability[filled], diagram.observed[filled], marker="o", color=COLOURS[kind.kind], label=label)
+    axes.plot(
+        diagram.mean_probability[filled], diagram.observed[filled], marker="o", color=Kind(kind.kind).hex_colour, label=label
+    )
 
 
 def _curve(axes: Axes, kind: KindScores) -> None:
     within = f" within {kind.within_bp} bp" if kind.within_bp else ""
     label = f"{kind.kind}{within} (AUPRC {kind.auprc.value:.3f})"
     style = _LINES.get(kind.within_bp, "-")
-    axes.plot(kind.curve.recall, kind.curve.precision, color=COLOURS[kind.kind], linestyle=style, label=label)
-    axes.plot([kind.called.recall], [kind.called.precision], marker="o", color=COLOURS[kind.kind])
+    axes.plot(kind.curve.recall, kind.curve.precision, color=Kind(kind.kind).hex_colour, linestyle=style, label=label)
+    axes.plot([kind.called.recall], [kind.called.precision], marker="o", color=Kind(kind.kind).hex_colour)
 
 
 def _draw_tasks(figure: Figure, report: TaskReport) -> None:

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from annotator.calls.batch import Calls
-from annotator.calls.sites import TrackRule, call_sites
+from annotator.calls.rules import TrackRule
+from annotator.calls.sites import call_sites
 from annotator.evaluation.metrics import Places
 from annotator.genome.plan import PlanOptions, Span, Windows, plan_shards
 from annotator.kinds import STRANDS

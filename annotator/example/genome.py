@@ -39,6 +39,7 @@ from annotator.example.chains import (
     Uniforms,
 )
 from annotator.files import atomic_files, write_faults
+from annotator.kinds import Strand
 
 FASTA_NAME = "example.fa.gz"
 TRUTH_NAME = "example.truth.bed.gz"
@@ -171,10 +172,10 @@ def _draw_contig(
         start, end = len(bases), len(bases) + len(gene.bases)
         if uniforms.one() < 0.5:
             bases += gene.bases
-            sites += [(start + offset, kind, "+") for offset, kind in gene.sites]
+            sites += [(start + offset, kind, Strand.PLUS.symbol) for offset, kind in gene.sites]
         else:
             bases += [3 - base for base in reversed(gene.bases)]
-            sites += [(end - 1 - offset, kind, "-") for offset, kind in gene.sites]
+            sites += [(end - 1 - offset, kind, Strand.MINUS.symbol) for offset, kind in gene.sites]
 
 
 def _draw_gene(statistics: Statistics, uniforms: Uniforms) -> _Gene:

@@ -143,7 +143,9 @@ def check_introns(introns: NDArray[np.int64], bases: GenomeBases) -> SignalCheck
         table = odd * np.array([1, 1, 1, -1]) if turned else odd
         return float((intron_classes(table, bases, shift) < _ODD).mean())
 
-    return SignalCheck("introns", counts, _cause(explained, len(odd) / (found != _UNKNOWN).sum(), both_ends=True) if len(odd) else "")
+    return SignalCheck(
+        "introns", counts, _cause(explained, len(odd) / (found != _UNKNOWN).sum(), both_ends=True) if len(odd) else ""
+    )
 
 
 def check_sites(contig: NDArray[np.int64], position: NDArray[np.int64], kind: NDArray[np.uint8], strand: NDArray[np.int8],
@@ -187,7 +189,9 @@ def _cause(explained: Explained, odd_share: float, *, both_ends: bool) -> str:
     if both_ends:
         shifts += [("their starts", by, 0) for by in (-1, 1)] + [("their ends", 0, by) for by in (-1, 1)]
     shares = {
-        f"if {what} lay {abs(low or high)} bp further {'left' if low + high < 0 else 'right'}: off by one?": explained((low, high))
+        f"if {what} lay {abs(low or high)} bp further {'left' if low + high < 0 else 'right'}: off by one?": explained(
+            (low, high)
+        )
         for what, low, high in shifts
     }
     shares["on the other strand: wrong strand?"] = explained(turned=True)

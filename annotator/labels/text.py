@@ -11,8 +11,8 @@ from typing import IO, Literal
 from annotator.errors import InputError, UsageError
 from annotator.genome.contig_names import is_header
 
-Format = Literal["bed", "gtf", "gff3"]
-_KNOWN: dict[str, Format] = {".bed": "bed", ".gtf": "gtf", ".gff2": "gtf", ".gff3": "gff3"}
+LabelFormat = Literal["bed", "gtf", "gff3"]
+_KNOWN: dict[str, LabelFormat] = {".bed": "bed", ".gtf": "gtf", ".gff2": "gtf", ".gff3": "gff3"}
 
 
 def iter_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -60,7 +60,7 @@ def iter_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise UsageError(f"{path}: {error.strerror or error}") from error
 
 
-def format_of(path: Path) -> Format:
+def format_of(path: Path) -> LabelFormat:
     """The format of an annotation, by the end of its name or else by its first line.
 
     Raises:

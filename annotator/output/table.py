@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from annotator.calls.batch import Calls
-from annotator.kinds import KINDS
+from annotator.kinds import KINDS, STRANDS, Strand
 from annotator.output.schema import TABLE_SCHEMA
 
 
@@ -51,7 +51,7 @@ def calls_table(
             "start": calls.start,
             "end": calls.end,
             "kind": calls.kind,
-            "minus": calls.strand < 0,
+            "minus": calls.strand == Strand.MINUS,
             "motif_rank": ranks[calls.motif],
             "position": calls.position,
             "probability": calls.probability,
@@ -73,7 +73,7 @@ def calls_table(
             "start": ordered["start"],
             "end": ordered["end"],
             "kind": kind,
-            "strand": _pick(("+", "-"), ordered["minus"].to_numpy().astype(np.int64)),
+            "strand": _pick(tuple(strand.symbol for strand in STRANDS), ordered["minus"].to_numpy().astype(np.int64)),
             "probability": ordered["probability"].fill_nan(None),
             "score": ordered["score"],
             "position": ordered["position"],

@@ -13,9 +13,6 @@ from annotator.kinds import CLADES, TASKS
 from annotator.models.options import PRECISIONS
 from annotator.output.options import BedOptions
 
-EVERY_KIND = "all"
-"""Key of a threshold that holds for every kind without one of its own."""
-
 SHARD_BP = {"cpu": 2_000_000, "cuda": 8_000_000}
 """Bases of a shard by default, per kind of device."""
 

@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from annotator.calls.rules import chosen_thresholds
 from annotator.errors import UsageError
 from annotator.genome.plan import PlanOptions
-from annotator.kinds import TASKS, Kind
+from annotator.kinds import EVERY_KIND, TASKS
 from annotator.models.directory import BUNDLED, read_model
 from annotator.models.manifest import CladeSettings, Manifest
 from annotator.models.options import FAMILY_ROWS
@@ -18,7 +19,7 @@ from annotator.motifs.motif import Motif
 from annotator.motifs.read import read_motifs
 from annotator.motifs.scan import MotifScanner
 from annotator.pipeline.executors.machine import Machine
-from annotator.pipeline.options import EVERY_KIND, SHARD_BP, AnnotateOptions
+from annotator.pipeline.options import SHARD_BP, AnnotateOptions
 from annotator.pipeline.worker.order import WorkOrder, motif_scanner
 from annotator.scan.options import BATCH_BP
 from annotator_kernels.versions import installed_version
@@ -80,7 +81,7 @@ def resolve(options: AnnotateOptions, machine: Machine) -> Request:
     order = WorkOrder(
         model=options.model if folder.parent == BUNDLED else str(folder.resolve()),
         clade=options.clade,
-        thresholds={kind: settings.thresholds[kind] for kind in kinds} | _chosen(options.thresholds, kinds),
+        thresholds=chosen_thresholds(settings, kinds, options.thresholds),
         motifs=motifs,
         tfbs_pvalue=options.tfbs_pvalue,
         windows=PlanOptions(**(manifest.plan | {"shard_bp": options.shard_bp or SHARD_BP[machine.kind]})),
@@ -124,12 +125,6 @@ def _libraries(manifest: Manifest, machine: Machine) -> dict[str, str]:
     row = FAMILY_ROWS.get(manifest.family)  # an unknown family is refused, with its file, where the model is loaded
     names = (*LIBRARIES, *of_device, *(row.libraries if row else ()))
     return {name: installed_version(name) for name in names}
-
-
-def _chosen(thresholds: dict[str, float], kinds: tuple[Kind, ...]) -> dict[Kind, float]:
-    """The user's thresholds of these kinds."""
-    every = dict.fromkeys(kinds, thresholds[EVERY_KIND]) if EVERY_KIND in thresholds else {}
-    return every | {kind: thresholds[kind] for kind in kinds if kind in thresholds}
 
 
 def _motifs(options: AnnotateOptions) -> tuple[tuple[Motif, ...], str]:

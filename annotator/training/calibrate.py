@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.calls.sites import TrackRule
+from annotator.calls.rules import TrackRule
 from annotator.evaluation.metrics import average_precision
 from annotator.evaluation.scores import genome_calls
 from annotator.evaluation.site_scores import PROMOTER_MATCH_BP, judge_promoters, judge_splice
-from annotator.kinds import CLADES, DEFAULT_CLADE, TRACK_KIND, Kind
+from annotator.kinds import CLADES, DEFAULT_CLADE, TRACK_KIND, Kind, Strand
 from annotator.labels.labelled import LabelledGenome
 from annotator.models.manifest import Calibration, CladeSettings
 
@@ -70,7 +70,7 @@ def candidates(
     track = next(track for track in tracks if TRACK_KIND.get(track) == kind)
     row = tracks.index(track)
     place = genome.contig_starts[calls.contig] + calls.position
-    logit = logits[(calls.strand < 0).astype(np.int64), row, place].astype(np.float64)
+    logit = logits[(calls.strand == Strand.MINUS).astype(np.int64), row, place].astype(np.float64)
     judged = judge_promoters(calls, genome, PROMOTER_MATCH_BP) if kind is Kind.PROMOTER else judge_splice(calls, genome, kind)
     keep = ~judged.ambiguous
     return Candidates(logit[keep], judged.right[keep], judged.truths)

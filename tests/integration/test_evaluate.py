@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from annotator.calls.sites import track_rules
+from annotator.calls.rules import track_rules
 from annotator.errors import ModelFault, ResourceFault, UsageError
 from annotator.evaluation import genome_report
 from annotator.evaluation.genome_report import GenomeReport, evaluate_genome

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from annotator.calls.batch import Calls
-from annotator.calls.sites import TrackRule, call_sites, track_rules
+from annotator.calls.rules import TrackRule, track_rules
+from annotator.calls.sites import call_sites
 from annotator.genome.plan import PlanOptions, Span, plan_shards, plan_windows
 from annotator.kinds import KINDS, Kind, Strand
 from annotator.models.manifest import Calibration, CladeSettings, Manifest

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from annotator.calls.batch import Calls
 from annotator.calls.motif_hits import motif_calls
 from annotator.calls.profiles import PartProfile, count_profiles, surroundings
-from annotator.calls.sites import TrackRule, call_sites, track_rules
+from annotator.calls.rules import TrackRule, track_rules
+from annotator.calls.sites import call_sites
 from annotator.errors import ModelFault
 from annotator.genome.plan import Windows
 from annotator.genome.shard_input import ShardInput

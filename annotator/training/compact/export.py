@@ -16,10 +16,10 @@ from annotator.errors import UsageError
 from annotator.evaluation.metrics import average_precision, topk
 from annotator.evaluation.scores import genome_logits, site_examples
 from annotator.genome.plan import PlanOptions
-from annotator.kinds import LABEL_TRACKS, Kind
+from annotator.kinds import Kind
 from annotator.labels.labelled import TRIM_SEED, LabelledGenome, trim_contigs
 from annotator.models.directory import write_model
-from annotator.models.families.compact.net import CLADE_INDEX, CompactNet
+from annotator.models.families.compact.net import CLADE_INDEX, COMPACT_TRACKS, CompactNet
 from annotator.models.families.compact.scan import folded_on
 from annotator.models.manifest import Calibration, CladeSettings, Manifest
 from annotator.models.weights import plain_tensors
@@ -85,7 +85,7 @@ def export_model(
     manifest = Manifest(
         name=settings.name, version="", family="compact", architecture=net.config.as_dict(),
         tokenizer={"k": settings.k, "order": "ATCG", "first_kmer_id": 5, "ambiguous_id": 1},
-        plan=settings.plan, tracks=LABEL_TRACKS, radius_bp=settings.radius_bp, clades=clades,
+        plan=settings.plan, tracks=COMPACT_TRACKS, radius_bp=settings.radius_bp, clades=clades,
         licence=settings.licence, weights="", weights_sha256="",
         training={
             "recipe": settings.recipe, "init": settings.init or "random weights",
@@ -106,23 +106,25 @@ def _calibrate(
 ) -> tuple[CladeSettings, dict[str, Any]]:  # fmt: skip
     """Calibration, thresholds and figures of one clade."""
     model = folded_on(net, index, vocabulary, device)
-    scored = [(g, genome_logits(model, g, plan, tracks=len(LABEL_TRACKS), device=device)) for g in genomes]
+    scored = [(g, genome_logits(model, g, plan, tracks=len(COMPACT_TRACKS), device=device)) for g in genomes]
     thresholds: dict[Kind, float] = {}
     calibration: dict[Kind, Calibration] = {}
     figures: dict[str, Any] = {"genomes": [genome.name for genome in genomes]}
     for kind in (Kind.DONOR, Kind.ACCEPTOR):
-        pairs = [site_examples(logits, genome, kind, LABEL_TRACKS) for genome, logits in scored]
+        pairs = [site_examples(logits, genome, kind, COMPACT_TRACKS) for genome, logits in scored]
         values, labels = np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
         calibration[kind] = fit_rising_calibration(kind, values, labels)
-        found = [candidates(logits, genome, settings.radius_bp, kind, LABEL_TRACKS) for genome, logits in scored]
+        found = [candidates(logits, genome, settings.radius_bp, kind, COMPACT_TRACKS) for genome, logits in scored]
         thresholds[kind], figures[kind] = best_threshold(found, calibration[kind])
         if own:
             figures[kind] |= _ranking(values, labels)
     labelled = [genome for genome in genomes if "tss" in genome.kinds]
     if labelled:
         trimmed = [trim_contigs(genome, TRIM_BP, TRIM_SEED) for genome in labelled]
-        logits = [genome_logits(model, g, plan, tracks=len(LABEL_TRACKS), device=device) for g in trimmed]
-        found = [candidates(x, g, settings.radius_bp, Kind.PROMOTER, LABEL_TRACKS) for x, g in zip(logits, trimmed, strict=True)]
+        logits = [genome_logits(model, g, plan, tracks=len(COMPACT_TRACKS), device=device) for g in trimmed]
+        found = [
+            candidates(x, g, settings.radius_bp, Kind.PROMOTER, COMPACT_TRACKS) for x, g in zip(logits, trimmed, strict=True)
+        ]
         calibration[Kind.PROMOTER] = fit_rising_calibration(
             Kind.PROMOTER, np.concatenate([c.logit for c in found]), np.concatenate([c.right for c in found])
         )

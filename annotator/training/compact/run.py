@@ -18,12 +18,12 @@ from annotator.evaluation.metrics import topk
 from annotator.evaluation.scores import genome_logits, site_examples
 from annotator.files import file_sha256, temporary_folder
 from annotator.genome.plan import PlanOptions
-from annotator.kinds import LABEL_TRACKS, SPLICE_TRACKS
+from annotator.kinds import SPLICE_TRACKS
 from annotator.labels.genomes import load_genome
 from annotator.labels.labelled import LabelledGenome
 from annotator.labels.options import Organism
 from annotator.models.device import choose_device
-from annotator.models.families.compact.net import CLADE_INDEX, CompactNet
+from annotator.models.families.compact.net import CLADE_INDEX, COMPACT_TRACKS, CompactNet
 from annotator.models.families.compact.scan import folded_on
 from annotator.tokens.kmer_rows import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
@@ -125,7 +125,7 @@ class CompactTask(Task):
             logits = net(ids, clade, options.dropout)
         loss, parts = batch_loss(logits, targets, weights, options.tss_loss_weight)
         yield PartLoss(
-            loss, dict(zip(LABEL_TRACKS, parts, strict=True)), {"kbp": options.batch_windows * windows.window_bp / 1000}
+            loss, dict(zip(COMPACT_TRACKS, parts, strict=True)), {"kbp": options.batch_windows * windows.window_bp / 1000}
         )  # fmt: skip
 
     def validate(self, net: nn.Module) -> dict[str, float]:
@@ -173,9 +173,9 @@ def validation_topk(
     scores = {}
     for genome in genomes:
         model = folded_on(net, CLADE_INDEX[genome.clade], vocabulary, device)
-        logits = genome_logits(model, genome, plan, tracks=len(LABEL_TRACKS), device=device)
+        logits = genome_logits(model, genome, plan, tracks=len(COMPACT_TRACKS), device=device)
         for kind in SPLICE_TRACKS:
-            scores[f"val_{genome.name}_{kind}"] = float(topk(*site_examples(logits, genome, kind, LABEL_TRACKS)))
+            scores[f"val_{genome.name}_{kind}"] = float(topk(*site_examples(logits, genome, kind, COMPACT_TRACKS)))
     return scores
 
 

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from annotator.calls.sites import TrackRule
+from annotator.calls.rules import TrackRule
 from annotator.errors import UsageError
 from annotator.evaluation.metrics import Places, average_precision, match_tss, topk
 from annotator.evaluation.scores import genome_calls, genome_logits, site_examples, sites_as_places
 from annotator.files import file_sha256
 from annotator.genome.plan import PlanOptions
-from annotator.kinds import LABEL_TRACKS, SPLICE_TRACKS, STRANDS, TRACK_KIND, Kind
+from annotator.kinds import LABEL_TRACKS, SPLICE_TRACKS, STRANDS, TRACK_KIND, Kind, Strand
 from annotator.labels.genomes import load_genome
 from annotator.labels.labelled import LabelledGenome
 from annotator.models.manifest import Calibration
@@ -232,7 +232,7 @@ class GenomeTask(FinetuneTask):
         rule = TrackRule(feature.kind, threshold, 1.0, 0.0, self._radius[feature.kind], feature.width_bp, 0)
         calls = genome_calls(logits, genome, [rule if name == track else None for name in self.tracks])
         place = genome.contig_starts[calls.contig] + calls.position
-        logit = logits[(calls.strand < 0).astype(np.int64), self.tracks.index(track), place].astype(np.float64)
+        logit = logits[(calls.strand == Strand.MINUS).astype(np.int64), self.tracks.index(track), place].astype(np.float64)
         truth = sites_as_places(genome.sites, track, genome.contig_ends)
         called = Places(calls.contig, calls.position + feature.width_bp // 2, calls.strand)
         matched = match_tss(called, logit, truth, max(1, feature.width_bp // 2))

@@ -8,8 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from annotator.kinds import CLADES
+from annotator.kinds import CLADES, LABEL_TRACKS
 
+COMPACT_TRACKS = LABEL_TRACKS
+"""The outputs of the bundled network, in order: the sites that annotations give."""
 CLADE_INDEX = {"vertebrate": 1, "invertebrate": 2, "plant": 3, "fungi": 0}
 """Entry of the clade embedding; 0 is the clade-free one, which fungi use until a fungus is in the training data."""
 assert set(CLADE_INDEX) == set(CLADES)
