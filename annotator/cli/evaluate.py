@@ -8,7 +8,18 @@ from typing import Annotated, Any
 import typer
 
 from annotator.cli.progress import setup_logging
-from annotator.cli.values import Device, Quiet, Threads, Verbose, comma_list, existing, one_of, thread_count
+from annotator.cli.values import (
+    AcceptAnnotation,
+    Device,
+    Quiet,
+    Threads,
+    Verbose,
+    comma_list,
+    existing,
+    one_of,
+    refuse_idle,
+    thread_count,
+)
 from annotator.errors import PartialFailure, UsageError
 from annotator.kinds import CLADES, DEFAULT_CLADE
 from annotator.models.options import PRECISIONS
@@ -26,6 +37,8 @@ def evaluate(
     trim_bp: Annotated[
         int, typer.Option(min=0, help="Cut up to this much off contig ends at random: for loci around genes.")
     ] = 0,
+    hold_out: Annotated[str, typer.Option(help="Measure on these contigs of the genome alone, comma-separated.")] = "",
+    accept_annotation: AcceptAnnotation = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw them: .png or .svg (needs matplotlib).")] = None,
     replicates: Annotated[int, typer.Option(min=1, help="Draws of the bootstrap behind the intervals.")] = 1000,
@@ -39,8 +52,9 @@ def evaluate(
     setup_logging(quiet=quiet, verbose=verbose)
     if sum(map(bool, (table, gue, fasta))) != 1 or bool(fasta) != bool(truth):
         raise UsageError("give --table, or --gue, or --fasta with its --truth")
-    if fasta is None and (mask or trim_bp):
-        raise UsageError("--mask and --trim-bp go with --fasta")
+    if fasta is None:
+        of_genomes = {"--mask": mask, "--trim-bp": trim_bp, "--hold-out": hold_out, "--accept-annotation": accept_annotation}
+        refuse_idle(of_genomes, "--fasta")
     if not comma_list(split):
         raise UsageError(f"--split {split}: names no table")
     one_of("--clade", clade, CLADES)
@@ -63,8 +77,10 @@ def evaluate(
         assert fasta is not None and truth is not None
         for option, path in (("--fasta", fasta), ("--truth", truth), ("--mask", mask)):
             existing(option, path)
-        organism = Organism(fasta.name.partition(".")[0], clade, fasta, truth, mask, trim_bp=trim_bp)
-        report = evaluate_genome(model, organism, replicates=replicates, **where)
+        organism = Organism(
+            fasta.name.partition(".")[0], clade, fasta, truth, mask, trim_bp=trim_bp, accept_annotation=accept_annotation
+        )
+        report = evaluate_genome(model, organism, replicates=replicates, held_out=comma_list(hold_out), **where)
     typer.echo(to_text(report))
     if json_file is not None:
         write_json(report, json_file)

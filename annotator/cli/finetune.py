@@ -10,6 +10,7 @@ import typer
 
 from annotator.cli.progress import setup_logging
 from annotator.cli.values import (
+    AcceptAnnotation,
     AllowDownload,
     Device,
     Quiet,
@@ -63,6 +64,7 @@ def finetune(
     ] = 0,
     margin_bp: Annotated[int, typer.Option(help="Bases at either side that are context only; 0 for a quarter.")] = 0,
     tfbs: Annotated[str, typer.Option(help="Names of classes or features that are binding sites, comma-separated.")] = "",
+    accept_annotation: AcceptAnnotation = False,
     clade: Annotated[str, typer.Option(help=f"Of the data: {', '.join(CLADES)}.")] = DEFAULT_CLADE,
     name: Annotated[str, typer.Option(help="Of the model; the run folder's by default.")] = "",
     family: Annotated[str, typer.Option(help="Of the checkpoint, where its config.json does not tell.")] = "",
@@ -97,6 +99,7 @@ def finetune(
     of_genomes = {
         "--truth": truth, "--mask": mask, "--val-fasta": val_fasta, "--val-truth": val_truth, "--val-mask": val_mask,
         "--feature": feature, "--val-feature": val_feature, "--window-bp": window_bp, "--margin-bp": margin_bp,
+        "--accept-annotation": accept_annotation,
     }  # fmt: skip
     refuse_idle(of_tables if fasta else of_genomes, "a table" if fasta else "a genome (--fasta)")
     refuse_idle({"--dev": dev} if train is None else {}, "--train")
@@ -165,7 +168,7 @@ def finetune(
             data = genome_data(
                 fasta, truth or [], mask or [], pairs("--feature", feature),
                 val_fasta or [], val_truth or [], val_mask or [], pairs("--val-feature", val_feature), clade, features,
-                window_bp=window_bp, margin_bp=margin_bp,
+                window_bp=window_bp, margin_bp=margin_bp, accept_annotation=accept_annotation,
             )  # fmt: skip
         else:
             data = TableData(

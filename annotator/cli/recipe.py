@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -155,6 +156,7 @@ def genome_data(
     fasta: list[Path], truth: list[Path], mask: list[str], features: dict[str, str],
     val_fasta: list[Path], val_truth: list[Path], val_mask: list[str], val_features: dict[str, str],
     clade: str, tracks: tuple[FeatureTrack, ...], *, window_bp: int = 0, margin_bp: int = 0,
+    accept_annotation: bool = False,
 ) -> GenomeData:  # fmt: skip
     """Labelled genomes for fine-tuning, from options of the command line; arguments as in `organisms_given`.
 
@@ -174,6 +176,7 @@ def genome_data(
         if not sites and not beds:
             raise UsageError(f"--{prefix}truth or --{prefix}feature: needed with --{prefix}fasta")
         organisms = organisms_given(prefix, files, sites, masked, [clade] * len(files), need_truth=not beds)
+        organisms = tuple(replace(organism, accept_annotation=accept_annotation) for organism in organisms)
         placed = tuple((name, Path(path)) for name, path in beds.items())
         sides.append(tuple(GenomeFiles(organism, placed if i == 0 else ()) for i, organism in enumerate(organisms)))
     return GenomeData(train=sides[0], dev=sides[1], features=tracks, window_bp=window_bp, margin_bp=margin_bp)

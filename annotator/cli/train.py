@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from annotator.cli.progress import setup_logging
-from annotator.cli.values import Device, Quiet, Threads, Verbose, model_name, thread_count
+from annotator.cli.values import AcceptAnnotation, Device, Quiet, Threads, Verbose, comma_list, model_name, thread_count
 from annotator.errors import UsageError
 from annotator.kinds import DEFAULT_CLADE
 
@@ -41,6 +41,10 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Peak; the recipe's by default, 5e-4 with --init.")] = None,
     name: Annotated[str, typer.Option(help="Of the model; the run folder's by default.")] = "",
     licence: Annotated[str, typer.Option(help="Of the new weights.")] = "not stated",
+    hold_out: Annotated[
+        str, typer.Option(help="Contigs of the genomes that are not learnt from but calibrated on, comma-separated.")
+    ] = "",
+    accept_annotation: AcceptAnnotation = False,
     device: Device = "auto",
     threads: Threads = 0,
     quiet: Quiet = False,
@@ -67,6 +71,14 @@ def train(
         clades = val_clade or ([settings.organisms[0].clade] * len(val_fasta) if settings.organisms else [])
         chosen = organisms_given("val-", val_fasta, val_truth or [], val_mask or [], clades)
         settings = replace(settings, validation=chosen)
+    if held_out := comma_list(hold_out):
+        settings = replace(settings, held_out=held_out, validation=settings.validation if val_fasta else ())
+    if accept_annotation:
+        organisms, validation = (
+            tuple(replace(organism, accept_annotation=True) for organism in side)
+            for side in (settings.organisms, settings.validation)
+        )
+        settings = replace(settings, organisms=organisms, validation=validation)
     if init and recipe is None:
         settings = like_its_start(settings)
         steps, learning_rate = steps or CONTINUED_STEPS, learning_rate or CONTINUED_LEARNING_RATE

@@ -18,6 +18,12 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option("-t", "--threads", help="CPU threads; 0 takes all this process may use.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More log lines.")]
+AcceptAnnotation = Annotated[
+    bool,
+    typer.Option(
+        "--accept-annotation", help="Go on even where fewer than half of the introns are GT-AG, GC-AG or AT-AC in the genome."
+    ),
+]
 AllowDownload = Annotated[
     bool,
     typer.Option("--allow-download", help="Fetch hub:OWNER/NAME@COMMIT from the Hugging Face hub if it is not in the cache."),

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +33,7 @@ from annotator.evaluation.site_scores import (
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import TRACK_KIND, Kind
 from annotator.labels.genomes import load_genome
-from annotator.labels.labelled import TRIM_SEED, LabelledGenome, trim_contigs
+from annotator.labels.labelled import TRIM_SEED, LabelledGenome, hold_out, trim_contigs
 from annotator.labels.options import Organism
 from annotator.models.device import choose_device, choose_precision
 from annotator.models.directory import read_model
@@ -97,6 +99,8 @@ class GenomeReport:
         replicates: Draws of the bootstrap (95 % intervals).
         kinds: Accuracy of each kind, of promoters at each distance.
         skipped: Tracks and kinds that were not measured, with the reason.
+        annotation: What was read and left out of the truth and the mask, by "truth" and "mask" (`AnnotationReport.as_dict`).
+        held_out: Contigs that were measured on alone; none where all were.
     """
 
     model: str
@@ -110,6 +114,8 @@ class GenomeReport:
     replicates: int
     kinds: tuple[KindScores, ...]
     skipped: dict[str, str]
+    annotation: Mapping[str, Any] = field(default_factory=dict)
+    held_out: tuple[str, ...] = ()
 
 
 def evaluate_genome(
@@ -121,6 +127,7 @@ def evaluate_genome(
     precision: str = "auto",
     threads: int = 1,
     replicates: int = REPLICATES,
+    held_out: Sequence[str] = (),
 ) -> GenomeReport:
     """Measure a model on a genome from disk.
 
@@ -132,6 +139,7 @@ def evaluate_genome(
         precision: auto, float32 or bfloat16.
         threads: CPU threads.
         replicates: Draws of the bootstrap.
+        held_out: Contigs to measure on; all where none is named.
 
     Returns:
         The report.
@@ -145,6 +153,8 @@ def evaluate_genome(
         raise UsageError(f"{model}: no settings for clade {organism.clade} (it has {', '.join(manifest.clades)})")
     with tempfile.TemporaryDirectory() as spool:
         genome = load_genome(organism, Path(spool))
+    if held_out:
+        genome = hold_out([genome], held_out)[1][0]
     if organism.trim_bp:
         genome = trim_contigs(genome, organism.trim_bp, TRIM_SEED)
     where = choose_device(device)
@@ -169,6 +179,8 @@ def evaluate_genome(
         replicates=replicates,
         kinds=kinds,
         skipped=skipped,
+        annotation=genome.annotation,
+        held_out=tuple(held_out),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,8 @@ def _genome_text(report: GenomeReport) -> str:
     trimmed = f", trimmed at random by up to {report.trim_bp:,} bp at each end" if report.trim_bp else ""
     lines = [
         f"{report.model} ({report.computed_in}) on {report.genome}: {report.contigs:,} contigs, {report.bases:,} bp{trimmed};"
-        f" clade {report.clade}",
+        f" clade {report.clade}" + (f"; only {', '.join(report.held_out)}" if report.held_out else ""),
+        *(f"{what} ({read['file']}): {note}" for what, read in report.annotation.items() for note in read["notes"]),
         "",
     ]
     rows = [["kind", "sites", "top-k", "95 %", "AUPRC", "95 %", "threshold", "calls", "precision", "recall", "F1", "calls/Mb"]]
@@ -117,7 +118,7 @@ def _plain(value: Any) -> Any:
     """Dataclasses, arrays and numbers as what JSON has."""
     if is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())

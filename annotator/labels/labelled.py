@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from annotator.errors import UsageError
 from annotator.kinds import STRANDS, Strand
 
 SiteTable = dict[tuple[str, Strand], NDArray[np.int64]]
@@ -76,6 +77,33 @@ def split_contigs(genome: LabelledGenome, names: Sequence[str]) -> tuple[Labelle
     """
     apart = np.isin(np.array(genome.contig_names), list(names))
     return _of_contigs(genome, ~apart), _of_contigs(genome, apart)
+
+
+def hold_out(genomes: Sequence[LabelledGenome], names: Sequence[str]) -> tuple[list[LabelledGenome], list[LabelledGenome]]:
+    """Set contigs of several genomes apart.
+
+    Args:
+        genomes: The genomes.
+        names: Contigs to set apart; each belongs to at least one of the genomes.
+
+    Returns:
+        The genomes without them (those that have other contigs), and what was set apart of each (where there is any).
+
+    Raises:
+        UsageError: A contig is in none of the genomes, nothing is left, or nothing that was set apart has a site.
+    """
+    if not names:
+        return list(genomes), []
+    present = {name for genome in genomes for name in genome.contig_names}
+    if missing := sorted(set(names) - present):
+        raise UsageError(
+            f"held-out contig {missing[0]!r} is in none of the genomes: {', '.join(genome.name for genome in genomes)}"
+        )
+    kept, apart = zip(*(split_contigs(genome, names) for genome in genomes), strict=True)
+    rest, held = ([genome for genome in side if genome is not None] for side in (kept, apart))
+    if not any(genome.kinds for genome in held):
+        raise UsageError(f"the held-out contigs ({', '.join(names)}) have no site to measure or to set thresholds on")
+    return [genome for genome in rest if genome.kinds], held
 
 
 def _of_contigs(genome: LabelledGenome, chosen: NDArray[np.bool_]) -> LabelledGenome | None:

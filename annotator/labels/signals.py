@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from annotator.kinds import LABEL_TRACKS
 from annotator.labels.tally import MIN_INTRON_BP, UNSIGNALLED_BP, Tally
-from annotator.labels.transcripts import Transcript
+from annotator.labels.transcripts import Transcript, are_copies
 
 SIGNALS = ("GT-AG", "GC-AG", "AT-AC")
 """First and last two bases of introns, in transcript order; nearly all introns have the first."""
@@ -256,15 +256,14 @@ def cut_without_signals(transcripts: Sequence[Transcript], bases: GenomeBases, t
 
 def _between_copies(transcript: Transcript, classes: NDArray[np.uint8]) -> set[int]:
     """Gaps between copies of the same exons under one name; none where the exons are no such copies."""
-    lengths = transcript.exons[:, 1] - transcript.exons[:, 0]
+    lengths = (transcript.exons[:, 1] - transcript.exons[:, 0]).tolist()
     count = len(lengths)
     for size in range(count // 2, 1, -1):
         if count % size:
             continue
-        copies = lengths.reshape(-1, size)
         between = np.arange(size - 1, count - 1, size)
         inside = np.delete(classes, between)
-        alike = np.abs(copies - copies[0]) <= np.maximum(3, copies[0] // 10)
-        if alike.all() and (classes[between] == _ODD).all() and (inside < _ODD).all():
+        copies = [lengths[i : i + size] for i in range(0, count, size)]
+        if are_copies(copies) and (classes[between] == _ODD).all() and (inside < _ODD).all():
             return set(between.tolist())
     return set()

@@ -213,6 +213,10 @@ def _transcripts(part: _Part, exon_starts: NDArray[np.int64], tally: Tally) -> l
         tally.add("trans_spliced", part.label)
         return []
     if overlap and not part.group.coding:
+        runs = _runs(part.group)
+        if are_copies([[end - start for start, end in run.spans] for run in runs]):
+            tally.add("several_loci", part.label, len(runs) - 1)
+            return [t for run in runs for t in _transcripts(replace(part, group=run), exon_starts[:0], tally)]
         tally.add("overlapping_exons", part.label)
     table = np.array(exons, np.int64)
     gap_starts, gap_ends = table[:-1, 1], table[1:, 0]
@@ -225,6 +229,30 @@ def _transcripts(part: _Part, exon_starts: NDArray[np.int64], tally: Tally) -> l
     tally.add("several_loci", part.label, len(loci))
     whole = Transcript(part.contig, part.strand, part.owner.name or part.gene, table, part.gene, part.of_gene)
     return whole.cut(long | loci)
+
+
+def are_copies(lists: Sequence[Sequence[int]]) -> bool:
+    """Whether lists of exon lengths are those of one transcript at several loci: alike, within a tenth, and of at least two."""
+    first = lists[0]
+    return len(first) > 1 and all(
+        len(other) == len(first) and all(abs(a - b) <= max(3, a // 10) for a, b in zip(first, other, strict=True))
+        for other in lists
+    )
+
+
+def _runs(group: ExonGroup) -> list[ExonGroup]:
+    """Exons in file order, apart wherever the next one overlaps the last or lies before it, in the way that most go."""
+    runs: list[ExonGroup] = []
+    steps = np.diff([start for start, _ in group.spans])
+    forward = (steps > 0).sum() >= (steps < 0).sum()
+    last = None
+    for span, number in zip(group.spans, group.numbers, strict=True):
+        if last is None or (span[0] < last[1] if forward else span[1] > last[0]):
+            runs.append(ExonGroup())
+        runs[-1].spans.append(span)
+        runs[-1].numbers.append(number)
+        last = span
+    return runs
 
 
 def _restarts(numbers: Sequence[int | None], strand: Strand | None) -> Iterator[int]:

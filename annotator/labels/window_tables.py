@@ -21,6 +21,8 @@ TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 """Ends of the names of labelled tables, in the order in which they are looked for."""
 COLUMNS = ("sequence", "label")
 FIRST_LINE = 2
+_INDEX_NAMES = ("", "index", "unnamed: 0", "row.names", "rownames")
+"""Names of a column of row numbers, in lower case."""
 _LONGEST_LABEL = 6
 _BASES = bytes(letter for letter in LETTERS if BASE_TABLE[letter] and not CLASS_TABLE[letter] & GAP)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -66,6 +68,7 @@ def find_table(folder: Path, split: str) -> Path | None:
 def read_window_table(path: Path) -> WindowTable:
     """Read a table of two columns, `sequence` and `label`, separated by commas or tabs as its header says.
 
+    Quotes around fields are taken off, and a column of row numbers or names, as R and pandas write it, is passed over.
     A sequence is written out, or as DNABERT's k-mers: words of one length, each the one before moved on by a base.
 
     Args:
@@ -85,35 +88,44 @@ def read_window_table(path: Path) -> WindowTable:
     header, *rows = text.removeprefix(_BYTE_ORDER_MARK).rstrip().split(b"\n")
     separator = b"\t" if b"\t" in header else b","
     try:
-        sequence_column = _columns(header.strip().split(separator))
+        names = [_plain(name) for name in header.rstrip(b"\r").split(separator)]
+        sequence_column, label_column = _columns(names)
     except ValueError as error:
         raise InputError(f"{path} line 1: {error}") from None
     if not rows:
         raise InputError(f"{path}: no row below the header")
     sequences: list[bytes] = []
     labels = np.empty(len(rows), np.int64)
+    named = rows[0].rstrip(b"\r").count(separator) == len(names)  # R's write.table names rows, but not the column of their names
     for row, line in enumerate(rows):
-        fields = line.rstrip(b"\r").split(separator)
+        fields = line.rstrip(b"\r").split(separator)[named:]
         try:
-            if len(fields) != len(COLUMNS):
-                raise ValueError(f"{len(fields)} fields; the header has {len(COLUMNS)}")
-            sequences.append(_bases(fields[sequence_column]))
-            labels[row] = _label(fields[1 - sequence_column].strip())
+            if len(fields) != len(names):
+                raise ValueError(f"{len(fields)} fields; the header has {len(names)}")
+            sequences.append(_bases(_plain(fields[sequence_column])))
+            labels[row] = _label(_plain(fields[label_column]))
         except ValueError as error:
             raise InputError(f"{path} line {row + FIRST_LINE}: {error}") from None
     return WindowTable(sequences, labels, path)
 
 
-def _columns(names: list[bytes]) -> int:
-    """Which of the two columns is the sequence."""
-    found = [name.strip().decode("utf-8", "backslashreplace") for name in names]
-    if len([name for name in found if name.startswith("sequence")]) > 1:
-        raise ValueError(f"columns {', '.join(found)}: a table of pairs; only single sequences are classified")
-    if missing := [name for name in COLUMNS if name not in found]:
+def _plain(field: bytes) -> bytes:
+    """A field without blanks and without the quotes that R puts around text."""
+    field = field.strip()
+    return field[1:-1].strip() if len(field) > 1 and field[:1] == field[-1:] == b'"' else field
+
+
+def _columns(names: list[bytes]) -> tuple[int, int]:
+    """Which column is the sequence, and which the label."""
+    found = [name.decode("utf-8", "backslashreplace") for name in names]
+    shown = [name for name in found if name.lower() not in _INDEX_NAMES]
+    if len([name for name in shown if name.startswith("sequence")]) > 1:
+        raise ValueError(f"columns {', '.join(shown)}: a table of pairs; only single sequences are classified")
+    if missing := [name for name in COLUMNS if name not in shown]:
         raise ValueError(f"no column {quote(missing[0])}; the header should be sequence,label (or the two with a tab between)")
-    if len(found) > len(COLUMNS):
+    if len(shown) > len(COLUMNS) or len(found) > len(COLUMNS) + 1:
         raise ValueError(f"{len(found)} columns ({', '.join(found)}); a table has two, sequence and label")
-    return found.index("sequence")
+    return found.index("sequence"), found.index("label")
 
 
 def _bases(field: bytes) -> bytes:

@@ -31,6 +31,7 @@ def describe(folder: Path, manifest: Manifest) -> str:
                 f"  {kind}: threshold {threshold:.3f}, probability = sigmoid({fit.scale:.4f} * logit {fit.bias:+.4f}){mark}"
             )
     lines.append(f"trained on: {_data(manifest.training) or 'not stated'}")
+    lines += _annotation(manifest.training)
     lines.append(f"figures ({manifest.metrics.get('split', 'not stated')}):")
     lines += _figures({name: value for name, value in manifest.metrics.items() if name != "split"})
     return "\n".join(lines)
@@ -41,7 +42,35 @@ def _data(training: dict[str, Any]) -> str:
     organisms, data = training.get("organisms"), training.get("data")
     if isinstance(organisms, list):
         return ", ".join(f"{o.get('name')} ({o.get('fasta')})" if isinstance(o, dict) else str(o) for o in organisms)
-    return json.dumps(data.get("train", data)) if isinstance(data, dict) else ""
+    if not isinstance(data, dict):
+        return ""
+    learnt = data.get("train", data)
+    if isinstance(learnt, dict):  # what was left out of the annotation has lines of its own
+        learnt = {
+            name: {key: v for key, v in value.items() if key != "annotation"} if isinstance(value, dict) else value
+            for name, value in learnt.items()
+        }
+    return json.dumps(learnt)
+
+
+def _annotation(training: dict[str, Any]) -> list[str]:
+    """What was read and left out of the annotation that a model learnt from and was calibrated on, in the words of its run."""
+    data = training.get("data")
+    sides = training.get("annotation") or (
+        {
+            split: {name: genome.get("annotation", {}) for name, genome in genomes.items() if isinstance(genome, dict)}
+            for split, genomes in data.items()
+            if split in ("train", "dev") and isinstance(genomes, dict)
+        }
+        if isinstance(data, dict)
+        else {}
+    )
+    lines = [f"held out for validation: {', '.join(training['held_out'])}"] if training.get("held_out") else []
+    for split, genomes in sides.items():
+        for name, files in genomes.items():
+            for what, read in files.items():
+                lines += [f"{split} {name}, {what} ({read['file']}): {note}" for note in read["notes"]]
+    return lines
 
 
 def _figures(table: dict[str, Any], title: str = "") -> list[str]:

@@ -44,6 +44,7 @@ TRIM_BP = 4500
 def export_model(
     settings: TrainingSettings,
     net: CompactNet,
+    genomes: list[LabelledGenome],
     validation: list[LabelledGenome],
     folder: Path,
     *,
@@ -55,6 +56,7 @@ def export_model(
     Args:
         settings: The recipe.
         net: The trained network, in eval mode.
+        genomes: Genomes learnt from.
         validation: Genomes with truth, none of them trained on.
         folder: Where to; replaced when complete.
         device: Where to compute.
@@ -65,7 +67,8 @@ def export_model(
     """
     vocabulary, plan = KmerVocabulary(settings.k), PlanOptions(**settings.plan)
     clades, metrics = {}, {}
-    centred = {organism.name for organism in settings.validation if organism.gene_centred}
+    sides = (*settings.validation, *(settings.organisms if settings.held_out else ()))
+    centred = {organism.name for organism in sides if organism.gene_centred}
     for clade, index in CLADE_INDEX.items():
         own = [genome for genome in validation if genome.clade == clade]
         # a clade without validation data borrows the clade-free bias, calibrated on whole chromosomes of the others
@@ -90,6 +93,11 @@ def export_model(
         training={
             "recipe": settings.recipe, "init": settings.init or "random weights",
             "organisms": [_described(organism) for organism in settings.organisms],
+            "held_out": list(settings.held_out),
+            "annotation": {
+                split: {genome.name: dict(genome.annotation) for genome in side}
+                for split, side in (("train", genomes), ("validation", validation))
+            },
             "windows": asdict(settings.windows), "schedule": asdict(settings.train), "steps_done": steps,
             "device": device.type, "torch": torch.__version__, "note": settings.note,
         },

@@ -20,7 +20,7 @@ from annotator.files import file_sha256, temporary_folder
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import SPLICE_TRACKS
 from annotator.labels.genomes import load_genome
-from annotator.labels.labelled import LabelledGenome
+from annotator.labels.labelled import LabelledGenome, hold_out
 from annotator.labels.options import Organism
 from annotator.models.device import choose_device
 from annotator.models.families.compact.net import CLADE_INDEX, COMPACT_TRACKS, CompactNet
@@ -58,9 +58,16 @@ def run_training(settings: TrainingSettings, out: Path, *, device: str, threads:
     """
     if not settings.organisms:
         raise UsageError("nothing to learn from: give --fasta and --truth, or [[organism]] in the recipe")
+<<<<<<< HEAD
     if not settings.validation:
         raise UsageError("no validation data: thresholds come from it; give --val-fasta and --val-truth, or [[validation]]")
     refuse_missing((*settings.organisms, *settings.validation))
+=======
+    if not settings.validation and not settings.held_out:
+        raise UsageError(
+            "no validation data: thresholds come from it; give --val-fasta and --val-truth, or --hold-out, or [[validation]]"
+        )
+>>>>>>> db8e6b1 (train, finetune and evaluate say what was left out of the annotation; --accept-annotation, --hold-out; quoted tables)
     chosen = torch.device(choose_device(device))
     torch.set_num_threads(threads)
     with locked(out):
@@ -73,7 +80,7 @@ def run_training(settings: TrainingSettings, out: Path, *, device: str, threads:
         loop = Loop(net, CompactTask(settings, genomes, validation, chosen), out, identity=identity, device=chosen)
         loop.run()
         loop.load_final_weights()
-        return export_model(settings, net, validation, out / "model", device=chosen, steps=loop.step)
+        return export_model(settings, net, genomes, validation, out / "model", device=chosen, steps=loop.step)
 
 
 def refuse_missing(organisms: Sequence[Organism]) -> None:
@@ -184,6 +191,10 @@ def _load_genomes(settings: TrainingSettings, out: Path) -> tuple[list[LabelledG
     with temporary_folder(out) as spool:
         genomes = [load_genome(organism, spool / organism.name) for organism in settings.organisms]
         validation = [load_genome(organism, spool / f"val-{organism.name}") for organism in settings.validation]
+    genomes, held_out = hold_out(genomes, settings.held_out)
+    validation += held_out
+    if not genomes:
+        raise UsageError(f"--hold-out {','.join(settings.held_out)}: no contig with a site is left to learn from")
     for genome in genomes:
         logger.info("%s: %s bp, %d sites", genome.name, f"{len(genome.bases):,}", sum(map(len, genome.sites.values())))
     return genomes, validation
@@ -191,8 +202,9 @@ def _load_genomes(settings: TrainingSettings, out: Path) -> tuple[list[LabelledG
 
 def _identity(settings: TrainingSettings) -> dict[str, Any]:
     """What makes a run this run, beside its options: a resumed one must agree."""
+    held_out = {"held_out": settings.held_out} if settings.held_out else {}
     organisms = {f"organism {organism.name}": _organism_identity(organism) for organism in settings.organisms}
-    return {**asdict(settings.windows), "k": settings.k, "architecture": settings.architecture, **organisms}
+    return {**asdict(settings.windows), "k": settings.k, "architecture": settings.architecture, **organisms, **held_out}
 
 
 def _organism_identity(organism: Organism) -> dict[str, Any]:

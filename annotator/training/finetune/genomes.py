@@ -100,7 +100,10 @@ class GenomeTask(FinetuneTask):
         }
         self.drawn = {"tracks": self.tracks, "site_share": data.site_share, "sigma_bp": data.sigma_bp}
         self.described = {
-            split: {genome.name: {"bases": len(genome.bases), "sites": _counts(genome)} for genome in genomes}
+            split: {
+                genome.name: {"bases": len(genome.bases), "sites": _counts(genome), "annotation": dict(genome.annotation)}
+                for genome in genomes
+            }
             for split, genomes in (("train", self._train), ("dev", self._dev))
         }
         self.described["sha256"] = self.hashes
