@@ -96,7 +96,8 @@ def read_window_table(path: Path) -> WindowTable:
         raise InputError(f"{path}: no row below the header")
     sequences: list[bytes] = []
     labels = np.empty(len(rows), np.int64)
-    named = rows[0].rstrip(b"\r").count(separator) == len(names)  # R's write.table names rows, but not the column of their names
+    # R's write.table quotes all text, and names rows, but not the column of their names
+    named = header.startswith(b'"') and rows[0].count(separator) == len(names)
     for row, line in enumerate(rows):
         fields = line.rstrip(b"\r").split(separator)[named:]
         try:

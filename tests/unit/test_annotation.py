@@ -120,19 +120,19 @@ def test_positions_by_contig_and_end_to_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("contigs", "hint"),
-    [({"1": 1000, "2": 500}, 'the FASTA calls it "1"'), ({"I": 1000}, "not in the FASTA$")],
+    [({"1": 1000, "2": 500}, "the genome calls 'chr1' '1': rename one of the two$"), ({"I": 1000}, "the genome has 'I'$")],
 )
 def test_an_unknown_contig_is_refused_with_its_likely_name(tmp_path: Path, contigs: dict[str, int], hint: str) -> None:
     path = write(tmp_path, "a.gtf", GTF)
     with pytest.raises(InputError, match=hint) as caught:
         read_sites(path, contigs)
-    assert str(caught.value).startswith(f'{path} line 3: contig "chr1"')
-    counts = read_sites(path, contigs).counts
-    assert (counts["lines"], counts["unknown_contig"]) == (0, 5)
+    assert str(caught.value).startswith(f"{path} line 3: contig 'chr1' is not in the genome, nor is any other of the file")
+    counts = read_sites(path, contigs | {"chr2": 500}).counts
+    assert (counts["lines"], counts["unknown_contig"]) == (2, 4)
 
 
 def test_a_prefix_is_suggested_too(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match='"1" is not in the FASTA; the FASTA calls it "chr1"'):
+    with pytest.raises(InputError, match="contig '1' is not in the genome: .*; the genome calls '1' 'chr1'"):
         read_sites(write(tmp_path, "a.bed", "1\t5\t6\tdonor\t0\t+\n"), CONTIGS)
 
 
@@ -141,7 +141,7 @@ def test_a_prefix_is_suggested_too(tmp_path: Path) -> None:
     [
         ("a.bed", "chr1\t5\t7\tdonor\t0\t+", "1 bp wide"),
         ("a.bed", "chr1\t5\t6\tDonor\t0\t+", "none of donor"),
-        ("a.bed", "chr1\t5\t6\tdonor\t0\t.", "neither"),
+        ("a.bed", "chr1\t5\t6\tdonor\t0\tplus", "neither"),
         ("a.bed", "chr1\t5\t6\tdonor", "4 tab-separated"),
         ("a.bed", "chr1\tx\t6\tdonor\t0\t+", "whole numbers"),
         ("a.bed", "chr1\t1000\t1001\tdonor\t0\t+", "beyond contig"),
@@ -149,7 +149,7 @@ def test_a_prefix_is_suggested_too(tmp_path: Path) -> None:
         ("a.gtf", 'chr1\tx\texon\t9\t5\t.\t+\t.\ttranscript_id "t";', "1-based"),
         ("a.gtf", 'chr1\tx\texon\t9\t5000\t.\t+\t.\ttranscript_id "t";', "another assembly"),
         ("a.gtf", 'chr1\tx\texon\t1\t5\t.\tplus\t.\ttranscript_id "t";', "strand"),
-        ("a.gtf", 'chr1\tx\texon\t1\t5\t.\t+\t.\tgene_id "t";', "neither a transcript_id"),
+        ("a.gtf", 'chr1\tx\texon\t1\t5\t.\t+\t.\tnote "t";', "neither a transcript_id"),
         ("a.gtf", "chr1 x exon 1 5 . + . y", "1 tab-separated"),
         ("unnamed", "hello", "neither BED nor GTF"),
     ],

@@ -62,14 +62,54 @@ def test_gzip(tmp_path: Path) -> None:
         ("NC_000001", "NC_000001.11"),
     ],
 )
-def test_unknown_contig_with_a_suggestion(tmp_path: Path, name: str, meant: str) -> None:
-    message = refusal(tmp_path, f"chr1\t1\t2\n{name}\t1\t2\n".encode())
-    assert message == f"line 2: contig '{name}' is not in the genome; did you mean '{meant}'?"
+def test_unknown_contigs_alone_are_refused_with_a_suggestion(tmp_path: Path, name: str, meant: str) -> None:
+    message = refusal(tmp_path, f"#\n{name}\t1\t2\n{name}\t5\t9\n".encode())
+    assert message == (
+        f"line 2: contig '{name}' is not in the genome: the file has '{name}'; the genome has 'chr1', 'chr2', 'chrM' and 2 more;"
+        f" the genome calls '{name}' '{meant}': rename one of the two"
+    )
 
 
-def test_unknown_contig_without_a_suggestion(tmp_path: Path) -> None:
-    message = refusal(tmp_path, b"scaffold_7\t1\t2\n")
-    assert message == "line 1: contig 'scaffold_7' is not in the genome (its contigs begin with 'chr1', 'chr2', 'chrM')"
+def test_unknown_contigs_among_others_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "r.bed"
+    path.write_bytes(b"scaffold_7\t1\t2\nchr1\t1\t2\nscaffold_9\t1\t2\nMT\t1\t2\n")
+    warnings: list[str] = []
+    assert {contig: spans.tolist() for contig, spans in read_regions(path, CONTIGS, warnings).items()} == {0: [[1, 2]]}
+    assert warnings == [
+        f"{path}: 3 lines on contigs that the genome lacks left out ('scaffold_7', 'scaffold_9', 'MT'); does 'MT' mean 'chrM'?"
+    ]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"chrom\tstart\tend\n",
+        b"#chrom\tchromStart\tchromEnd\n",
+        b'"seqnames"\t"start"\t"end"\t"width"\n',
+        b"Chromosome Start End\r\n",
+        b"\xef\xbb\xbfchrom\tstart\tend\tname\n",
+        b"\xef\xbb\xbf",
+        b"\xef\xbb\xbftrack name=x\n",
+    ],
+)
+def test_headers_and_byte_order_marks_are_passed_over(tmp_path: Path, header: bytes) -> None:
+    assert read(tmp_path, header + b"chr1\t1\t2\nchr2\t3\t4\n") == {0: [[1, 2]], 1: [[3, 4]]}
+
+
+def test_quotes_and_row_names_of_r_are_taken_off(tmp_path: Path) -> None:
+    assert read(tmp_path, b'"chrom"\t"start"\t"end"\n"1"\t"chr1"\t1\t2\n"2"\t"chr2"\t3\t4\n') == {0: [[1, 2]], 1: [[3, 4]]}
+
+
+def test_a_header_in_the_middle_is_no_header(tmp_path: Path) -> None:
+    assert refusal(tmp_path, b"chr1\t1\t2\nchrom\tstart\tend\n").startswith("line 2: start 'start' is not a whole number")
+
+
+def test_a_file_without_regions_is_said_to_hold_none(tmp_path: Path) -> None:
+    path = tmp_path / "r.bed"
+    path.write_bytes(b"# nothing\n")
+    warnings: list[str] = []
+    assert read_regions(path, CONTIGS, warnings) == {}
+    assert warnings == [f"{path}: holds no region, so nothing of the genome is looked at"]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +124,6 @@ def test_unknown_contig_without_a_suggestion(tmp_path: Path) -> None:
         (b"chr1\t1\t", "end '' is not a whole number"),
         (b"chr1\t9\t8", "start 9 lies after end 8"),
         (b"chr1\t9\t101", "end 101 lies beyond contig 'chr1' of 100 bp"),
-        (b"\xff\t1\t2", "is not in the genome"),
     ],
 )
 def test_bad_lines(tmp_path: Path, line: bytes, words: str) -> None:

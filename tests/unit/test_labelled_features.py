@@ -45,7 +45,7 @@ def test_features_stand_beside_sites(fasta: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("three\t1\t2\n", "peaks.bed: line 1: contig .three. is not in the genome"),
+        ("three\t1\t2\n", "peaks.bed: line 1: contig .three. is not in the genome: the file has"),
         ("one\t1\t2\none\t90\t101\n", "line 2: end 101 lies beyond"),
         ("# nothing\n", "no line to learn from"),
         ("one\t7\t7\n", "no line to learn from"),

@@ -35,6 +35,23 @@ def test_columns_may_be_swapped_and_a_byte_order_mark_is_passed_over(tmp_path: P
     assert (table.sequences, table.labels.tolist()) == ([b"ACG"], [1])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"sequence","label"\n"ACG",1\n"GG","0"\n',
+        '"","sequence","label"\n"1","ACG",1\n"2","GG",0\n',
+        '"sequence"\t"label"\r\n"1"\t"ACG"\t1\r\n"2"\t"GG"\t0\r\n',
+        ",sequence,label\n0,ACG,1\n1,GG,0\n",
+        "Unnamed: 0,label,sequence\n0,1,ACG\n1,0,GG\n",
+        "sequence,label,index\nACG,1,0\nGG,0,1\n",
+        '\ufeff"label", "sequence"\n1, "ACG"\n0, "GG"\n',
+    ],
+)
+def test_quotes_and_row_numbers_of_r_and_pandas_are_passed_over(tmp_path: Path, text: str) -> None:
+    table = read_window_table(written(tmp_path, text))
+    assert (table.sequences, table.labels.tolist()) == ([b"ACG", b"GG"], [1, 0])
+
+
 @pytest.mark.parametrize("name", ["test.csv.gz", "test.csv"])
 def test_gzip_is_told_by_content(tmp_path: Path, name: str) -> None:
     table = read_window_table(written(tmp_path, gzip.compress(b"sequence,label\nACG,1\n"), name))
@@ -71,7 +88,9 @@ def test_bases_read_as_a_fasta_file_reads_them(tmp_path: Path) -> None:
         ("sequence,label\n  ,1\n", "line 2: the sequence is empty"),
         ("sequence,label\nACGE,1\n", "line 2: letter 'E' in the sequence is no base"),
         ("sequence,label\nAC-T,1\n", "line 2: gap character '-' in the sequence is no base"),
-        ('sequence,label\n"ACT",1\n', "line 2: character '\"' in the sequence is no base"),
+        ('sequence,label\n"AC"T,1\n', "line 2: character '\"' in the sequence is no base"),
+        ("n,sequence,label\n1,ACT,1\n", "line 1: 3 columns"),
+        ("sequence\n1,ACT\n", "line 1: no column .label."),
         ("sequence,label\nACG\u00c9,1\n", "line 2: non-ASCII byte"),
         ("sequence,label\nACGT,-1\n", "line 2: label .-1. is not a whole number"),
         ("sequence,label\nACGT,1.0\n", "line 2: label .1.0. is not a whole number"),
