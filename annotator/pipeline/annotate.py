@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from annotator.errors import EnvironmentFault, PartialFailure
-from annotator.pipeline.announce import announce_batch, announce_files, announce_run
+from annotator.pipeline.announce import announce_batch, announce_files, announce_hint, announce_run
 from annotator.pipeline.driver.assembly import Assembly
 from annotator.pipeline.driver.progress import Progress
 from annotator.pipeline.driver.run import AssemblyResult, Run
@@ -61,6 +61,8 @@ def annotate_into(
         return
     with closing(BatchFolder(out_dir)) as folder:
         results = annotate(samples, options, execution, progress, task=task)
+        for result in results:
+            announce_hint(result.sample.out_dir, result.run or {})
         folder.summarise([result.summary() for result in results])
     if failures := [result.sample.name for result in results if result.exit_code]:
         names = ", ".join(failures[:10]) + (" ..." if len(failures) > 10 else "")

@@ -14,6 +14,8 @@ from annotator.results.workspace import rows_of_files
 
 logger = logging.getLogger(__name__)
 
+HINT = "hint"
+"""Key of what is left of a run's run.json in memory: what to try where nothing was called."""
 TFBS_ROW_BYTES = 40
 """Measured: bytes of a motif hit in tfbs.bed.gz and predictions.parquet together, about."""
 
@@ -53,19 +55,31 @@ def announce_files(out_dir: Path, run: dict[str, Any]) -> None:
     """Say where the calls of an assembly are, from the contents of its run.json."""
     for name, rows in rows_of_files(run).items():
         logger.info("%s: %s rows", out_dir / name, f"{rows:,}")
+    announce_hint(out_dir, run)
 
 
-def hint_where_nothing_was_called(run: dict[str, Any]) -> None:
-    """Say what to try where the model called nothing at all in an assembly, from the contents of its run.json."""
-    plan, found = run["plan"], rows_of_files(run)
-    if plan["thresholds"] and not any(found.get(Kind(kind).row.bed_file) for kind in plan["thresholds"]):
-        asked = ", ".join(f"{kind} {threshold:.3f}" for kind, threshold in plan["thresholds"].items())
-        regions = ", or other --regions" if plan["regions_sha256"] else ""
-        logger.warning(
-            "%s: 0 calls: no site reached its threshold (%s) with the settings of clade %s; "
-            "try a lower one (--threshold 0.1), or another --clade%s",
-            run["input"]["path"], asked, plan["clade"], regions,
-        )  # fmt: skip
+def announce_hint(out_dir: Path, run: dict[str, Any]) -> None:
+    """Say what to try where nothing was called in an assembly that is done with."""
+    if hint := run.get(HINT):
+        logger.warning("%s: %s", out_dir, hint)
+
+
+def hint_where_nothing_was_called(run: dict[str, Any]) -> str:
+    """What to try where the model called nothing at all in an assembly; nothing where it did.
+
+    Args:
+        run: Contents of its run.json.
+    """
+    plan, found = run.get("plan", {}), rows_of_files(run)
+    thresholds = plan.get("thresholds", {})
+    if not thresholds or any(found.get(Kind(kind).row.bed_file) for kind in thresholds):
+        return ""
+    asked = ", ".join(f"{kind} {threshold:.3f}" for kind, threshold in thresholds.items())
+    regions = ", or other --regions" if plan.get("regions_sha256") else ""
+    return (
+        f"0 calls: no site reached its threshold ({asked}) with the settings of clade {plan['clade']}; "
+        f"try a lower one (--threshold 0.1), or another --clade{regions}"
+    )
 
 
 def announce_batch(out_dir: Path, assemblies: int) -> None:

@@ -16,7 +16,7 @@ from annotator.genome.shard_input import ShardInput, pick_shard, stage_bases
 from annotator.genome.source import open_genome
 from annotator.output.formats.bed import refuse_unwritable_names
 from annotator.output.parts import PartInfo, publish_part
-from annotator.pipeline.announce import announce_genome, hint_where_nothing_was_called
+from annotator.pipeline.announce import HINT, announce_genome, hint_where_nothing_was_called
 from annotator.pipeline.options import AnnotateOptions, Sample
 from annotator.pipeline.request import Request
 from annotator.pipeline.run_plan import make_plan
@@ -83,7 +83,6 @@ class Assembly:
                 if (finished := workspace.finished_run()) is not None:
                     self.result = self._with_formats(finished, tick)
                     workspace.finish()
-                    hint_where_nothing_was_called(finished)
                     return
             self.shards = list(self.task.plan(genome.contigs.lengths, self.regions))
             if not self._replaces:
@@ -196,7 +195,6 @@ class Assembly:
         write_json(out_dir / RUN_JSON, run)
         self.workspace.finish(keep_state=bool(self.failed))
         self.result = run
-        hint_where_nothing_was_called(run)
 
     def close(self) -> None:
         """Release what is held, keeping what is needed to resume; harmless where `open` failed or `finish` has been."""
@@ -212,4 +210,6 @@ class Assembly:
         for large in ("genome", "regions", "plan"):
             self.__dict__.pop(large, None)
         if self.result is not None:
+            hint = hint_where_nothing_was_called(self.result)
             self.result = {name: self.result[name] for name in ("files", "failed_contigs", "exit_status") if name in self.result}
+            self.result |= {HINT: hint}
