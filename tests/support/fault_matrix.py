@@ -34,7 +34,10 @@ ROWS = {
     "D10": "worker cannot be placed", "D11": "Ray absent, too old, unreachable; token missing or wrong",
     "D12": "HOME, /dev/shm, RAY_TMPDIR", "D13": "worker raises, exits, crashes", "D14": "many runs in a row; clock jumps",
     "E01": "out of device memory", "E02": "no GPU", "E03": "no Triton, kernels that do not compile", "E04": "NaN from the model",
-    "E05": "device fault", "E06": "bad model files", "E07": "no network", "F01": "names in HTML", "F02": "names as paths",
+    "E05": "device fault", "E06": "bad model files", "E07": "no network",
+    "E08": "vocabulary files in any order, or of another network", "E09": "pointers, pages and other things in place of weights",
+    "E10": "what is given for a model and is none", "E11": "what a model of the user says of itself",
+    "F01": "names in HTML", "F02": "names as paths",
     "F03": "hostile motif files", "F04": "doors that Ray opens", "F05": "forbidden calls in the source", "F06": "fuzzing",
 }  # fmt: skip
 
