@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from annotator.errors import EnvironmentFault, PartialFailure
@@ -94,17 +94,22 @@ def annotate(
         AnnotatorError: A fault that ends the run; that of an assembly's own only where it is the only one.
     """
     followed, folder = follow_earlier_runs(samples, options)
-    executor = choose_executor(followed, execution)
-    with closing(executor):
+    with ExitStack() as stack:
+        executor = stack.enter_context(closing(choose_executor(followed, execution)))
         try:
             machine = executor.machine(followed.device)
         except EnvironmentFault as error:
             if folder is None or followed.device == options.device:
                 raise
-            raise EnvironmentFault(
-                f"{folder}: its run was begun on {followed.device}, which cannot be used here ({error}); overwrite it or choose "
-                "another folder"
-            ) from error
+            if not options.overwrite:
+                raise EnvironmentFault(
+                    f"{folder}: its run was begun on {followed.device}, which cannot be used here ({error}); overwrite it or "
+                    "choose another folder"
+                ) from error
+            stack.close()
+            followed = options
+            executor = stack.enter_context(closing(choose_executor(options, execution)))
+            machine = executor.machine(options.device)
         request = resolve(followed, machine)
         announce_run(request)
         work = task(request.order, request.scanner)

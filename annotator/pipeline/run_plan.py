@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from annotator.output.schema import SCHEMA_VERSION
 from annotator.pipeline.options import AnnotateOptions, Sample
 from annotator.pipeline.request import Request
 from annotator.pipeline.worker.order import WorkOrder
-from annotator.results.plan import CHOSEN, PLAN_VERSION, RunPlan
+from annotator.results.plan import CHOSEN, COMMAND, GIVEN, PLAN_VERSION, RunPlan
 from annotator.results.workspace import recorded_plan
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,14 @@ def make_plan(
         "motifs": _motif_plan(order),
         "regions_sha256": None if regions is None else _region_hash(regions),
     }
-    return RunPlan(values, given_values(options))
+    return RunPlan(values, given_values(options), _command_sha256(options, genome.path))
+
+
+def _command_sha256(options: AnnotateOptions, fasta: str) -> str:
+    """Hash of what the user asked for of an assembly, but for what the program could have chosen, which plans hold by itself."""
+    asked = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in (*CHOSEN, "overwrite", "bed")}
+    asked |= {"genome": asdict(options.genome), "fasta": fasta}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def given_values(options: AnnotateOptions) -> frozenset[str]:
@@ -84,14 +92,19 @@ def follow_earlier_runs(samples: Sequence[Sample], options: AnnotateOptions) -> 
 
     Returns:
         The options, with values of the first results folder that has shards to do; and that folder. A folder whose run differs
-        in what the user gave is not followed: it will be refused when it is opened.
+        in what the user gave is not followed: it will be refused when it is opened. Overwriting follows only a run that the
+        same command began and that has no files yet; any other is replaced, and leaves no trace in the new one.
     """
     given = given_values(options)
-    for sample in samples if not options.overwrite else ():
-        recorded = recorded_plan(sample.out_dir) or {}
+    for sample in samples:
+        recorded = recorded_plan(sample.out_dir, begun_only=options.overwrite) or {}
         if recorded.get("plan_version") != PLAN_VERSION or any(name not in recorded for name in CHOSEN):
             continue
         if any(recorded[name] != _kind_of(getattr(options, name)) for name in given):
+            continue
+        if options.overwrite and (
+            recorded.get(GIVEN) != sorted(given) or recorded.get(COMMAND) != _command_sha256(options, sample.fasta)
+        ):
             continue
         taken = {name: recorded[name] for name in CHOSEN if name not in given}
         try:

@@ -18,6 +18,11 @@ CHOSEN: Final = ("batch_bp", "device", "precision", "shard_bp", "threads")
 GIVEN: Final = "given"
 """Key of the list of those values that the user gave."""
 
+COMMAND: Final = "command_sha256"
+"""Key of the hash of what the user asked for, apart from those values; it tells the same command from another."""
+
+_NOTES = (GIVEN, COMMAND)
+
 _NAMED_ALIKE = ("clade", "gaps_as_n", "mask_chars", "model", "motifs", "tasks", "thresholds")
 OPTION_OF: Final = {name: name for name in (*CHOSEN, *_NAMED_ALIKE)} | {
     "duplicate_names": "dup_names", "regions_sha256": "regions",
@@ -32,10 +37,12 @@ class RunPlan:
     Attributes:
         values: Everything that decides the calls, ready for JSON.
         given: Those values of CHOSEN that the user gave; the others follow a run that is already in the folder.
+        command_sha256: Hash of what the user asked for; no part of what decides the calls.
     """
 
     values: dict[str, Any]
     given: frozenset[str] = frozenset()
+    command_sha256: str = ""
 
     @cached_property
     def sha256(self) -> str:
@@ -44,11 +51,11 @@ class RunPlan:
 
     def as_json(self) -> dict[str, Any]:
         """The plan as it stands in plan.json and run.json."""
-        return self.values | {GIVEN: sorted(self.given)}
+        return self.values | {GIVEN: sorted(self.given), COMMAND: self.command_sha256}
 
     def is_same(self, recorded: dict[str, Any]) -> bool:
         """Whether a recorded plan has the same values, those that the program chose included."""
-        return RunPlan({name: value for name, value in recorded.items() if name != GIVEN}).sha256 == self.sha256
+        return RunPlan({name: value for name, value in recorded.items() if name not in _NOTES}).sha256 == self.sha256
 
     def differences(self, recorded: dict[str, Any], *, strict: bool = False) -> Iterator[tuple[str, Any, Any]]:
         """Values in which a recorded plan differs from what is asked for now.
@@ -61,7 +68,7 @@ class RunPlan:
         Yields:
             (name, recorded value, value now).
         """
-        for name in sorted((set(recorded) | set(self.values)) - {GIVEN}):
+        for name in sorted((set(recorded) | set(self.values)).difference(_NOTES)):
             before, now = recorded.get(name), self.values.get(name)
             if name in CHOSEN and name not in self.given and not strict:
                 continue

@@ -229,11 +229,17 @@ class Workspace:
         return entries
 
 
-def recorded_plan(out_dir: Path) -> dict[str, Any] | None:
+def recorded_plan(out_dir: Path, *, begun_only: bool = False) -> dict[str, Any] | None:
     """The plan of a run in a results folder that has shards to do, looked up without a lock; None where there is none.
 
     What is damaged counts as absent here: `Workspace` says so when its turn comes.
+
+    Args:
+        out_dir: The results folder.
+        begun_only: Pass over a folder that already has the files of a run.
     """
+    if begun_only and (out_dir / RUN_JSON).exists():
+        return None
     try:
         if (unfinished := out_dir / STATE / PLAN_JSON).exists():
             plan = json.loads(unfinished.read_text(encoding="utf-8"))

@@ -132,6 +132,10 @@ def test_a_device_that_is_not_here_is_named(
     assert main(fixed) == EnvironmentFault.exit_code
     error = capsys.readouterr().err.splitlines()[-1]
     assert f"{out}: its run was begun on cuda, which cannot be used here (" in error and "overwrite it" in error
+    begun = Path(shutil.copytree(out, tmp_path / "begun"))
+    told = json.loads(plan.read_text()) | {"given": []}
+    (begun / ".annotator" / "plan.json").write_text(json.dumps(told))
+    assert main([*fixed[:3], str(begun), *fixed[4:], "--overwrite"]) == 0
     finished_elsewhere = tmp_path / "finished"
     assert run(model, fasta, finished_elsewhere) == 0
     record = finished_elsewhere / "run.json"
@@ -139,6 +143,24 @@ def test_a_device_that_is_not_here_is_named(
     told["plan"] |= {"device": "cuda", "precision": "bfloat16", "libraries": told["plan"]["libraries"] | {"triton": "3.9"}}
     record.write_text(json.dumps(told))
     assert main([*fixed[:3], str(finished_elsewhere), *fixed[4:]], task=NoWork) == 0  # nothing is left to compute
+
+
+def test_overwriting_goes_on_with_a_run_of_the_same_command_and_replaces_any_other(
+    model: Path, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = ("--shard-bp", "900", "--overwrite")
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert run(model, fasta, whole, *same, "-t", "1") == 0
+    shards = len(run_json(whole)["shards"])  # type: ignore[arg-type]
+    monkeypatch.setattr("annotator.pipeline.executors.inline.usable_cpus", lambda: 1)
+    assert run(model, fasta, out, *same, task=partial(CutShort, after=3)) == 130
+    monkeypatch.setattr("annotator.pipeline.executors.inline.usable_cpus", lambda: 2)
+    other = Path(shutil.copytree(out, tmp_path / "other"))
+    assert run(model, fasta, out, *same, task=partial(CutShort, after=shards - 3)) == 0
+    assert results(out) == results(whole) and run_json(out)["plan"]["threads"] == 1  # type: ignore[index]
+    assert run(model, fasta, other, *same, "--threshold", "0.9", task=partial(CutShort, after=shards)) == 0
+    assert run_json(other)["plan"]["threads"] == 2  # type: ignore[index]
+    assert run(model, fasta, out, *same, task=partial(CutShort, after=shards - 1)) == 130  # a finished run is made anew
 
 
 def test_overwriting_starts_with_what_suits_this_machine(model: Path, unfinished: Path, tmp_path: Path) -> None:
