@@ -70,12 +70,9 @@ class TrainingSettings:
         train: How long and how fast.
         organisms: To learn from.
         validation: To watch, to calibrate and to set thresholds on.
-<<<<<<< HEAD
         licence: Licence of the weights, as the user states it.
         init: Bundled model or model directory whose weights the run goes on from; empty for random weights.
-=======
         held_out: Contigs of the organisms that are not learnt from and join the validation genomes.
->>>>>>> db8e6b1 (train, finetune and evaluate say what was left out of the annotation; --accept-annotation, --hold-out; quoted tables)
         note: Anything about the run that the other fields do not say; goes into the manifest.
     """
 
@@ -89,10 +86,7 @@ class TrainingSettings:
     train: TrainOptions = field(default_factory=TrainOptions)
     organisms: tuple[Organism, ...] = ()
     validation: tuple[Organism, ...] = ()
-<<<<<<< HEAD
     licence: str = "not stated"
     init: str = ""
-=======
     held_out: tuple[str, ...] = ()
->>>>>>> db8e6b1 (train, finetune and evaluate say what was left out of the annotation; --accept-annotation, --hold-out; quoted tables)
     note: str = ""

@@ -58,16 +58,11 @@ def run_training(settings: TrainingSettings, out: Path, *, device: str, threads:
     """
     if not settings.organisms:
         raise UsageError("nothing to learn from: give --fasta and --truth, or [[organism]] in the recipe")
-<<<<<<< HEAD
-    if not settings.validation:
-        raise UsageError("no validation data: thresholds come from it; give --val-fasta and --val-truth, or [[validation]]")
-    refuse_missing((*settings.organisms, *settings.validation))
-=======
     if not settings.validation and not settings.held_out:
         raise UsageError(
             "no validation data: thresholds come from it; give --val-fasta and --val-truth, or --hold-out, or [[validation]]"
         )
->>>>>>> db8e6b1 (train, finetune and evaluate say what was left out of the annotation; --accept-annotation, --hold-out; quoted tables)
+    refuse_missing((*settings.organisms, *settings.validation))
     chosen = torch.device(choose_device(device))
     torch.set_num_threads(threads)
     with locked(out):
