@@ -64,6 +64,9 @@ def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[st
         reports["mask"] = report_on(organism.mask, read, whole)
         reports["mask"].judge(accept=organism.accept_annotation, refuse=False)
         masked |= read.end_to_end(starts)
+    if organism.max_bp:
+        bases, ends = _first(bases, ends, organism.max_bp)
+        sites, masked = ({key: value[value < len(bases)] for key, value in table.items()} for table in (sites, masked))
     kinds = frozenset(kind for kind in tracks if any(len(sites[kind, strand]) for strand in STRANDS))
     if not kinds:
         left_out = "; ".join(reports["truth"].left_out) if organism.truth else ""
@@ -71,9 +74,6 @@ def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[st
             f"{organism.truth or organism.fasta}: no donor, acceptor, tss or feature to learn from"
             + (f"; left out: {left_out}" if left_out else "")
         )
-    if organism.max_bp:
-        bases, ends = _first(bases, ends, organism.max_bp)
-        sites, masked = ({key: value[value < len(bases)] for key, value in table.items()} for table in (sites, masked))
     return LabelledGenome(
         organism.name, organism.clade, bases, ends, tuple(names[: len(ends)]), sites, masked, kinds,
         organism.trim_bp, organism.weight, widths,

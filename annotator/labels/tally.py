@@ -19,7 +19,7 @@ LEFT_OUT: Mapping[str, tuple[str, str]] = {
     "bad_line": ("line", "that cannot be used"),
     "beyond_contig": ("line", "that end beyond their contig (a circular contig? another assembly?)"),
     "across_origin": ("line", "of features across the origin of a circular contig"),
-    "no_owner": ("exon line", "that name neither a transcript nor a gene"),
+    "no_owner": ("exon line", "of no transcript and no gene"),
     "alignment": ("line", "of alignments (cDNA_match and the like), which are no transcripts"),
     "incomplete": ("transcript", "with an exon that cannot be used"),
     "unstranded": ("transcript", "without a strand"),
@@ -68,8 +68,8 @@ class Tally:
         if count:
             self.counts[reason] += count
             shown = self._examples.setdefault(reason, [])
-            if example and len(shown) < _EXAMPLES and example not in shown:
-                shown.append(example)
+            if example and len(shown) <= _EXAMPLES and example not in shown:
+                shown.append(example)  # one more than is shown, to know that there are more
 
     def left_out(self) -> list[str]:
         """What was left out, one phrase a reason: "3 transcripts without a strand (t1, t2, t3)"."""
@@ -84,6 +84,7 @@ class Tally:
         for reason, (noun, rest) in words.items():
             if count := self.counts[reason]:
                 shown = self._examples[reason]
-                examples = f" ({'; '.join(shown)}{'; ...' if count > len(shown) else ''})" if shown else ""
+                more = "; ..." if len(shown) > _EXAMPLES else ""
+                examples = f" ({'; '.join(shown[:_EXAMPLES])}{more})" if shown else ""
                 found.append(f"{count:,} {noun}{'s' if count > 1 else ''} {rest}{examples}")
         return found

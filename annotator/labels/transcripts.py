@@ -256,9 +256,10 @@ def _runs(group: ExonGroup) -> list[ExonGroup]:
 
 
 def _restarts(numbers: Sequence[int | None], strand: Strand | None) -> Iterator[int]:
-    """Gaps at which exon_number starts again; none where exons are not numbered, or no number comes twice."""
+    """Gaps at which exon_number starts again; none where exons are not numbered, no number comes twice, or all have the same."""
     known = [number for number in numbers if number is not None]
-    if len(known) < len(numbers) or len(set(known)) == len(known):
+    different = len(set(known))
+    if len(known) < len(numbers) or different == len(known) or (different == 1 and len(known) > 2):
         return
     steps = np.diff(np.array(known, np.int64))
     rising, falling = int((steps > 0).sum()), int((steps < 0).sum())

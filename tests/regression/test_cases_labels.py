@@ -196,9 +196,15 @@ def test_G05_no_contig_in_common_is_an_error_with_the_names_of_both_sides(runs: 
     runs.evaluate(text, name=name)
     assert runs.code == 3
     assert runs.err.splitlines()[-1] == (
-        f"annotator: error: {runs.folder / name} line 1: contig '1' is not in the genome: the file has '1'; the genome has 'chr1';"
-        " the genome calls '1' 'chr1': rename one of the two"
+        f"annotator: error: {runs.folder / name} line 1: contig '1' is not in the genome: the file has '1';"
+        " the genome has 'chr1'; the genome calls '1' 'chr1': rename one of the two"
     )
+
+
+def quoted(text: str) -> str:
+    """Every field in quotes, as R's write.table writes it."""
+    rows = (row.replace('"', '""').split("\t") for row in text.splitlines())
+    return "".join("\t".join(f'"{field}"' for field in row) + "\n" for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +215,7 @@ def test_G05_no_contig_in_common_is_an_error_with_the_names_of_both_sides(runs: 
         gtf().replace("\n", "\r\n").encode(),
         ("seqname\tsource\tfeature\tstart\tend\tscore\tstrand\tframe\tattribute\n" + gtf()).encode(),
         ("browser position chr1\ntrack name=genes\n" + gtf() + "##FASTA\n>chr1\nACGT\n").encode(),
-        "".join("\t".join('"{}"'.format(f.replace('"', '""')) for f in row.split("\t")) + "\n" for row in gtf().splitlines()).encode(),
+        quoted(gtf()).encode(),
     ],
     ids=["not UTF-8", "byte order mark", "CRLF", "header", "track lines", "quoted by R"],
 )  # fmt: skip

@@ -27,7 +27,7 @@ def exons_of(gene: int) -> list[tuple[int, int]]:
 
 
 def spliced_genome(path: Path) -> Path:
-    """Write the genome: one contig of `GENES` genes of two exons, introns GT-AG, donors and acceptors where the detector calls."""
+    """Write the genome: one contig of `GENES` genes of two exons, introns GT-AG, sites where the detector calls."""
     text = random_bases(LENGTH, 12)
     for gene in range(GENES):
         (_, low), (high, _) = exons_of(gene)

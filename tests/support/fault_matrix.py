@@ -39,6 +39,11 @@ ROWS = {
     "E10": "what is given for a model and is none", "E11": "what a model of the user says of itself",
     "F01": "names in HTML", "F02": "names as paths",
     "F03": "hostile motif files", "F04": "doors that Ray opens", "F05": "forbidden calls in the source", "F06": "fuzzing",
+    "G01": "annotation: one name for the transcript of every gene", "G02": "annotation: one name at several loci or in two genes",
+    "G03": "annotation: off by one, another assembly, wrong strand", "G04": "annotation: transcripts left out",
+    "G05": "annotation: contigs that the genome lacks; circular contigs", "G06": "annotation: what editors leave in a file",
+    "G07": "regions: headers, byte order marks, other contigs", "G08": "contigs held out",
+    "G09": "annotation: no exon lines", "G10": "annotation: lines that cannot be used",
 }  # fmt: skip
 
 NOTES = {
@@ -51,7 +56,7 @@ NOTES = {
     "F01": "This version writes no HTML: there is nothing to test.",
 }  # fmt: skip
 
-_NAME = re.compile(r"test_((?:[A-F]\d\d_)+)")
+_NAME = re.compile(r"test_((?:[A-G]\d\d_)+)")
 
 
 @dataclass(frozen=True)
@@ -88,9 +93,9 @@ def page() -> str:
         "# The fault matrix and its tests",
         "",
         "What may go wrong (A: content of a FASTA file, B: its compression and the file, C: outputs, D: processes and Ray,",
-        "E: model and GPU, F: security), and the tests that hold what happens then. A test is named after its rows; those of Ray",
-        "are marked `ray`. Those called slow run with `pytest -m slow`, as in CI, the others by default: of every row of A, B, C",
-        "and F at least one. Made by `python -m tests.support.fault_matrix`.",
+        "E: model and GPU, F: security, G: annotation and regions), and the tests that hold what happens then. A test is named",
+        "after its rows; those of Ray are marked `ray`. Those called slow run with `pytest -m slow`, as in CI, the others by",
+        "default: of every row of A, B, C, F and G at least one. Made by `python -m tests.support.fault_matrix`.",
         "",
         "| row | what | tests |",
         "|---|---|---|",
