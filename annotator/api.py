@@ -23,6 +23,7 @@ from annotator.pipeline.driver.progress import Progress, Silence
 from annotator.pipeline.options import RAY_OFF, SHARED, AnnotateOptions, ExecutionOptions
 from annotator.pipeline.worker.shard_task import ShardTask
 from annotator.pipeline.worker.task import TaskFactory
+from annotator.preflight import check_run
 from annotator.results.results import BatchResults, Results, open_results, read_calls
 
 __all__ = ["BatchResults", "Results", "annotate", "open_results", "read_calls"]
@@ -127,6 +128,8 @@ def annotate(
         node_timeout_s=node_timeout_s, max_runtime_s=max_runtime_s,
     )  # fmt: skip
     out, listed = Path(out_dir), None if sheet is None else Path(sheet)
+    alone = paths[0] if len(paths) == 1 else None
+    check_run(out, [listed, alone, None if motifs == "jaspar" else motifs], options.regions)
     annotate_into(out, [os.fspath(path) for path in paths], listed, options, execution, progress or Silence(), task=task)
     return open_results(out)
 

@@ -36,6 +36,7 @@ from annotator.cli.run_options import (
 )
 from annotator.cli.values import Device, Quiet, Verbose, one_of
 from annotator.output.options import BedOptions
+from annotator.preflight import check_run
 
 
 def annotate(
@@ -88,6 +89,8 @@ def annotate(
         node_timeout=node_timeout, max_runtime=max_runtime,
     )  # fmt: skip
     listener = make_progress(one_of("--progress", progress, PROGRESS), quiet=quiet)
+    given = fasta or []
+    check_run(out, [sheet, given[0] if len(given) == 1 else None, None if motifs == "jaspar" else motifs], regions)
     from annotator.pipeline.annotate import annotate_into
 
-    annotate_into(out, fasta or [], sheet, options, execution, listener, **(context.obj or {}))
+    annotate_into(out, given, sheet, options, execution, listener, **(context.obj or {}))

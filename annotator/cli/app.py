@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import logging
+import os
+import re
+import signal
 import sys
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -23,6 +28,7 @@ from annotator.cli.train import train
 from annotator.cli.values import in_flags
 from annotator.cli.verify import verify
 from annotator.errors import AnnotatorError, EnvironmentFault, ResourceFault
+from annotator.preflight import address_space_limit
 from annotator.stopping import Terminated, signals_unwind
 
 if TYPE_CHECKING:
@@ -53,6 +59,12 @@ for command, line in (
     app.command(epilog=f"Example: annotator {line}")(command)
 app.add_typer(models_app, name="models")
 
+_OUT_OF_MEMORY = re.compile(
+    "(allocate|enough|out of) memory|memory allocation|allocation error|bad_alloc|failed to map segment"
+    "|start new thread|spawn thread|ThreadPoolBuildError|Resource temporarily unavailable",
+    re.IGNORECASE,
+)
+"""How libraries say that the system gave them no memory or no thread; they have no error class for it."""
 _GOES_ON = "annotate, train, pretrain and finetune go on when the same command is given again"
 
 
@@ -81,6 +93,8 @@ def main(argv: list[str] | None = None, *, task: TaskFactory | None = None) -> i
     Returns:
         The exit code: 0 ok, 1 bug, 2 usage, 3 bad input, 4 partial, 5 environment, 6 resources, 130 and 143 on signals.
     """
+    if sys.stderr is None:  # closed, as daemons do
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         with signals_unwind():
             return _run(argv, task)
@@ -119,10 +133,19 @@ def _run(argv: list[str] | None, task: TaskFactory | None) -> int:
             return _fail(f"cannot write standard output: {error.strerror or error}", 1)
         return _fail(f"{error.filename or 'operating system'}: {error.strerror or error}", ResourceFault.exit_code)
     except Exception as error:
-        if isinstance(error, RuntimeError) and "allocate memory" in str(error):  # torch has no error class for the CPU's
-            return _fail(f"out of memory: {error}", ResourceFault.exit_code)
-        logger.debug("traceback", exc_info=True)
-        return _fail(f"internal error: {type(error).__name__}: {error} (run with -v for the traceback)", 1)
+        return _unexpected(error)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of libraries in Rust; it is no Exception, and its class cannot be imported
+            raise
+        return _unexpected(error)
+
+
+def _unexpected(error: BaseException) -> int:
+    """The line and the exit code of an error that nobody foresaw: 6 where the system gave no memory or no thread, else 1."""
+    if _OUT_OF_MEMORY.search(str(error)):
+        return _fail(f"out of memory: {error}", ResourceFault.exit_code)
+    logger.debug("traceback", exc_info=True)
+    return _fail(f"internal error: {type(error).__name__}: {error} (run with -v for the traceback)", 1)
 
 
 def _is_printing(error: OSError) -> bool:
@@ -132,10 +155,34 @@ def _is_printing(error: OSError) -> bool:
 
 def _fail(message: str, code: int) -> int:
     line = " ".join(message.split())  # one line, whatever a message carries
-    print(f"annotator: error: {line}", file=sys.stderr)
+    with suppress(OSError, ValueError):  # nobody may be left to read it
+        print(f"annotator: error: {line}", file=sys.stderr)
     return code
+
+
+def _occupy_standard_files() -> None:
+    """Open the null device in place of what was closed, or the next file to be written would be taken for standard error."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _end_with_6_on_abort() -> None:
+    """Where address space is limited, end with the code for a lack of memory when a library aborts; it says so by itself.
+
+    Libraries in Rust and C++ do so when they get no memory, and no handler in Python would ever run. The number of the signal is
+    handed to the handler, which is the system's `_exit`.
+    """
+    assert int(signal.SIGABRT) == ResourceFault.exit_code
+    if address_space_limit() is not None:
+        libc = ctypes.CDLL(None)
+        libc.signal(signal.SIGABRT, ctypes.cast(libc._exit, ctypes.c_void_p))
 
 
 def main_entry() -> NoReturn:
     """Entry point of the `annotator` script."""
+    _occupy_standard_files()
+    _end_with_6_on_abort()
     sys.exit(main())

@@ -23,6 +23,7 @@ from annotator.cli.values import (
 from annotator.errors import PartialFailure, UsageError
 from annotator.kinds import CLADES, DEFAULT_CLADE
 from annotator.models.options import PRECISIONS
+from annotator.preflight import check_run
 
 
 def evaluate(
@@ -50,6 +51,7 @@ def evaluate(
 ) -> None:
     """Measure a model: MCC, F1, AUROC and AUPRC on tables; top-k, AUPRC, precision, recall and reliability on a genome."""
     setup_logging(quiet=quiet, verbose=verbose)
+    check_run(None, [])
     if sum(map(bool, (table, gue, fasta))) != 1 or bool(fasta) != bool(truth):
         raise UsageError("give --table, or --gue, or --fasta with its --truth")
     if fasta is None:

@@ -30,6 +30,7 @@ from annotator.cli.values import (
 from annotator.errors import PartialFailure, UsageError
 from annotator.kinds import CLADES, DEFAULT_CLADE, Kind
 from annotator.models.options import FAMILIES
+from annotator.preflight import check_run
 
 
 def finetune(
@@ -93,6 +94,7 @@ def finetune(
 ) -> None:
     """Fine-tune a model to classify windows or to label bases; the result is a model directory for annotate --model."""
     setup_logging(quiet=quiet, verbose=verbose)
+    check_run(out, [*(fasta or ()), *(val_fasta or ())])
     if sum(map(bool, (train, gue, fasta))) != 1:
         raise UsageError("give --train (a table), --gue (a folder of tasks) or --fasta (a genome with --truth or --feature)")
     of_tables = {"--classes": classes, "--anchor": anchor, "--stride-bp": stride_bp, "--epochs": epochs}

@@ -10,6 +10,7 @@ import typer
 from annotator.cli.progress import setup_logging
 from annotator.cli.values import AllowDownload, one_of
 from annotator.models.options import FAMILIES
+from annotator.preflight import check_out_folder
 
 models_app = typer.Typer(no_args_is_help=True, help="List models, show one, or convert published weights.", rich_markup_mode=None)
 
@@ -43,6 +44,7 @@ def models_convert(
 ) -> None:
     """Make a directory of plain data (safetensors) from published weights; several OpenSpliceAI files are averaged."""
     setup_logging(quiet=False, verbose=False)
+    check_out_folder(out)
     from annotator.models.convert import convert
     from annotator.models.hub import PREFIX, resolve_reference
 

@@ -23,6 +23,7 @@ from annotator.cli.values import (
 )
 from annotator.errors import UsageError
 from annotator.models.options import FAMILIES
+from annotator.preflight import check_run
 
 logger = logging.getLogger("annotator")
 
@@ -57,6 +58,7 @@ def pretrain(
 ) -> None:
     """Pre-train a language model of DNA (masked or causal) on genomes, from scratch or from a checkpoint."""
     setup_logging(quiet=quiet, verbose=verbose)
+    check_run(out, [*fasta, *(val_fasta or ())])
     if bool(family) == bool(checkpoint):
         raise UsageError("give --family (and --size) to begin, or --checkpoint to go on from one")
     if family == "biogpt" and mask_share is not None:

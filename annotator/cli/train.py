@@ -12,6 +12,7 @@ from annotator.cli.progress import setup_logging
 from annotator.cli.values import AcceptAnnotation, Device, Quiet, Threads, Verbose, comma_list, model_name, thread_count
 from annotator.errors import UsageError
 from annotator.kinds import DEFAULT_CLADE
+from annotator.preflight import check_run
 
 
 def train(
@@ -52,6 +53,7 @@ def train(
 ) -> None:
     """Train the compact model; the same command again resumes after a kill."""
     setup_logging(quiet=quiet, verbose=verbose)
+    check_run(out, [recipe, *(fasta or ()), *(val_fasta or ())])
     from annotator.cli.recipe import organisms_given, read_recipe, refuse_loose
     from annotator.training.compact.options import CONTINUED_LEARNING_RATE, CONTINUED_STEPS, RECIPE
     from annotator.training.compact.run import run_training

@@ -84,14 +84,46 @@ def iter_bed(path: str | Path, contigs: ContigTable, warnings: list[str]) -> Ite
     Yields:
         The lines on contigs of the genome, in file order.
     """
-    with InputFile(path) as source:
-        text = b"".join(DecodedInput(source, eof_check=True).blocks()).removeprefix(_BYTE_ORDER_MARK)
-        label = source.label
+    label = str(path)
     indices = contigs.index_by_name()
     unknown: Counter[str] = Counter()
     first_unknown = 0
-    columns, first = 0, True
     found = False
+    for number, name, start, end, strand in _rows(path, warnings):
+        contig = indices.get(name, indices.get(name.strip('"')))  # R puts quotes around text
+        if contig is None:
+            first_unknown = first_unknown or number
+            unknown[name] += 1
+            continue
+        if end > contigs.lengths[contig]:
+            raise InputError(
+                f"{label}: line {number}: end {end} lies beyond contig {quote(name)} of {contigs.lengths[contig]} bp"
+            )
+        found = True
+        yield BedLine(contig, start, end, strand)
+    if unknown and not found:
+        raise InputError(f"{label}: line {first_unknown}: {none_shared(unknown, indices)}")
+    if unknown:
+        warnings.append(f"{label}: {left_out(unknown.total(), unknown, indices)}")
+
+
+def check_bed(path: str | Path) -> None:
+    """See that a BED file can be read, before there is a genome that it lies on.
+
+    Raises:
+        UsageError: The path is missing or unreadable.
+        InputError: Coordinates are no numbers or reversed.
+    """
+    for _ in _rows(path, []):
+        pass
+
+
+def _rows(path: str | Path, warnings: list[str]) -> Iterator[tuple[int, str, int, int, str]]:
+    """Line, contig name, start, end and strand of the lines that hold data; what was passed over is added to the warnings."""
+    with InputFile(path) as source:
+        text = b"".join(DecodedInput(source, eof_check=True).blocks()).removeprefix(_BYTE_ORDER_MARK)
+        label = source.label
+    columns, first = 0, True
     for number, line in enumerate(text.split(b"\n"), start=1):
         if _NOT_DATA.match(line):
             continue
@@ -105,22 +137,10 @@ def iter_bed(path: str | Path, contigs: ContigTable, warnings: list[str]) -> Ite
             fields = fields[1:]
         try:
             name, start, end = _parse(fields)
-            contig = indices.get(name, indices.get(name.strip('"')))  # R puts quotes around text
-            if contig is not None and end > contigs.lengths[contig]:
-                raise ValueError(f"end {end} lies beyond contig {quote(name)} of {contigs.lengths[contig]} bp")
         except ValueError as error:
             raise InputError(f"{label}: line {number}: {error}") from None
-        if contig is None:
-            first_unknown = first_unknown or number
-            unknown[name] += 1
-            continue
-        found = True
         strand = fields[_STRAND_COLUMN].strip() if len(fields) > _STRAND_COLUMN else b""
-        yield BedLine(contig, start, end, strand.decode() if strand in (b"+", b"-") else ".")
-    if unknown and not found:
-        raise InputError(f"{label}: line {first_unknown}: {none_shared(unknown, indices)}")
-    if unknown:
-        warnings.append(f"{label}: {left_out(unknown.total(), unknown, indices)}")
+        yield number, name, start, end, strand.decode() if strand in (b"+", b"-") else "."
 
 
 def _shown(field: bytes) -> str:

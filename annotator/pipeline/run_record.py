@@ -20,6 +20,7 @@ from annotator.output.parts import PartInfo
 from annotator.pipeline.request import Request
 from annotator.pipeline.worker.measures import host_peak_bytes
 from annotator.pipeline.worker.order import WorkerReport
+from annotator.preflight import as_text
 from annotator.results.plan import RunPlan
 from annotator.results.workspace import RUN_JSON_VERSION, FinishedShard, total_counts
 from annotator_kernels.versions import installed_version
@@ -90,8 +91,8 @@ def run_json(
         "files": files_json(out_dir, files),
         "coordinate_system": "0-based-half-open",
         "input": {
-            "path": genome.path,
-            "absolute_path": None if genome.path in STDIN_PATHS else os.path.abspath(genome.path),
+            "path": as_text(genome.path),
+            "absolute_path": None if genome.path in STDIN_PATHS else as_text(os.path.abspath(genome.path)),
             "compression": genome.compression,
             "altered_bases": genome.altered,
             "n_runs": genome.n_runs,

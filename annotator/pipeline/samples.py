@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from annotator.errors import InputError, UsageError
 from annotator.genome.files import STDIN_PATHS
 from annotator.pipeline.options import Sample
+from annotator.preflight import is_utf8
 from annotator.results.batch import SUMMARY
 
 SHEET_COLUMNS = ["sample", "fasta"]
@@ -41,13 +43,18 @@ def samples_given(fasta: Sequence[str], sheet: Path | None, out_dir: Path) -> li
     for path in fasta:
         if path in STDIN_PATHS:
             raise UsageError(f"{path}: standard input can only be annotated alone")
-        name = _EXTENSIONS.sub("", Path(path).name)
+        name = _EXTENSIONS.sub("", _portable(Path(path).name))
         if (fault := _no_folder(name)) is not None:
             raise UsageError(f"{path}: {fault}; name it in a sample sheet (--sheet)")
         if name in named:
             raise UsageError(f"{named[name]} and {path}: both would be sample {name}; name them in a sample sheet (--sheet)")
         named[name] = path
     return [Sample(path, out_dir / name, name) for name, path in named.items()]
+
+
+def _portable(name: str) -> str:
+    """A file's name with an underscore for what is no text in the locale, so that it can be that of a folder anywhere."""
+    return name if is_utf8(name) else os.fsencode(name).decode("ascii", "replace").replace("\ufffd", "_")
 
 
 def _read_sheet(sheet: Path) -> list[tuple[str, str]]:
@@ -92,6 +99,8 @@ def _read_sheet(sheet: Path) -> list[tuple[str, str]]:
 
 def _no_folder(name: str) -> str | None:
     """Why a sample's name cannot be that of its folder."""
+    if not is_utf8(name):
+        return f"{ascii(name[:40])} cannot be the name of a folder in this locale; set LC_ALL=C.UTF-8"
     if _NO_FOLDER.search(name) or len(name.encode()) > LONGEST_NAME or name == SUMMARY:
         return f"{name[:40]!r} cannot be the name of a sample (1 to {LONGEST_NAME} bytes, no '/', blank or leading '.' or '-')"
     return None

@@ -14,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    "errors", "checks", "stopping", "machine", "kinds", "files", "example", "tokens", "motifs", "genome", "models", "labels",
+    "errors", "checks", "stopping", "machine", "kinds", "files", "example", "tokens", "motifs", "genome", "preflight", "models",
+    "labels",
     "doctor", "scan", "calls", "evaluation", "output", "variants", "training", "results", "report", "browse", "pipeline", "cli",
     "plots", "api",
 ]  # fmt: skip

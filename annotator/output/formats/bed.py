@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 from collections.abc import Collection, Iterable
 from concurrent.futures import Executor
@@ -211,7 +212,9 @@ def write_index(bed: Path, target: Target) -> None:
     """
     csi = target.final.suffix == ".csi"
     with write_faults(target.final):
-        pysam.tabix_index(str(bed), preset="bed", csi=csi, index=str(target.path), force=True, keep_original=True)
+        # Absolute paths: htslib takes what stands before a colon at the start of a path for a kind of URL.
+        at, index = os.path.abspath(bed), os.path.abspath(target.path)
+        pysam.tabix_index(at, preset="bed", csi=csi, index=index, force=True, keep_original=True)
 
 
 def _printable(column: str) -> pl.Expr:

@@ -17,6 +17,7 @@ from annotator.pipeline.driver.schedule import GivenUp, Key, Schedule
 from annotator.pipeline.executors.events import Event, Executor, Failed, Finished, Lost, Ready
 from annotator.pipeline.options import SHARED, ExecutionOptions, Sample
 from annotator.pipeline.worker.task import Task
+from annotator.preflight import as_text
 from annotator.results.workspace import rows_of_files
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class AssemblyResult:
     def summary(self) -> dict[str, Any]:
         """Its entry in batch.json."""
         return {
-            "sample": self.sample.name, "fasta": self.sample.fasta, "exit_status": self.exit_code,
+            "sample": self.sample.name, "fasta": as_text(self.sample.fasta), "exit_status": self.exit_code,
             "error": str(self.error) if self.error else None,
             "failed_contigs": self.run["failed_contigs"]["count"] if self.run else None,
             "rows": rows_of_files(self.run) if self.run else {},
