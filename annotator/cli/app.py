@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import traceback
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -93,8 +93,9 @@ def main(argv: list[str] | None = None, *, task: TaskFactory | None = None) -> i
     Returns:
         The exit code: 0 ok, 1 bug, 2 usage, 3 bad input, 4 partial, 5 environment, 6 resources, 130 and 143 on signals.
     """
-    if sys.stderr is None:  # closed, as daemons do
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:  # closed, as a daemon's is
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
+            return main(argv, task=task)
     try:
         with signals_unwind():
             return _run(argv, task)
