@@ -85,7 +85,9 @@ def finetune(
     bf16: Annotated[bool | None, typer.Option("--bf16/--no-bf16", help="Autocast to bfloat16; by default on CUDA.")] = None,
     processes: Annotated[int, typer.Option(help="One a GPU, or several on a CPU; each learns its share of every batch.")] = 1,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
-    licence: Annotated[str, typer.Option(help="Of the new weights; those that start from a checkpoint keep its.")] = "not stated",
+    licence: Annotated[
+        str, typer.Option(help="Of the new weights; those of a checkpoint keep its, if stated.")
+    ] = "not stated",
     allow_download: AllowDownload = False,
     device: Device = "auto",
     threads: Threads = 0,

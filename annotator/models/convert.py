@@ -25,7 +25,7 @@ from annotator.models.checkpoints import new_checkpoint, read_checkpoint
 from annotator.models.directory import write_model
 from annotator.models.families.dilated_cnn import CLASS_OF_TRACK, SKIP_EVERY, DilatedConfig, DilatedNet
 from annotator.models.manifest import CODE_KEYS, Calibration, CladeSettings, Manifest
-from annotator.models.mistaken import CONFIG_NAME
+from annotator.models.mistaken import CONFIG_NAME, seen_in_folder, seen_in_name
 from annotator.models.weights import (
     INDEX_NAME,
     PICKLES,
@@ -74,9 +74,12 @@ def convert(sources: Sequence[Path], out: Path, family: str | None = None) -> Pa
     if out.exists() or out.is_symlink():
         raise UsageError(f"{out}: exists already")
     if missing := [path for path in sources if not path.exists()]:
-        raise UsageError(f"{missing[0]}: no such file or directory")
+        hint = seen_in_name(str(missing[0]), wants_model=False)
+        raise UsageError(f"{missing[0]}: no such file or directory" + (f"; {hint}" if hint else ""))
     if len(sources) == 1 and sources[0].is_dir() and (sources[0] / CONFIG_NAME).is_file():
         return _convert_published(sources[0], _tensors_of_folder(sources[0]), out, family)
+    if len(sources) == 1 and sources[0].is_dir() and (hint := _no_weights(sources[0])):
+        raise UsageError(f"{sources[0]}: {hint}")
     files = [file for path in sources for file in (_weight_files(path) if path.is_dir() else [path])]
     if not files:
         raise UsageError(f"{', '.join(map(str, sources)) or 'no sources'}: neither a {CONFIG_NAME} nor a file of weights")
@@ -121,6 +124,11 @@ def read_pickled_tensors(path: Path) -> dict[str, Tensor]:
     prefix = "module." if all(name.startswith("module.") for name in raw) else ""
     # A clone each: tensors that share memory cannot be written as safetensors.
     return {name.removeprefix(prefix): value.detach().clone().contiguous() for name, value in raw.items()}
+
+
+def _no_weights(folder: Path) -> str:
+    """What a folder without weights to convert seems to be; nothing where it has some."""
+    return "" if _weight_files(folder) else seen_in_folder(folder, wants_model=False)
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from annotator.errors import EnvironmentFault, InputError, UsageError
 from annotator.files import file_sha256
-from annotator.models.mistaken import seen_in_name
+from annotator.models.mistaken import CONFIG_NAME, seen_in_folder, seen_in_name
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,22 @@ def resolve_reference(reference: str, *, allow_download: bool = False, pickles: 
         raise InputError(f"{reference}: no .safetensors file; `annotator models convert` makes one of a pickle")
     for path in files:
         logger.info("%s %s: sha256 %s", reference, path.relative_to(folder).as_posix(), file_sha256(path))
+    return folder
+
+
+def checkpoint_folder(reference: str) -> Path:
+    """The directory of a checkpoint to begin from, seen to hold a configuration before anything else is read.
+
+    Args:
+        reference: As in `resolve_reference`.
+
+    Raises:
+        EnvironmentFault: There is no such directory.
+        InputError: It holds no checkpoint; the message says what it seems to be.
+    """
+    folder = resolve_reference(reference)
+    if not (folder / CONFIG_NAME).is_file():
+        raise InputError(f"{folder}: {seen_in_folder(folder, wants_model=False) or f'no {CONFIG_NAME}; not a checkpoint'}")
     return folder
 
 

@@ -57,7 +57,8 @@ def seen_in_name(name: str, *, wants_model: bool) -> str:
     if family in FAMILIES:
         said = f"a family of networks with random weights: `annotator finetune --base {family}:SIZE`"
         return said if wants_model else f"give the size of the network, such as {family}:small, or a checkpoint of the family"
-    if found := _HUB.fullmatch(name):
-        what = f"`annotator finetune --base hub:{found[1]}@COMMIT --allow-download`"
-        return f"if it is a model of the Hugging Face hub: {what} with the 40 digits of a commit"
+    if (found := _HUB.fullmatch(name)) and Path(name).suffix not in _PICKLES:
+        given = f"hub:{found[1]}@COMMIT --allow-download"
+        what = f"`annotator finetune --base {given}`" if wants_model else f"give {given}"
+        return f"if it is a model of the Hugging Face hub: {what}, with the 40 digits of a commit"
     return ""

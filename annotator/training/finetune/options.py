@@ -13,6 +13,8 @@ from annotator.training.options import LoopOptions
 
 COMPACT = "compact"
 """Name of the base that is this program's own small window classifier, trained from scratch."""
+NOT_STATED = "not stated"
+"""Licence of weights about which nothing is known."""
 OTHER = "other"
 """Class of a table that stands for no track; that of label 0 where classes are not named."""
 
@@ -176,26 +178,26 @@ class FinetuneSettings:
         name: Name of the model.
         base: "compact" (window classifier from scratch), `FAMILY:SIZE` (from scratch), or a checkpoint directory.
         data: What to learn.
-        version: Version of the weights.
+        version: Version of the weights; empty for the first digits of their hash.
         family: Family of the checkpoint, where its config.json does not tell.
         architecture: Fields that replace those of the size (or of the compact classifier).
         options: How long and how fast.
         lora: Adapters instead of all weights.
         clade: Clade of the data; thresholds are validated for it alone.
-        licence: Licence of the weights; those that start from a checkpoint keep its licence.
+        licence: Licence of the weights; those that start from a checkpoint keep its licence, where it has one.
         note: Anything about the run; goes into the manifest.
     """
 
     name: str
     base: str
     data: TableData | GenomeData
-    version: str = "1.0"
+    version: str = ""
     family: str | None = None
     architecture: dict[str, Any] = field(default_factory=dict)
     options: FinetuneOptions = field(default_factory=FinetuneOptions)
     lora: LoraOptions | None = None
     clade: str = DEFAULT_CLADE
-    licence: str = "not stated"
+    licence: str = NOT_STATED
     note: str = ""
 
 

@@ -14,14 +14,13 @@ from annotator.files import file_sha256
 from annotator.models.families.base import LanguageModel, ModelFamily
 from annotator.models.families.compact.window import CompactWindow, CompactWindowConfig
 from annotator.models.families.registry import family
-from annotator.models.hub import resolve_reference
+from annotator.models.hub import checkpoint_folder, resolve_reference
 from annotator.models.lora import add_lora, merge_lora
-from annotator.models.mistaken import CONFIG_NAME, seen_in_folder
 from annotator.models.options import FAMILIES
 from annotator.models.task_heads import HeadOptions, TaskModel
 from annotator.tokens.batch import RowTokenizer
 from annotator.training.finetune.nets import BaseNet, CompactSequences, WindowNet
-from annotator.training.finetune.options import COMPACT, FinetuneSettings, GenomeData
+from annotator.training.finetune.options import COMPACT, NOT_STATED, FinetuneSettings, GenomeData
 
 logger = logging.getLogger(__name__)
 
@@ -150,11 +149,11 @@ def refuse_bad_base(settings: FinetuneSettings) -> None:
         return
     name, colon, size = settings.base.partition(":")
     if colon and name in FAMILIES:
-        _size(name, size, settings.base)
+        _from_scratch(settings, name, size)
         return
-    folder = resolve_reference(settings.base)
-    if not (folder / CONFIG_NAME).is_file():
-        raise InputError(f"{folder}: {seen_in_folder(folder, wants_model=False) or f'no {CONFIG_NAME}; not a checkpoint'}")
+    if settings.architecture:
+        raise UsageError("a checkpoint has its architecture; only a base from scratch takes another")
+    checkpoint_folder(settings.base)
 
 
 def _refuse_for_compact(settings: FinetuneSettings) -> None:
@@ -164,12 +163,16 @@ def _refuse_for_compact(settings: FinetuneSettings) -> None:
         raise UsageError("the compact classifier learns in one process: its batch norms look at whole batches")
 
 
-def _size(name: str, size: str, base: str) -> tuple[ModelFamily, dict[str, Any]]:
-    """A family and the architecture of one of its sizes."""
+def _from_scratch(settings: FinetuneSettings, name: str, size: str) -> tuple[ModelFamily, dict[str, Any], RowTokenizer]:
+    """A family, the architecture of a network with random weights, and its tokenizer."""
     chosen = family(name)
     if size not in chosen.sizes:
-        raise UsageError(f"base {base}: sizes of {name} are {', '.join(chosen.sizes)}")
-    return chosen, chosen.sizes[size]
+        raise UsageError(f"base {settings.base}: sizes of {name} are {', '.join(chosen.sizes)}")
+    architecture = chosen.sizes[size] | settings.architecture
+    try:
+        return chosen, architecture, chosen.tokenizer(architecture, None)
+    except (KeyError, ValueError, TypeError, InputError) as error:
+        raise UsageError(f"base {settings.base} from scratch: {error}") from None
 
 
 def finished(model: nn.Module, lora: bool) -> nn.Module:
@@ -185,18 +188,16 @@ def _source(settings: FinetuneSettings) -> _Source:
 
     name, colon, size = settings.base.partition(":")
     if colon and name in FAMILIES:
-        chosen, standard = _size(name, size, settings.base)
-        architecture = standard | settings.architecture
+        chosen, architecture, tokenizer = _from_scratch(settings, name, size)
         try:
-            model, tokenizer = chosen.build(architecture), chosen.tokenizer(architecture, None)
+            model = chosen.build(architecture)
         except (KeyError, ValueError, TypeError, InputError) as error:
             raise UsageError(f"base {settings.base} from scratch: {error}") from None
         return _Source(chosen, architecture, model, tokenizer, {}, settings.licence, {"base": "random weights"})
-    if settings.architecture:
-        raise UsageError("a checkpoint has its architecture; only a base from scratch takes another")
     found = read_checkpoint(resolve_reference(settings.base), settings.family)
     weights = sorted(found.folder.glob("*.safetensors"))
     return _Source(
-        found.family, found.architecture, found.model, found.tokenizer, found.window_head, found.licence,
+        found.family, found.architecture, found.model, found.tokenizer, found.window_head,
+        settings.licence if found.licence == NOT_STATED else found.licence,
         {"base": found.folder.name, "base_sha256": {path.name: file_sha256(path) for path in weights}},
     )  # fmt: skip

@@ -24,6 +24,7 @@ from annotator.files import temporary_folder
 from annotator.models.checkpoints import write_checkpoint
 from annotator.models.device import choose_device
 from annotator.models.families.base import LanguageModel
+from annotator.models.hub import checkpoint_folder
 from annotator.training.loop import Loop
 from annotator.training.pretrain.corpus import Corpus, Tiles, draw_rows, read_corpus, tiled_rows
 from annotator.training.pretrain.hidden_bits import Probe, hidden_bits, make_probe, markov_bits
@@ -55,6 +56,8 @@ def run_pretraining(settings: PretrainSettings, out: Path, *, device: str, threa
     Raises:
         AnnotatorError: Bad files, options or device, or a folder that holds another run.
     """
+    if settings.checkpoint is not None:
+        checkpoint_folder(str(settings.checkpoint))
     chosen = torch.device(choose_device(device))
     torch.set_num_threads(threads)
     with locked(out):
