@@ -121,7 +121,7 @@ def annotate(
         model=os.fspath(model), clade=clade, tasks=_names(tasks), thresholds=dict(thresholds or {}), motifs=os.fspath(motifs),
         tfbs_pvalue=tfbs_pvalue, regions=None if regions is None else Path(regions), device=device, precision=precision,
         threads=threads, shard_bp=shard_bp, batch_bp=batch_bp, overwrite=overwrite,
-        genome=GenomeOptions(dup_names, gaps_as_n, eof_check, mask_chars), bed=BedOptions(header, bed6, bed_extra),
+        genome=GenomeOptions(dup_names, gaps_as_n, eof_check, mask_chars), formats={"bed": BedOptions(header, bed6, bed_extra)},
     )  # fmt: skip
     execution = ExecutionOptions(
         ray=ray, workers=workers, gpus_per_worker=gpus_per_worker, bases_via=bases_via, shard_timeout_s=shard_timeout_s,

@@ -82,7 +82,8 @@ def annotate(
     options = annotate_options(
         model=model, clade=clade, tasks=tasks, threshold=threshold, motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions,
         device=device, precision=precision, threads=threads, shard_bp=shard_bp, overwrite=overwrite, dup_names=dup_names,
-        gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check, bed=BedOptions(not no_header, bed6, bed_extra),
+        gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check,
+        formats={"bed": BedOptions(not no_header, bed6, bed_extra)},
     )  # fmt: skip
     execution = execution_options(
         workers=workers, gpus_per_worker=gpus_per_worker, ray=ray, bases_via=stage, shard_timeout=shard_timeout,

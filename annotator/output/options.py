@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from annotator.checks import check_flags
 from annotator.errors import UsageError
@@ -35,3 +37,6 @@ class BedOptions:
 
 
 DEFAULT_BED = BedOptions()
+
+DEFAULT_FORMATS: Final[Mapping[str, object]] = {"bed": DEFAULT_BED}
+"""Formats that a run writes where nothing else is asked for: name of each -> its options, a frozen dataclass."""

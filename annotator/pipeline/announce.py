@@ -9,6 +9,7 @@ from typing import Any
 from annotator.genome.source import Genome
 from annotator.kinds import Kind
 from annotator.motifs.scores import expected_hits
+from annotator.output.schema import PREDICTIONS_FILE
 from annotator.pipeline.request import Request
 from annotator.results.workspace import rows_of_files
 
@@ -72,7 +73,8 @@ def hint_where_nothing_was_called(run: dict[str, Any]) -> str:
     """
     plan, found = run.get("plan", {}), rows_of_files(run)
     thresholds = plan.get("thresholds", {})
-    if not thresholds or any(found.get(Kind(kind).row.bed_file) for kind in thresholds):
+    calls = found.get(PREDICTIONS_FILE)
+    if not thresholds or any(found.get(Kind(kind).row.bed_file, calls) for kind in thresholds):  # a run may write no BED
         return ""
     asked = ", ".join(f"{kind} {threshold:.3f}" for kind, threshold in thresholds.items())
     regions = ", or other --regions" if plan.get("regions_sha256") else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from annotator.errors import UsageError
 from annotator.genome.options import GenomeOptions
 from annotator.kinds import CLADES, TASKS
 from annotator.models.options import PRECISIONS
-from annotator.output.options import BedOptions
+from annotator.output.options import DEFAULT_FORMATS
 
 SHARD_BP = {"cpu": 2_000_000, "cuda": 8_000_000}
 """Bases of a shard by default, per kind of device."""
@@ -59,7 +60,7 @@ class AnnotateOptions:
         batch_bp: Bases of a batch; None or 0 for the device's default.
         overwrite: Replace the files of an earlier run in a results folder.
         genome: How the FASTA is read.
-        bed: Shape of the BED files.
+        formats: File formats to write beside predictions.parquet: name of each -> its options, which only the format looks into.
     """
 
     model: str = "compact"
@@ -76,7 +77,7 @@ class AnnotateOptions:
     batch_bp: int | None = None
     overwrite: bool = False
     genome: GenomeOptions = field(default_factory=GenomeOptions)
-    bed: BedOptions = field(default_factory=BedOptions)
+    formats: Mapping[str, object] = field(default_factory=lambda: dict(DEFAULT_FORMATS))
 
     def __post_init__(self) -> None:
         """Refuse impossible values; what depends on the model or the machine is checked when a run looks them up.

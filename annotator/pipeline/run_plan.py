@@ -73,7 +73,7 @@ def make_plan(
 
 def _command_sha256(options: AnnotateOptions, fasta: str) -> str:
     """Hash of what the user asked for of an assembly, but for what the program could have chosen, which plans hold by itself."""
-    asked = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in (*CHOSEN, "overwrite", "bed")}
+    asked = {f.name: getattr(options, f.name) for f in fields(options) if f.name not in (*CHOSEN, "overwrite", "formats")}
     asked |= {"genome": asdict(options.genome), "fasta": fasta}
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -15,7 +15,6 @@ import numpy as np
 from annotator.genome.files import STDIN_PATHS
 from annotator.genome.plan import Shard
 from annotator.genome.source import Genome
-from annotator.output.options import BedOptions
 from annotator.output.parts import PartInfo
 from annotator.pipeline.request import Request
 from annotator.pipeline.worker.measures import host_peak_bytes
@@ -61,9 +60,9 @@ def files_json(out_dir: Path, files: Mapping[str, PartInfo]) -> dict[str, Any]:
     }
 
 
-def formats_json(bed: BedOptions) -> dict[str, Any]:
-    """The entries of run.json about file formats: the options of each."""
-    return {"bed": asdict(bed)}
+def formats_json(formats: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of run.json about file formats: the options of each, which are dataclasses."""
+    return {name: asdict(options) for name, options in formats.items()}
 
 
 def run_json(
@@ -71,7 +70,7 @@ def run_json(
     plan: RunPlan,
     genome: Genome,
     out_dir: Path,
-    bed: BedOptions,
+    formats: Mapping[str, object],
     files: dict[str, PartInfo],
     shards: list[Shard],
     done: dict[int, FinishedShard],
@@ -87,7 +86,7 @@ def run_json(
         "run_json_version": RUN_JSON_VERSION,
         "argv": sys.argv,
         "plan": plan.as_json(),
-        "formats": formats_json(bed),
+        "formats": formats_json(formats),
         "files": files_json(out_dir, files),
         "coordinate_system": "0-based-half-open",
         "input": {

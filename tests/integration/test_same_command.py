@@ -2,15 +2,22 @@
 
 import json
 import shutil
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from annotator.cli.app import main
 from annotator.errors import EnvironmentFault
+from annotator.output.formats import registry
+from annotator.output.formats.base import OutputRun, Target
+from annotator.pipeline.annotate import annotate_into
+from annotator.pipeline.driver.progress import Silence
 from annotator.pipeline.executors.machine import Machine
-from annotator.pipeline.options import AnnotateOptions, Sample
+from annotator.pipeline.options import AnnotateOptions, ExecutionOptions, Sample
 from annotator.pipeline.request import resolve
 from annotator.pipeline.run_plan import follow_earlier_runs
 from annotator.pipeline.worker.shard_task import ShardTask
@@ -190,6 +197,62 @@ def test_another_format_is_written_without_a_scan(
     assert main(["verify", str(out)]) == 0
     assert run(model, fasta, out, task=NoWork) == 0
     assert results(out) == results(finished)
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """Options of a format that only these tests have."""
+
+    mark: str
+
+
+class _MarkedFormat:
+    """One line for each block of calls, which begins with a mark of the user's."""
+
+    def __init__(self, options: _Mark) -> None:
+        self._options = options
+
+    def names(self, run: OutputRun) -> dict[str, tuple[str, ...]]:
+        return {"marked.txt": ()}
+
+    def open(self, name: str, target: Target, run: OutputRun, pool: Executor) -> "_MarkedWriter":
+        return _MarkedWriter(target, self._options.mark)
+
+
+class _MarkedWriter:
+    def __init__(self, target: Target, mark: str) -> None:
+        self._path, self._mark, self.rows = target.path, mark, 0
+        self._path.touch()
+
+    def write(self, table: pl.DataFrame) -> None:
+        self.rows += table.height
+        self._path.write_text(f"{self._path.read_text()}{self._mark} {table.height}\n")
+
+    def index(self, target: Target) -> None:
+        raise AssertionError("there is no index")
+
+    def __enter__(self) -> "_MarkedWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_format_of_one_row_in_the_registry_is_written_recorded_and_rewritten(
+    model: Path, fasta: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "FORMATS", {**registry.FORMATS, "marked": _MarkedFormat})
+    options = AnnotateOptions(model=str(model), tasks=("splice",), device="cpu", threads=1, shard_bp=900)
+    out, marked = tmp_path / "out", replace(options, formats={**options.formats, "marked": _Mark("a")})
+    annotate_into(out, [str(fasta)], None, marked, ExecutionOptions(), Silence())
+    rows = run_json(out)["files"]["predictions.parquet"]["rows"]  # type: ignore[index]
+    assert (out / "marked.txt").read_text() == f"a {rows}\n" and rows > 20
+    assert run_json(out)["formats"] == run_json(finished)["formats"] | {"marked": {"mark": "a"}}  # type: ignore[operator]
+    other = replace(options, formats={"marked": _Mark("b")})
+    annotate_into(out, [str(fasta)], None, other, ExecutionOptions(), Silence(), task=NoWork)
+    assert (out / "marked.txt").read_text() == f"b {rows}\n" and run_json(out)["formats"] == {"marked": {"mark": "b"}}
+    assert run_json(out)["files"]["marked.txt"]["rows"] == rows  # type: ignore[index]
+    assert "splice_sites.bed.gz" not in run_json(out)["files"]  # type: ignore[operator]
 
 
 def test_a_file_that_went_missing_is_written_without_a_scan(model: Path, fasta: Path, finished: Path, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from annotator.genome.options import GenomeOptions
 from annotator.output.options import BedOptions
 from annotator.pipeline.options import AnnotateOptions, ExecutionOptions
 
-NO_FLAG = {"batch_bp", "genome", "bed"}
-"""Fields that the command line has no flag for: one chosen by the program, and two that are options themselves."""
+NO_FLAG = {"batch_bp", "genome", "formats"}
+"""Fields that the command line has no flag for: one chosen by the program, and two that hold options themselves."""
 
 WRONG: list[tuple[Callable[..., object], dict[str, Any], str, str]] = [
     (AnnotateOptions, {"threads": -1}, "threads=-1: cannot be negative", "--threads -1: cannot be negative"),

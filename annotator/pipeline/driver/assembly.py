@@ -76,7 +76,7 @@ class Assembly:
             refuse_unwritable_names(genome.contigs.names, genome.path)
             self.regions = read_regions(options.regions, genome.contigs, genome.warnings) if options.regions else None
             self.plan = make_plan(request, options, genome, self.regions)
-            workspace.refuse_foreign_files([*self.task.file_names(genome.contigs, options.bed), RUN_JSON])
+            workspace.refuse_foreign_files([*self.task.file_names(genome.contigs, options.formats), RUN_JSON])
             self._replaces = options.overwrite and not workspace.is_unfinished(self.plan)
             if not options.overwrite:
                 workspace.refuse_other_plan(self.plan)
@@ -97,13 +97,13 @@ class Assembly:
 
     def _with_formats(self, run: dict[str, Any], tick: Tick | None) -> dict[str, Any]:
         """The run.json of a finished run whose files have the format asked for; they are written anew where they have not."""
-        out_dir, formats = self.sample.out_dir, formats_json(self.options.bed)
+        out_dir, formats = self.sample.out_dir, formats_json(self.options.formats)
         if run.get("formats") == formats and self.workspace.formats_are_there(run):
             logger.info("%s: already complete, nothing to do", out_dir)
             return run
         logger.info("%s: already complete; its calls are written in the format asked for", out_dir)
         write_json(out_dir / RUN_JSON, run | {"formats": None})  # cut short after this, the same command writes them again
-        files = self.task.rewrite(out_dir, self.genome.contigs, self.options.bed, tick)
+        files = self.task.rewrite(out_dir, self.genome.contigs, self.options.formats, tick)
         lasting = {name: entry for name, entry in run["files"].items() if name in LASTING}
         run = run | {"formats": formats, "files": dict(sorted((lasting | files_json(out_dir, files)).items()))}
         write_json(out_dir / RUN_JSON, run)
@@ -179,7 +179,7 @@ class Assembly:
         parts = FinishedParts(
             [self.workspace.part(shard) for shard in merged],
             [PartInfo(self.done[shard].rows, self.done[shard].sha256) for shard in merged],
-            contigs, frozenset(failed), self.options.bed,
+            contigs, frozenset(failed), self.options.formats,
         )  # fmt: skip
         began = time.perf_counter()
         files = self.task.merge(parts, out_dir, tick)
@@ -189,7 +189,7 @@ class Assembly:
             reports=self._reports,
         )
         run = run_json(
-            self.request, self.plan, self.genome, out_dir, self.options.bed, files, self.shards, self.done, self.failed,
+            self.request, self.plan, self.genome, out_dir, self.options.formats, files, self.shards, self.done, self.failed,
             circumstances,
         )  # fmt: skip
         write_json(out_dir / RUN_JSON, run)

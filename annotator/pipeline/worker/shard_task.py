@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,9 @@ from annotator.errors import EnvironmentFault
 from annotator.genome.contigs import ContigTable
 from annotator.genome.plan import Shard, plan_shards
 from annotator.machine import usable_cpus
-from annotator.output.formats.base import Format, OutputRun
+from annotator.output.formats.base import OutputRun
 from annotator.output.formats.registry import make_formats
 from annotator.output.merge import final_names, merge_parts
-from annotator.output.options import BedOptions
 from annotator.output.parts import PartInfo, part_bytes, read_part_profiles
 from annotator.output.rewrite import rewrite_formats
 from annotator.output.table import calls_table
@@ -56,15 +55,15 @@ class ShardTask:
         """Cut a genome into the shards of the order's windows."""
         return plan_shards(lengths, self.order.windows, regions)
 
-    def file_names(self, contigs: ContigTable, bed: BedOptions) -> tuple[str, ...]:
+    def file_names(self, contigs: ContigTable, formats: Mapping[str, object]) -> tuple[str, ...]:
         """Names of the calls' files and of those beside them."""
-        return (*final_names(self._output(contigs), _formats(bed)), *BESIDE_CALLS)
+        return (*final_names(self._output(contigs), make_formats(formats)), *BESIDE_CALLS)
 
     def _output(self, contigs: ContigTable) -> OutputRun:
         return OutputRun(self.order.reported_kinds, contigs.names, contigs.lengths)
 
     def merge(self, parts: FinishedParts, out_dir: Path, tick: Callable[[], None] | None = None) -> dict[str, PartInfo]:
-        """Write predictions.parquet, the BED files, contigs.tsv and profiles.json.
+        """Write predictions.parquet, the files of the formats, contigs.tsv and profiles.json.
 
         Raises:
             InputError: A part is missing or damaged.
@@ -76,21 +75,21 @@ class ShardTask:
         profiles = sum_profiles(counted, order.reported_kinds, features, parts.leave_out)
         lines = (f"{name}\t{length}\n" for name, length in zip(contigs.names, contigs.lengths.tolist(), strict=True))
         return merge_parts(
-            parts.paths, out_dir, run=self._output(contigs), formats=_formats(parts.bed), tool_version=program_version(),
+            parts.paths, out_dir, run=self._output(contigs), formats=make_formats(parts.formats), tool_version=program_version(),
             expected=parts.expected, threads=usable_cpus(), leave_out=parts.leave_out, tick=tick,
             texts={CONTIGS_TSV: "".join(lines), PROFILES_JSON: profiles_json(profiles)},
         )  # fmt: skip
 
     def rewrite(
-        self, out_dir: Path, contigs: ContigTable, bed: BedOptions, tick: Callable[[], None] | None = None
+        self, out_dir: Path, contigs: ContigTable, formats: Mapping[str, object], tick: Callable[[], None] | None = None
     ) -> dict[str, PartInfo]:
-        """Write the BED files again from predictions.parquet.
+        """Write the files of the formats again from predictions.parquet.
 
         Raises:
             InputError: predictions.parquet cannot be read.
             ResourceFault: A file cannot be written.
         """
-        return rewrite_formats(out_dir, self._output(contigs), _formats(bed), threads=usable_cpus(), tick=tick)
+        return rewrite_formats(out_dir, self._output(contigs), make_formats(formats), threads=usable_cpus(), tick=tick)
 
     # -- in a worker
 
@@ -137,10 +136,6 @@ class ShardTask:
     def _loaded(self) -> ShardWorker:
         assert self._worker is not None, "setup comes first"
         return self._worker
-
-
-def _formats(bed: BedOptions) -> tuple[Format, ...]:
-    return make_formats({"bed": bed})
 
 
 def program_version() -> str:

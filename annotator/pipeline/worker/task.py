@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from annotator.genome.contigs import ContigTable
 from annotator.genome.plan import Shard
 from annotator.genome.shard_input import ShardInput
-from annotator.output.options import BedOptions
 from annotator.output.parts import PartInfo
 from annotator.pipeline.worker.order import ShardResult, WorkerReport
 
@@ -49,14 +48,14 @@ class FinishedParts:
         expected: What the journal says of each.
         contigs: Contigs of the genome.
         leave_out: Names of contigs that a failed shard lies on.
-        bed: Shape of the BED files.
+        formats: File formats to write: name of each -> its options.
     """
 
     paths: Sequence[Path]
     expected: Sequence[PartInfo]
     contigs: ContigTable
     leave_out: frozenset[str]
-    bed: BedOptions
+    formats: Mapping[str, object]
 
 
 class Task(WorkerTask[ShardInput, ShardResult], Protocol):
@@ -70,8 +69,8 @@ class Task(WorkerTask[ShardInput, ShardResult], Protocol):
             regions: Where given, the intervals [m, 2] per contig index that are wanted.
         """
 
-    def file_names(self, contigs: ContigTable, bed: BedOptions) -> Sequence[str]:
-        """Names of the files that `merge` writes for a genome."""
+    def file_names(self, contigs: ContigTable, formats: Mapping[str, object]) -> Sequence[str]:
+        """Names of the files that `merge` writes for a genome, in formats as of `FinishedParts`."""
 
     def merge(self, parts: FinishedParts, out_dir: Path, tick: Callable[[], None] | None) -> dict[str, PartInfo]:
         """Write the final files; all appear together, or none.
@@ -86,7 +85,7 @@ class Task(WorkerTask[ShardInput, ShardResult], Protocol):
         """
 
     def rewrite(
-        self, out_dir: Path, contigs: ContigTable, bed: BedOptions, tick: Callable[[], None] | None
+        self, out_dir: Path, contigs: ContigTable, formats: Mapping[str, object], tick: Callable[[], None] | None
     ) -> dict[str, PartInfo]:
         """Write the files in other formats again from those that `merge` wrote; arguments and result as of `merge`."""
 
