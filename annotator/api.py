@@ -11,10 +11,12 @@ Log lines go to the logger `annotator`; nothing is printed.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from annotator.checks import check_path
+from annotator.errors import UsageError
 from annotator.genome.options import GenomeOptions
 from annotator.kinds import EVERY_KIND
 from annotator.output.options import BedOptions
@@ -114,26 +116,32 @@ def annotate(
         PartialFailure: Some contigs or assemblies failed; everything else is written and can be opened.
         AnnotatorError: The run came to nothing.
     """
-    paths = [fasta] if isinstance(fasta, str | os.PathLike) else list(fasta or ())
+    several = fasta if isinstance(fasta, Sequence) and not isinstance(fasta, str) else () if fasta is None else (fasta,)
+    paths = [check_path("fasta", path) for path in several]
     if thresholds is not None and not isinstance(thresholds, Mapping):
         thresholds = {EVERY_KIND: thresholds}
     options = AnnotateOptions(
-        model=os.fspath(model), clade=clade, tasks=_names(tasks), thresholds=dict(thresholds or {}), motifs=os.fspath(motifs),
-        tfbs_pvalue=tfbs_pvalue, regions=None if regions is None else Path(regions), device=device, precision=precision,
-        threads=threads, shard_bp=shard_bp, batch_bp=batch_bp, overwrite=overwrite,
+        model=check_path("model", model), clade=clade, tasks=_names(tasks), thresholds=dict(thresholds or {}),
+        motifs=check_path("motifs", motifs), tfbs_pvalue=tfbs_pvalue, regions=_path("regions", regions), device=device,
+        precision=precision, threads=threads, shard_bp=shard_bp, batch_bp=batch_bp, overwrite=overwrite,
         genome=GenomeOptions(dup_names, gaps_as_n, eof_check, mask_chars), formats={"bed": BedOptions(header, bed6, bed_extra)},
     )  # fmt: skip
     execution = ExecutionOptions(
         ray=ray, workers=workers, gpus_per_worker=gpus_per_worker, bases_via=bases_via, shard_timeout_s=shard_timeout_s,
         node_timeout_s=node_timeout_s, max_runtime_s=max_runtime_s,
     )  # fmt: skip
-    out, listed = Path(out_dir), None if sheet is None else Path(sheet)
-    alone = paths[0] if len(paths) == 1 else None
-    check_run(out, [listed, alone, None if motifs == "jaspar" else motifs], options.regions)
-    annotate_into(out, [os.fspath(path) for path in paths], listed, options, execution, progress or Silence(), task=task)
+    out, listed = Path(check_path("out_dir", out_dir)), _path("sheet", sheet)
+    check_run(out, [listed, paths[0] if len(paths) == 1 else None, None if motifs == "jaspar" else motifs], options.regions)
+    annotate_into(out, paths, listed, options, execution, progress or Silence(), task=task)
     return open_results(out)
+
+
+def _path(field: str, path: AnyPath | None) -> Path | None:
+    return None if path is None else Path(check_path(field, path))
 
 
 def _names(tasks: Sequence[str] | None) -> tuple[str, ...] | None:
     """Tasks as the options hold them; text alone is left as it is, for the options to refuse."""
+    if tasks is not None and not isinstance(tasks, Iterable):
+        raise UsageError('give a tuple such as ("splice",)', "tasks", tasks)
     return tasks if tasks is None or isinstance(tasks, str) else tuple(tasks)  # type: ignore[return-value]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+from collections.abc import Iterable
 
 from annotator.errors import UsageError
 
@@ -21,6 +23,35 @@ def check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         raise UsageError(f"choose from {', '.join(choices)}", field, value)
+
+
+def check_choices(field: str, values: object, choices: tuple[str, ...]) -> tuple[str, ...]:
+    """One of the choices, or several of them, as a tuple.
+
+    Args:
+        field: Name of the field, for the message.
+        values: What it was given: text, or a sequence of texts.
+        choices: What each may be.
+
+    Raises:
+        UsageError: It is something else, or one is none of the choices.
+    """
+    several = (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
+    for value in several:
+        check_choice(field, value, choices)
+    return several
+
+
+def check_path(field: str, value: object) -> str:
+    """A path as text; arguments as of `check_choice`.
+
+    Raises:
+        UsageError: The value is neither text nor a path.
+    """
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise UsageError("give a path, as text or pathlib.Path", field, value if value is not None else "None")
+    return path
 
 
 def check_count(field: str, value: object) -> None:

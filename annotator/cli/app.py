@@ -105,9 +105,8 @@ def main(argv: list[str] | None = None, *, task: TaskFactory | None = None) -> i
 
 def _run(argv: list[str] | None, task: TaskFactory | None) -> int:
     try:
-        code = typer.main.get_command(app).main(
-            args=argv, prog_name="annotator", standalone_mode=False, obj={"task": task} if task else None
-        )
+        given = {"argv": sys.argv if argv is None else ["annotator", *argv]} | ({"task": task} if task else {})
+        code = typer.main.get_command(app).main(args=argv, prog_name="annotator", standalone_mode=False, obj=given)
         return code if isinstance(code, int) else 0
     except Exit as stop:
         return int(stop.exit_code)

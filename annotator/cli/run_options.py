@@ -91,7 +91,8 @@ def annotate_options(
         UsageError: One is wrong.
     """
     return AnnotateOptions(
-        clade=clade, tasks=comma_list(tasks) or None, thresholds=_thresholds(threshold or []), shard_bp=shard_bp or None,
+        clade=clade, tasks=comma_list(tasks) if tasks else None, thresholds=_thresholds(threshold or []),
+        shard_bp=shard_bp or None,
         genome=GenomeOptions(dup_names=dup_names, gaps_as_n=gaps_as_n, eof_check=not no_eof_check, mask_chars=mask_chars),  # type: ignore[arg-type]
         **others,
     )  # fmt: skip

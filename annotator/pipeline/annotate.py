@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from annotator.errors import EnvironmentFault, PartialFailure
+from annotator.errors import EnvironmentFault, PartialFailure, UsageError
 from annotator.pipeline.announce import announce_batch, announce_files, announce_hint, announce_run
 from annotator.pipeline.driver.assembly import Assembly
 from annotator.pipeline.driver.progress import Progress
@@ -31,6 +31,7 @@ def annotate_into(
     progress: Progress,
     *,
     task: TaskFactory = ShardTask,
+    argv: Sequence[str] | None = None,
 ) -> None:
     """Annotate one assembly into a results folder, or several into folders inside it.
 
@@ -42,6 +43,7 @@ def annotate_into(
         execution: Where to do it.
         progress: Told how far the run is.
         task: The work on each shard.
+        argv: The command line, for the record; None for a call from Python.
 
     Raises:
         PartialFailure: Contigs or assemblies failed; everything else is written.
@@ -49,7 +51,7 @@ def annotate_into(
     """
     samples = samples_given(fasta, sheet, out_dir)
     if not samples[0].name:
-        (result,) = annotate(samples, options, execution, progress, task=task)
+        (result,) = annotate(samples, options, execution, progress, task=task, argv=argv)
         assert result.run is not None
         announce_files(out_dir, result.run)
         if result.exit_code:
@@ -60,9 +62,15 @@ def annotate_into(
             )
         return
     with closing(BatchFolder(out_dir)) as folder:
-        results = annotate(samples, options, execution, progress, task=task)
+        results = annotate(samples, options, execution, progress, task=task, argv=argv)
         for result in results:
             announce_hint(result.sample.out_dir, result.run or {})
+        first = results[0].error
+        if (out_dir / SUMMARY).exists() and first and all(isinstance(result.error, UsageError) for result in results):
+            raise PartialFailure(  # nothing was done, so what the folder tells of an earlier run is still true
+                f"all {len(results)} assemblies are refused, and nothing is changed; {results[0].sample.name}: {first.reason}",
+                first.field, first.value,
+            )  # fmt: skip
         folder.summarise([result.summary() for result in results])
     if failures := [result.sample.name for result in results if result.exit_code]:
         names = ", ".join(failures[:10]) + (" ..." if len(failures) > 10 else "")
@@ -77,6 +85,7 @@ def annotate(
     progress: Progress,
     *,
     task: TaskFactory = ShardTask,
+    argv: Sequence[str] | None = None,
 ) -> list[AssemblyResult]:
     """Annotate assemblies; their shards share one queue and the same loaded models.
 
@@ -86,6 +95,7 @@ def annotate(
         execution: Where to do it.
         progress: Told how far the run is.
         task: The work on each shard.
+        argv: The command line, for the record; None for a call from Python.
 
     Returns:
         One result per sample, in order. The final files of each appear only when all of them are complete.
@@ -113,5 +123,5 @@ def annotate(
         request = resolve(followed, machine)
         announce_run(request)
         work = task(request.order, request.scanner)
-        assemblies = [Assembly(sample, request, options, work) for sample in samples]
+        assemblies = [Assembly(sample, request, options, work, argv) for sample in samples]
         return Run(assemblies, work, executor, execution, progress, request.order.batch_bp).work()

@@ -110,7 +110,7 @@ class AnnotateOptions:
         if self.tasks is None:
             return
         if not self.tasks:
-            raise UsageError("name one at the least, or None for all that the model can do", "tasks", self.tasks)
+            raise UsageError("name one at the least; left out, it means all that the model can do", "tasks")
         for task in self.tasks:
             check_choice("tasks", task, TASKS)
 

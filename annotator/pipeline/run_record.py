@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +35,13 @@ class Circumstances:
         seconds: Time from start to end.
         stage_s: Seconds by stage of the work, all workers together.
         reports: The last report of every worker.
+        argv: The command line; None for a call from Python, of which plan and formats tell.
     """
 
     seconds: float
     stage_s: Mapping[str, float]
     reports: dict[str, WorkerReport]
+    argv: Sequence[str] | None = None
 
     @property
     def peak_memory_bytes(self) -> dict[str, int]:
@@ -84,7 +85,7 @@ def run_json(
     scanner, reports = request.scanner, circumstances.reports
     return {
         "run_json_version": RUN_JSON_VERSION,
-        "argv": sys.argv,
+        "argv": circumstances.argv,
         "plan": plan.as_json(),
         "formats": formats_json(formats),
         "files": files_json(out_dir, files),

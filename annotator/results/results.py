@@ -15,18 +15,27 @@ from typing import Any
 import polars as pl
 
 from annotator.calls.profiles import Profile, read_profiles
-from annotator.checks import check_choice, check_number
+from annotator.checks import check_choice, check_choices, check_number, check_path
 from annotator.errors import InputError, UsageError
-from annotator.kinds import KINDS, STRANDS
+from annotator.kinds import KINDS, STRANDS, Strand
 from annotator.output.schema import PREDICTIONS_FILE, TABLE_SCHEMA
 from annotator.results.batch import SUMMARY, samples_of
-from annotator.results.workspace import CONTIGS_TSV, PROFILES_JSON, RUN_JSON, STATE, read_record
+from annotator.results.workspace import (
+    CONTIGS_TSV,
+    INSTEAD,
+    PLAN_JSON,
+    PROFILES_JSON,
+    RUN_JSON,
+    STATE,
+    can_be_gone_on_with,
+    read_record,
+)
 
 SAMPLE = "sample"
 """Column that says whose call it is, in the calls of several assemblies."""
 
 Kinds = str | Sequence[str]
-"""One kind of call, or several."""
+"""One kind of call, or several: each a `Kind` (which is text) or its name."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class Results:
         self,
         kind: Kinds | None = None,
         region: str | None = None,
-        strand: str | None = None,
+        strand: Strand | str | None = None,
         min_probability: float | None = None,
     ) -> pl.LazyFrame:
         """The calls, as the columns of predictions.parquet.
@@ -71,7 +80,7 @@ class Results:
             kind: Only these kinds of call: acceptor, donor, feature, promoter, tfbs.
             region: Only calls that overlap it: "chr1:1-5000" is 1-based and includes both ends, as in genome browsers; "chr1"
                 is the whole contig.
-            strand: Only calls on "+" or "-".
+            strand: Only calls on this strand: "+", "-", or a `Strand`.
             min_probability: Only calls with this probability or a higher one. Hits of bare motifs have none and are left out.
 
         Returns:
@@ -138,7 +147,8 @@ class BatchResults(Results):
     Attributes:
         path: The folder above those of the samples.
         run: Contents of batch.json: one entry per sample.
-        samples: Results by the name of the sample, in the order of the run; those that came to nothing are left out.
+        samples: Results by the name of the sample, in the order of the run; those that came to nothing are left out, also where
+            the folder has the results of another run.
     """
 
     def _told(self, entry: str) -> Any:
@@ -146,15 +156,20 @@ class BatchResults(Results):
 
     @property
     def failed(self) -> dict[str, str]:
-        """Samples without results, and why."""
-        entries = {entry["sample"]: entry["error"] or "not finished" for entry in self.run["samples"]}
-        return {name: error for name, error in entries.items() if name not in self.samples}
+        """Samples that failed, and why: those without results, and those of which some contigs are missing."""
+        failed = {}
+        for entry in self.run["samples"]:
+            if int(entry["exit_status"]):
+                failed[entry["sample"]] = entry.get("error") or f"{entry.get('failed_contigs') or 'some'} contigs failed"
+            elif entry["sample"] not in self.samples:
+                failed[entry["sample"]] = "its results are gone"
+        return failed
 
     def calls(
         self,
         kind: Kinds | None = None,
         region: str | None = None,
-        strand: str | None = None,
+        strand: Strand | str | None = None,
         min_probability: float | None = None,
     ) -> pl.LazyFrame:
         """The calls of all samples, one after the other, with the sample's name in a first column.
@@ -196,7 +211,7 @@ def open_results(folder: str | Path) -> Results:
         UsageError: There is no such folder, or no finished run in it.
         InputError: The record is damaged.
     """
-    path = Path(folder)
+    path = Path(check_path("folder", folder))
     if (path / RUN_JSON).is_file():
         return _open_run(path)
     if (path / SUMMARY).is_file():
@@ -204,17 +219,25 @@ def open_results(folder: str | Path) -> Results:
     if not path.is_dir():
         raise UsageError(f"{path}: no such folder")
     if (path / STATE).is_dir():
-        raise UsageError(f"{path}: the run is not finished; give the same command again")
+        what = "the run is not finished"
+        if (path / STATE / PLAN_JSON).exists() and not can_be_gone_on_with(path):
+            raise UsageError(f"{path}: {what}, and cannot be gone on with by this version of the program; {INSTEAD}")
+        raise UsageError(f"{path}: {what}; give the same command again")
     raise UsageError(f"{path}: neither {RUN_JSON} nor {SUMMARY}: no finished run of annotate")
 
 
-def read_calls(path: str | Path, kind: Kinds | None = None, region: str | None = None) -> pl.DataFrame:
+def read_calls(
+    path: str | Path, kind: Kinds | None = None, region: str | None = None, strand: Strand | str | None = None,
+    min_probability: float | None = None,
+) -> pl.DataFrame:  # fmt: skip
     """Read calls into memory.
 
     Args:
         path: A results folder (also that of several assemblies), or a predictions.parquet.
         kind: Only these kinds of call.
         region: Only calls that overlap it: "chr1:1-5000" is 1-based and includes both ends.
+        strand: Only calls on this strand: "+", "-", or a `Strand`.
+        min_probability: Only calls with this probability or a higher one; bare motifs have none.
 
     Returns:
         The calls, with the columns of predictions.parquet; for several assemblies after a column `sample`.
@@ -223,8 +246,11 @@ def read_calls(path: str | Path, kind: Kinds | None = None, region: str | None =
         UsageError: There is nothing to read there, or an argument is wrong.
         InputError: The file is damaged, or holds something else.
     """
-    path = Path(path)
-    table = _filtered(_scan(path), kind, region, None, None, None) if path.is_file() else open_results(path).calls(kind, region)
+    path = Path(check_path("path", path))
+    if path.is_file():
+        table = _filtered(_scan(path), kind, region, strand, min_probability, None)
+    else:
+        table = open_results(path).calls(kind, region, strand, min_probability)
     try:
         return table.collect()
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -241,6 +267,8 @@ def parse_region(region: str, contigs: Iterable[str] | None = None) -> Region:
     Raises:
         UsageError: It is no such text, or its contig is not among them.
     """
+    if not isinstance(region, str):
+        raise UsageError('give text such as "chr1:1-5000"', "region", region)
     known = None if contigs is None else set(contigs)
     if known is not None and region in known:  # names such as HLA-A*01:01 hold a colon
         return Region(region)
@@ -263,13 +291,11 @@ def parse_region(region: str, contigs: Iterable[str] | None = None) -> Region:
 
 
 def _filtered(
-    table: pl.LazyFrame, kind: Kinds | None, region: str | None, strand: str | None, min_probability: float | None,
+    table: pl.LazyFrame, kind: Kinds | None, region: str | None, strand: Strand | str | None, min_probability: float | None,
     contigs: Iterable[str] | None,
 ) -> pl.LazyFrame:  # fmt: skip
     if kind is not None:
-        kinds = [kind] if isinstance(kind, str) else list(kind)
-        for each in kinds:
-            check_choice("kind", each, tuple(known.value for known in KINDS))
+        kinds = check_choices("kind", kind, tuple(known.value for known in KINDS))
         table = table.filter(pl.col("kind").is_in([str(each) for each in kinds]))
     if region is not None:
         place = parse_region(region, contigs)
@@ -277,8 +303,9 @@ def _filtered(
         if place.end is not None:
             table = table.filter(pl.col("start") < place.end)
     if strand is not None:
-        check_choice("strand", strand, tuple(each.symbol for each in STRANDS))
-        table = table.filter(pl.col("strand") == strand)
+        symbol = strand.symbol if isinstance(strand, Strand) else strand
+        check_choice("strand", symbol, tuple(each.symbol for each in STRANDS))
+        table = table.filter(pl.col("strand") == symbol)
     if min_probability is not None:
         least = check_number("min_probability", min_probability)
         table = table.filter(pl.col("probability") >= pl.lit(least, pl.Float32))  # as exact as the column itself
@@ -307,7 +334,8 @@ def _open_run(path: Path) -> Results:
 
 def _open_batch(path: Path) -> BatchResults:
     summary = read_record(path / SUMMARY)
-    names = [name for name, _ in samples_of(summary, path / SUMMARY)]
+    samples_of(summary, path / SUMMARY)  # refuses what is no summary
+    names = [str(entry["sample"]) for entry in summary["samples"] if not entry.get("error")]
     return BatchResults(path, summary, {name: _open_run(path / name) for name in names if (path / name / RUN_JSON).is_file()})
 
 

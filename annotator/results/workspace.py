@@ -7,6 +7,7 @@ finished shard), `parts/` (one immutable Parquet file per shard, with its profil
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -249,6 +250,13 @@ def recorded_plan(out_dir: Path, *, begun_only: bool = False) -> dict[str, Any] 
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return plan if isinstance(plan, dict) else None
+
+
+def can_be_gone_on_with(out_dir: Path) -> bool:
+    """Whether the plan of an unfinished run is one of this version of the program."""
+    recorded = recorded_plan(out_dir) or {}
+    version = importlib.metadata.version("genome-annotator")
+    return (recorded.get("plan_version"), recorded.get("program")) == (PLAN_VERSION, version)
 
 
 def _are_there(folder: Path, run: dict[str, Any], names: Iterable[str]) -> bool:

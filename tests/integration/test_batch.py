@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from annotator.cli.app import main
+from annotator.results.results import BatchResults, open_results
 from tests.support.detector import write_detector
 from tests.support.runs import results, write_fasta
 from tests.support.toy_runs import journalled, start_toy_run, toy_genome, toy_run, wait_until
@@ -79,6 +80,23 @@ def test_one_bad_assembly_does_not_sink_the_rest(
     assert sorted(path.name for path in out.iterdir()) == ["a", "batch.json", "c"]
 
 
+def test_a_batch_that_is_refused_leaves_the_summary_as_it_was(
+    model: Path, genomes: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert batch(genomes[:2], out, model) == 0
+    before = (out / "batch.json").read_bytes()
+    assert batch(genomes[:2], out, model, "--threshold", "0.9") == 4
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said.startswith("annotator: error: --threshold: all 2 assemblies are refused, and nothing is changed; a: ")
+    assert (out / "batch.json").read_bytes() == before and open_results(out).calls().collect().height > 0
+    assert batch(genomes, out, model, "--threshold", "0.9") == 4  # the third is new
+    again = open_results(out)
+    assert isinstance(again, BatchResults) and sorted(again.failed) == ["a", "b"] and list(again.samples) == ["c"]
+    assert "holds another run, with thresholds" in again.failed["a"]
+    assert set(again.calls().collect()["sample"]) == {"c"}  # never calls of two different runs together
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_assembly_that_fails_on_the_way_is_withdrawn(
     workers: int, model: Path, genomes: list[Path], alone: dict[str, dict[str, bytes]], tmp_path: Path,
@@ -102,6 +120,8 @@ def test_a_poison_shard_of_one_assembly(
     assert batch(given, out, model, "--workers", 1, folder=str(tmp_path), faults=faults) == 4
     told = summary(out)
     assert (told["odd"]["exit_status"], told["odd"]["failed_contigs"]) == (4, 1) and told["a"]["exit_status"] == 0
+    found = open_results(out)
+    assert isinstance(found, BatchResults) and found.failed == {"odd": "1 contigs failed"} and list(found.samples) == ["a", "odd"]
     assert results(out / "a") == alone["a"] and told["odd"]["rows"] == {"predictions.parquet": 40, "splice_sites.bed.gz": 40}
 
 

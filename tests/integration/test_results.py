@@ -10,6 +10,7 @@ import pytest
 import annotator
 from annotator.calls.profiles import LETTERS
 from annotator.errors import AnnotatorError, InputError, ModelFault, PartialFailure, UsageError
+from annotator.kinds import Kind, Strand
 from annotator.output.schema import TABLE_SCHEMA
 from annotator.results.results import BatchResults, Region, Results, parse_region
 from tests.support.detector import ACCEPTOR, DONOR, write_detector
@@ -54,6 +55,7 @@ def test_annotate_gives_the_results_of_the_command(done: Results, model: Path, f
     assert main([*command, "--threshold", "donor=0.5", "--device", "cpu", "-q"]) == 0
     assert results(tmp_path / "out") == results(done.path)
     again = annotator.open_results(tmp_path / "out")
+    assert again.run["argv"][:2] == ["annotator", "annotate"] and done.run["argv"] is None
     assert again.run["plan"] == done.run["plan"] and not isinstance(again, BatchResults) and again.samples == {}
 
 
@@ -103,6 +105,8 @@ def test_a_region_is_closed_and_counts_from_one(done: Results, table: pl.DataFra
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [
+        ({"kind": 3}, "kind=3: choose from acceptor"), ({"kind": ("donor", None)}, "kind: choose from acceptor"),
+        ({"region": 5}, "region=5: give text such as"), ({"strand": 1}, "strand=1: choose from +, -"),
         ({"kind": "exon"}, "kind='exon': choose from acceptor, donor"), ({"strand": "plus"}, "strand='plus': choose from +, -"),
         ({"min_probability": "high"}, "min_probability='high': give a number"),
         ({"region": "chr9:1-5"}, "region='chr9:1-5': the genome has no contig 'chr9'"),
@@ -132,6 +136,12 @@ def test_read_calls(done: Results, table: pl.DataFrame, tmp_path: Path) -> None:
     assert annotator.read_calls(str(file), kind="donor", region="chr1:1-999").equals(
         table.filter(pl.col("start") < 999, kind="donor", chrom="chr1")
     )
+    for path in (done.path, file):
+        found = annotator.read_calls(path, strand=Strand.MINUS, min_probability=0.6)
+        assert found.equals(table.filter(pl.col("probability") >= 0.6, strand="-")) and found.height > 3
+        assert annotator.read_calls(path, strand="-", kind=[Kind.DONOR]).equals(table.filter(strand="-", kind="donor"))
+    with pytest.raises(UsageError, match="path=5: give a path"):
+        annotator.read_calls(5)  # type: ignore[arg-type]
     for content in (b"", b"PAR1", b"no table"):
         (tmp_path / "x.parquet").write_bytes(content)
         with pytest.raises(InputError, match=r"x\.parquet: cannot be read"):
@@ -151,6 +161,13 @@ def test_what_is_no_results_folder(done: Results, tmp_path: Path) -> None:
     (tmp_path / ".annotator").mkdir()
     with pytest.raises(UsageError, match="not finished; give the same command again"):
         annotator.open_results(tmp_path)
+    (tmp_path / ".annotator" / "plan.json").write_text(json.dumps(done.run["plan"]))
+    with pytest.raises(UsageError, match="not finished; give the same command again"):
+        annotator.open_results(tmp_path)
+    for older in ({"plan_version": 1}, {"program": "0.0.1"}):
+        (tmp_path / ".annotator" / "plan.json").write_text(json.dumps(done.run["plan"] | older))
+        with pytest.raises(UsageError, match="cannot be gone on with by this version of the program; overwrite it or choose"):
+            annotator.open_results(tmp_path)
     for name in ("run.json", "batch.json"):
         for content in ("", "[]", "{}", '{"samples": [{"sample": "../x", "exit_status": 0}], "plan": 3}', "[" * 9999):
             (tmp_path / name).write_text(content)
@@ -240,7 +257,10 @@ def test_failed_contigs_are_told_after_everything_is_written(model: Path, tmp_pa
     ("wrong", "said"),
     [
         ({"threads": -1}, "threads=-1: cannot be negative"), ({"clade": "fish"}, "clade='fish': choose from"),
-        ({"tasks": "splice"}, "tasks='splice': give a tuple"), ({"tasks": ()}, "tasks=(): name one"),
+        ({"tasks": "splice"}, "tasks='splice': give a tuple"), ({"tasks": ()}, "tasks: name one at the least"),
+        ({"tasks": 5}, "tasks=5: give a tuple"), ({"model": None}, "model='None': give a path"),
+        ({"regions": 5}, "regions=5: give a path"), ({"motifs": b"x"}, "give a path, as text"),
+        ({"sheet": 5}, "sheet=5: give a path"), ({"mask_chars": 5}, "mask_chars=5: give printable"),
         ({"thresholds": {"donor": 2}}, 'thresholds["donor"]=2: a probability'), ({"thresholds": 0}, 'thresholds["all"]=0'),
         ({"shard_timeout_s": -1}, "shard_timeout_s=-1: seconds"), ({"bases_via": "pigeon"}, "bases_via='pigeon'"),
         ({"device": "tpu"}, "device='tpu'"), ({"regions": "none.bed"}, "regions='none.bed': no such file"),

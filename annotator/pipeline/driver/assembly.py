@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,7 @@ class Assembly:
         request: What is done.
         options: What was asked for.
         task: The work on each shard.
+        argv: The command line; None for a call from Python.
         shards: All shards, by index.
         done: Finished shards by index.
         failed: Why shards were given up, by index.
@@ -49,6 +50,7 @@ class Assembly:
     request: Request
     options: AnnotateOptions
     task: Task
+    argv: Sequence[str] | None = None
     shards: list[Shard] = field(default_factory=list)
     done: dict[int, FinishedShard] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
@@ -187,6 +189,7 @@ class Assembly:
             seconds=time.time() - self._opened,
             stage_s=self._stage_s + Counter(write=self._write_s, merge=time.perf_counter() - began),  # type: ignore[call-overload]
             reports=self._reports,
+            argv=self.argv,
         )
         run = run_json(
             self.request, self.plan, self.genome, out_dir, self.options.formats, files, self.shards, self.done, self.failed,
