@@ -8,7 +8,8 @@ class AnnotatorError(Exception):
 
     An error about one option carries that option's name and value apart from the reason: the message names the field as Python
     does (`threads=-1: cannot be negative`), and the command line writes the flag in its place (`--threads -1: cannot be
-    negative`).
+    negative`). A field that the reason mentions stands in backquotes, with a value where there is one: the command line turns
+    `` `eof_check=False` `` into `--no-eof-check`.
 
     Attributes:
         exit_code: What the program ends with.

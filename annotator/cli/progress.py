@@ -10,6 +10,8 @@ from typing import Any
 
 import typer
 
+from annotator.cli.values import with_flags
+
 logger = logging.getLogger("annotator")
 
 LINE_EVERY_S = 15.0
@@ -34,7 +36,15 @@ class _Handler(logging.StreamHandler[Any]):
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        self.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+
+
+class _Formatter(logging.Formatter):
+    """Lines that mention flags where Python's would mention fields."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The line of a record."""
+        return with_flags(super().formatMessage(record))
 
 
 class LineProgress:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +13,11 @@ import typer
 
 from annotator.checks import check_count
 from annotator.errors import AnnotatorError, InputError, UsageError
+from annotator.genome.options import GenomeOptions
 from annotator.kinds import EVERY_KIND
 from annotator.machine import usable_cpus
+from annotator.output.options import BedOptions
+from annotator.pipeline.options import AnnotateOptions, ExecutionOptions
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option("-t", "--threads", help="CPU threads; 0 takes all this process may use.")]
@@ -41,17 +46,39 @@ FLAG_OF_FIELD = {
 """Flags of the command line that are not named after the field of Python they stand for."""
 
 
+_FIELDS = {"sheet"} | {
+    f.name for options in (AnnotateOptions, ExecutionOptions, GenomeOptions, BedOptions) for f in fields(options)
+}
+_MENTION = re.compile(r"`(\w+)(?:=([^`]*))?`")
+
+
 def in_flags(error: AnnotatorError) -> str:
     """The message of an error with the command line's flag in place of the field: `--threshold donor=2: ...`."""
+    reason = with_flags(error.reason)
     if not error.field:
-        return str(error)
+        return reason
     name, _, key = error.field.partition("[")
     key = key.strip("]\"'")
-    flag = FLAG_OF_FIELD.get(name, "--" + name.replace("_", "-"))
     if error.value is None:
-        return f"{flag}: {error.reason}"
+        return f"{_flag(name)}: {reason}"
     value = f"{error.value:g}" if isinstance(error.value, float) else str(error.value)
-    return f"{flag} {value if key in ('', EVERY_KIND) else f'{key}={value}'}: {error.reason}"
+    return f"{_flag(name)} {value if key in ('', EVERY_KIND) else f'{key}={value}'}: {reason}"
+
+
+def with_flags(text: str) -> str:
+    """A message with flags in place of the fields it mentions: `` `dup_names="suffix"` `` becomes `--dup-names suffix`."""
+    return _MENTION.sub(_mentioned, text)
+
+
+def _mentioned(found: re.Match[str]) -> str:
+    name, value = found[1], found[2]
+    if name not in _FIELDS:
+        return found[0]
+    return _flag(name) if value in (None, "True", "False") else f"{_flag(name)} {value.strip(chr(34))}"
+
+
+def _flag(name: str) -> str:
+    return FLAG_OF_FIELD.get(name, "--" + name.replace("_", "-"))
 
 
 def comma_list(text: str) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ class BgzfDecoder:
         self._compressed.append(offset)
         self.lacks_eof = self._sizes[-1] > 0
         if self.lacks_eof and self._eof_check:
-            raise InputError(f"{self._label}: truncated (no BGZF EOF block at byte {offset}); --no-eof-check reads it as it is")
+            raise InputError(f"{self._label}: truncated (no BGZF EOF block at byte {offset}); `eof_check=False` reads it as is")
 
     def table(self) -> BgzfTable:
         """The block table; complete once `decode` has come to its end."""

@@ -33,7 +33,7 @@ def refuse_duplicates(label: str, names: list[str], lines: NDArray[np.int64]) ->
             where[name].append(line)
     listed = [f"{quote(name)} (lines {_join(at)})" for name, at in list(where.items())[:_LISTED]]
     more = f" and {len(where) - _LISTED} more" if len(where) > _LISTED else ""
-    raise InputError(f"{label}: duplicate contig names: {', '.join(listed)}{more}; --dup-names suffix renames them")
+    raise InputError(f'{label}: duplicate contig names: {", ".join(listed)}{more}; `dup_names="suffix"` renames them')
 
 
 def rename_duplicates(names: list[str], warnings: WarningLog) -> list[str]:

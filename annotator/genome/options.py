@@ -34,7 +34,8 @@ class GenomeOptions:
         """
         check_choice("dup_names", self.dup_names, ("error", "suffix"))
         check_flags(self, "gaps_as_n", "eof_check")
-        if not isinstance(self.mask_chars, str) or not re.fullmatch(r"[!-~]*", self.mask_chars):
+        given: object = self.mask_chars
+        if not isinstance(given, str) or not re.fullmatch(r"[!-~]*", given):
             raise UsageError("give printable characters, such as X, without blanks", "mask_chars", self.mask_chars)
         if wrong := re.search("[ACGTUacgtu>]", self.mask_chars):
             raise UsageError(f"{wrong[0]} cannot be read as N", "mask_chars", self.mask_chars)

@@ -249,9 +249,9 @@ class FastaScanner:
         if byte == _RETURN:
             return self._error(offset, line, reason, contig)
         if byte in alphabet.GAP_BYTES:
-            reason += " (--gaps-as-n reads it as N)"
+            reason += " (`gaps_as_n=True` reads it as N)"
         elif byte in b"Xx":
-            reason += " (--mask-chars X reads it as N)"
+            reason += ' (`mask_chars="X"` reads it as N)'
         return self._error(offset, line, f"{reason} in the sequence", contig)
 
     def _count(self, classes: NDArray[np.uint8], present: int, pieces: Pieces) -> None:

@@ -77,10 +77,10 @@ def hint_where_nothing_was_called(run: dict[str, Any]) -> str:
     if not thresholds or any(found.get(Kind(kind).row.bed_file, calls) for kind in thresholds):  # a run may write no BED
         return ""
     asked = ", ".join(f"{kind} {threshold:.3f}" for kind, threshold in thresholds.items())
-    regions = ", or other --regions" if plan.get("regions_sha256") else ""
+    regions = ", or other `regions`" if plan.get("regions_sha256") else ""
     return (
         f"0 calls: no site reached its threshold ({asked}) with the settings of clade {plan['clade']}; "
-        f"try a lower one (--threshold 0.1), or another --clade{regions}"
+        f"try a lower one (`thresholds=0.1`), or another `clade`{regions}"
     )
 
 

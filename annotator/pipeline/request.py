@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from annotator.calls.rules import chosen_thresholds
-from annotator.errors import UsageError
+from annotator.errors import EnvironmentFault, UsageError
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import EVERY_KIND, TASKS
 from annotator.models.directory import BUNDLED, read_model
@@ -61,11 +61,14 @@ def resolve(options: AnnotateOptions, machine: Machine) -> Request:
     Raises:
         AnnotatorError: One of them is wrong or missing.
     """
-    folder, manifest = read_model(options.model)
+    try:
+        folder, manifest = read_model(options.model)
+    except EnvironmentFault as error:
+        raise EnvironmentFault(error.reason, "model") from None
     if not options.clade:
         options = replace(options, clade=manifest.clade_for(""))
         whose = "the model's own" if manifest.default_clade else "the default"
-        logger.info("clade: %s (%s; choose with --clade)", options.clade, whose)
+        logger.info("clade: %s (%s; choose with `clade`)", options.clade, whose)
     if options.clade not in manifest.clades:
         raise UsageError(f"the model has {', '.join(manifest.clades)}", "clade", options.clade)
     logger.info("model: %s %s, licence of the weights: %s", manifest.name, manifest.version, manifest.licence)
@@ -76,7 +79,7 @@ def resolve(options: AnnotateOptions, machine: Machine) -> Request:
         if kind not in (*manifest.track_set.kinds, EVERY_KIND):
             raise UsageError(f"the model calls {', '.join(manifest.track_set.kinds)}", f'thresholds["{kind}"]', least)
         if kind not in (*kinds, EVERY_KIND):
-            logger.warning("--threshold %s: this run calls %s only", kind, ", ".join(kinds) or "motifs")
+            logger.warning("`thresholds` %s: this run calls %s only", kind, ", ".join(kinds) or "motifs")
     motifs, source = _motifs(options) if "tfbs" in tasks else ((), "")
     order = WorkOrder(
         model=options.model if folder.parent == BUNDLED else str(folder.resolve()),
@@ -108,7 +111,7 @@ def _tasks(options: AnnotateOptions, manifest: Manifest, settings: CladeSettings
         tasks = tuple(task for task in TASKS if task in possible)
         if "promoter" in tasks and "promoter" not in settings.validated:
             tasks = tuple(task for task in tasks if task != "promoter")
-            logger.info("promoters are off: not validated for clade %s (ask for them with --tasks)", options.clade)
+            logger.info("promoters are off: not validated for clade %s (ask for them with `tasks`)", options.clade)
     else:
         if absent := sorted(set(options.tasks) - possible):
             raise UsageError(f"the model {manifest.name} calls {', '.join(manifest.track_set.kinds)} only", "tasks", absent[0])
@@ -129,7 +132,10 @@ def _libraries(manifest: Manifest, machine: Machine) -> dict[str, str]:
 
 def _motifs(options: AnnotateOptions) -> tuple[tuple[Motif, ...], str]:
     if options.motifs != "jaspar":
-        return tuple(read_motifs(Path(options.motifs))), _one_line(Path(options.motifs).name)
+        try:
+            return tuple(read_motifs(Path(options.motifs))), _one_line(Path(options.motifs).name)
+        except UsageError as error:
+            raise UsageError(error.reason, "motifs") from None
     taxa = CLADE_TAXA[options.clade]
     motifs = tuple(motif for taxon in taxa for motif in jaspar_motifs(taxon, JASPAR_RELEASE))
     return motifs, f"{JASPAR_RELEASE} CORE {'+'.join(taxa)}"

@@ -34,7 +34,7 @@ def samples_given(fasta: Sequence[str], sheet: Path | None, out_dir: Path) -> li
         InputError: The sheet's content is wrong; the message names the line.
     """
     if bool(fasta) == bool(sheet):
-        raise UsageError("give FASTA files or --sheet" + (", not both" if fasta else ""))
+        raise UsageError("give FASTA files or `sheet`" + (", not both" if fasta else ""))
     if sheet is not None:
         return [Sample(path, out_dir / name, name) for name, path in _read_sheet(sheet)]
     if len(fasta) == 1:
@@ -45,9 +45,9 @@ def samples_given(fasta: Sequence[str], sheet: Path | None, out_dir: Path) -> li
             raise UsageError(f"{path}: standard input can only be annotated alone")
         name = _EXTENSIONS.sub("", _portable(Path(path).name))
         if (fault := _no_folder(name)) is not None:
-            raise UsageError(f"{path}: {fault}; name it in a sample sheet (--sheet)")
+            raise UsageError(f"{path}: {fault}; name it in a sample sheet (`sheet`)")
         if name in named:
-            raise UsageError(f"{named[name]} and {path}: both would be sample {name}; name them in a sample sheet (--sheet)")
+            raise UsageError(f"{named[name]} and {path}: both would be sample {name}; name them in a sample sheet (`sheet`)")
         named[name] = path
     return [Sample(path, out_dir / name, name) for name, path in named.items()]
 

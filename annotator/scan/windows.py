@@ -172,7 +172,7 @@ class WindowScorer:
     def _halve(self, length: int, size: int) -> None:
         """Take half the windows from now on; what is computed differs then in its last bits from a run that had the room."""
         if size == 1:
-            raise ResourceFault(f"out of memory on {self.device}: not even one window of {length} bp fits; use --device cpu")
+            raise ResourceFault(f'out of memory on {self.device}: not even one window of {length} bp fits; use `device="cpu"`')
         self.batch_bp = size // 2 * length
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -299,7 +299,7 @@ def test_the_plan_holds_the_libraries_of_the_family(
     options = AnnotateOptions(model=str(model), tasks=("splice",), thresholds={"promoter": 0.9})
     request = resolve(options, Machine("cpu"))
     assert "licence of the weights: Apache-2.0" in caplog.text
-    assert "--threshold promoter: this run calls donor, acceptor only" in caplog.text
+    assert "`thresholds` promoter: this run calls donor, acceptor only" in caplog.text
     with_genome = open_genome(write_fasta(tmp_path / "g.fa", {"a": "ACGT"}), tmp_path, GenomeOptions())
     assert make_plan(request, options, with_genome, None).values["libraries"][library] == importlib.metadata.version(library)
 

@@ -172,7 +172,7 @@ def test_B03_bgzf_cut_inside_a_block(tmp_path: Path) -> None:
 def test_B04_bgzf_without_eof_block(tmp_path: Path, blocks_kept: int) -> None:
     data = b"".join(bgzf_blocks(fasta())[:blocks_kept])
     message = refusal(tmp_path, data)
-    assert f"truncated (no BGZF EOF block at byte {len(data)})" in message and "--no-eof-check" in message
+    assert f"truncated (no BGZF EOF block at byte {len(data)})" in message and "`eof_check=False`" in message
     genome = open_bytes(tmp_path, data, GenomeOptions(eof_check=False))
     assert genome.warnings[-1] == f"{tmp_path / 'x.fa'}: no BGZF EOF block: the file may be truncated"
 

@@ -241,7 +241,7 @@ def test_A15_rna() -> None:
 def test_A15_gaps(gap: str) -> None:
     data = f">a\nAC{gap}{gap}GT\n".encode()
     message = refusal(data)
-    assert f"contig 'a', line 2, byte 5: gap character '{gap}'" in message and "--gaps-as-n" in message
+    assert f"contig 'a', line 2, byte 5: gap character '{gap}'" in message and "`gaps_as_n=True`" in message
     result, bases = scan(data, GenomeOptions(gaps_as_n=True))
     assert bases == b"ACNNGT"
     assert result.contigs.gap_as_n.tolist() == [2]
@@ -265,7 +265,7 @@ def test_A16_protein_after_dna_and_protein_alignment() -> None:
 
 def test_A16_one_strange_letter_is_not_a_protein() -> None:
     message = refusal(b">a\n" + b"ACGT" * 30 + b"X" + b"ACGT" * 30 + b"\n>b\n" + PROTEIN)
-    assert message == "x.fa: contig 'a', line 2, byte 123: letter 'X' (--mask-chars X reads it as N) in the sequence"
+    assert message == "x.fa: contig 'a', line 2, byte 123: letter 'X' (`mask_chars=\"X\"` reads it as N) in the sequence"
 
 
 def test_A16_the_sample_ends() -> None:

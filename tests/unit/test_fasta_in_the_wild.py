@@ -159,7 +159,7 @@ def test_A15_masking_letters_read_as_n(tmp_path: Path, form: str) -> None:
 def test_A15_masking_letters_are_refused_unless_named(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         opened(tmp_path, X_MASKED)
-    assert str(caught.value).endswith("contig 'a', line 2, byte 7: letter 'X' (--mask-chars X reads it as N) in the sequence")
+    assert str(caught.value).endswith("contig 'a', line 2, byte 7: letter 'X' (`mask_chars=\"X\"` reads it as N) in the sequence")
     with pytest.raises(InputError, match="letter 'J' in the sequence"):
         opened(tmp_path, b">a\nACGTXXJ\n", MASKED)
     with pytest.raises(InputError, match="letter 'X'.*in the sequence$"):  # much of it is masked, but that is no protein

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Callable
 from dataclasses import fields
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 import typer.main
 
+import annotator
 from annotator.cli.app import app, main
-from annotator.cli.values import FLAG_OF_FIELD, in_flags
-from annotator.errors import EnvironmentFault, UsageError
+from annotator.cli.progress import setup_logging
+from annotator.cli.values import FLAG_OF_FIELD, in_flags, with_flags
+from annotator.errors import AnnotatorError, EnvironmentFault, UsageError
 from annotator.genome.options import GenomeOptions
 from annotator.output.options import BedOptions
 from annotator.pipeline.options import AnnotateOptions, ExecutionOptions
@@ -104,6 +107,38 @@ def test_the_command_line_names_the_flag(more: list[str], said: str, tmp_path: P
     error = capsys.readouterr().err
     assert error.startswith(f"annotator: error: {said}") and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "call", "code", "flags", "python"),
+    [
+        (["--model", "nope"], {"model": "nope"}, 5, "--model: no model 'nope': neither", "model: no model 'nope': neither"),
+        (["--motifs", "no.meme"], {"motifs": "no.meme"}, 2, "--motifs: no.meme: cannot", "motifs: no.meme: cannot be read"),
+        (["--ray", "foo"], {"ray": "foo"}, 5, "--ray foo: Ray cannot join", "ray='foo': Ray cannot join the cluster at foo"),
+        (["--sheet", "s.csv"], {"sheet": "s.csv"}, 2, "give FASTA files or --sheet, not", "give FASTA files or `sheet`, not"),
+        ([], {}, 3, "--dup-names suffix renames them", '`dup_names="suffix"` renames them'),
+    ],
+)  # fmt: skip
+def test_both_ways_in_name_the_option_in_their_own_terms(
+    more: list[str], call: dict[str, Any], code: int, flags: str, python: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fasta, out = tmp_path / "g.fa", tmp_path / "out"
+    fasta.write_text(">c\nACGT\n>c\nACGT\n")
+    assert main(["annotate", str(fasta), "-o", str(out), "--device", "cpu", "-q", *more]) == code
+    error = capsys.readouterr().err
+    assert flags in error and "`" not in error
+    with pytest.raises(AnnotatorError) as caught:
+        annotator.annotate(fasta, out, device="cpu", **call)
+    assert python in str(caught.value) and "--" not in str(caught.value) and in_flags(caught.value) in error
+
+
+def test_fields_that_a_message_mentions_become_flags() -> None:
+    assert with_flags("a `clade` or `thresholds=0.1`") == "a --clade or --threshold 0.1"
+    assert with_flags("`eof_check=False`, `gaps_as_n=True`") == "--no-eof-check, --gaps-as-n"
+    assert with_flags("`give` it to `annotator annotate --model x`") == "`give` it to `annotator annotate --model x`"
+    record = logging.LogRecord("annotator", logging.INFO, "", 0, "promoters are off (`tasks`)", (), None)
+    setup_logging(quiet=True, verbose=False)
+    assert logging.getLogger("annotator").handlers[0].format(record).endswith("INFO promoters are off (--tasks)")
 
 
 def test_plan_checks_its_workers(capsys: pytest.CaptureFixture[str]) -> None:

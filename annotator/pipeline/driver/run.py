@@ -293,11 +293,11 @@ class Run:
         return bool(limit) and self.clock() - self.began > limit
 
     def _stop_in_time(self) -> None:
-        """With --max-runtime: nothing new after that time, and what is in flight gets a little longer."""
+        """With a longest time: nothing new after that time, and what is in flight gets a little longer."""
         if not self._time_is_up() or not (self._coming or self.schedule.waiting or self.schedule.in_flight):
             return
         if not self.schedule.in_flight or self.clock() - self.began > self.execution.max_runtime_s + GRACE_S:
-            raise Postponed("time is up (--max-runtime); what is finished is kept, the same command goes on")
+            raise Postponed("time is up (`max_runtime_s`); what is finished is kept, the same command goes on")
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -127,7 +127,7 @@ def look_at(address: str) -> None:
     except ValueError:
         loopback = host == "localhost"
     if not loopback:
-        logger.warning("--ray %s: whoever holds this cluster's token can run code on it and on this machine", address)
+        logger.warning('`ray="%s"`: whoever holds the token of this cluster can run code on it and on this machine', address)
 
 
 def workers_that_fit(needs: dict[str, float], nodes: list[dict[str, Any]]) -> int:

@@ -42,7 +42,7 @@ OLDEST = (2, 54)
 """Before it the dashboard let anyone delete jobs (CVE-2026-27482)."""
 
 OBJECT_STORE_BYTES = 200 << 20
-"""Object store of a private start: leases, results and, with --stage object-store, two blocks per worker pass through it."""
+"""Object store of a private start: leases, results and, with bases sent through Ray, two blocks per worker pass through it."""
 
 LOOK_EVERY_S = 5.0
 """How often the cluster's nodes are looked at; a new one is used after this and the model's loading."""
@@ -182,7 +182,7 @@ class RayExecutor:
             raise Terminated(signal.SIGTERM) from None
         except Exception as error:  # whatever Ray finds wrong, it is the environment
             where = "start" if self._private else f"join the cluster at {self._address}"
-            raise EnvironmentFault(f"Ray cannot {where}: {first_line(error)}") from None
+            raise EnvironmentFault(f"Ray cannot {where}: {first_line(error)}", "ray", execution.ray) from None
         finally:
             for each, handler in handlers.items():
                 signal.signal(each, handler)
@@ -396,8 +396,8 @@ class RayExecutor:
             if not self._ever_ready:
                 raise self._last_fault or self._cannot_be_placed()
             raise ResourceFault(
-                f"all workers are lost and none came back within {self._patience_s:.0f} s (--node-timeout); what is finished is "
-                "kept, give the same command again"
+                f"all workers are lost and none came back within {self._patience_s:.0f} s (`node_timeout_s`); what is finished "
+                "is kept, give the same command again"
             )
 
     @property
@@ -405,7 +405,7 @@ class RayExecutor:
         return self._execution.node_timeout_s
 
     def _cannot_be_placed(self) -> EnvironmentFault:
-        return EnvironmentFault(f"no worker could be placed within {self._patience_s:.0f} s (--node-timeout): {self._table()}")
+        return EnvironmentFault(f"no worker could be placed within {self._patience_s:.0f} s (`node_timeout_s`): {self._table()}")
 
     def _table(self) -> str:
         return resource_table(self._needs(), self._ray.nodes(), self._ray.available_resources())
@@ -422,10 +422,10 @@ def _import_ray() -> Any:
     try:
         ray = importlib.import_module("ray")
     except ImportError as error:
-        raise EnvironmentFault(f"--ray: Ray cannot be imported ({error}); --ray off works without") from None
+        raise EnvironmentFault(f'Ray cannot be imported ({error}); `ray="off"` works without', "ray") from None
     found = tuple(int(number) for number in re.findall(r"\d+", ray.__version__)[:2])
     if found < OLDEST:
-        raise EnvironmentFault(f"--ray: Ray {ray.__version__} is too old, {'.'.join(map(str, OLDEST))} or newer is needed")
+        raise EnvironmentFault(f"Ray {ray.__version__} is too old, {'.'.join(map(str, OLDEST))} or newer is needed", "ray")
     worker = importlib.import_module("ray._private.worker")
     if hasattr(worker, "print_to_stdstream"):  # messages of the raylet, on standard output: every loss is told by us already
         setattr(worker, "print_to_stdstream", lambda *_, **__: None)  # noqa: B010
