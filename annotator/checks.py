@@ -54,16 +54,53 @@ def check_path(field: str, value: object) -> str:
     return path
 
 
-def check_count(field: str, value: object) -> None:
-    """Refuse a value that is not a whole number from 0 up; arguments as of `check_choice`.
+def check_count(field: str, value: object, *, least: int = 0) -> None:
+    """Refuse a value that is not a whole number from `least` up; the other arguments are those of `check_choice`.
 
     Raises:
         UsageError: The value is another number, or none.
     """
     if type(value) is not int:
         raise UsageError("give a whole number", field, value)
-    if value < 0:
+    if value < least:
+        raise UsageError(f"give {least} or more" if least else "cannot be negative", field, value)
+
+
+def check_positive(field: str, value: object) -> None:
+    """Refuse a value that is not a finite number above 0; arguments as of `check_choice`.
+
+    Raises:
+        UsageError: The value is another number, or none.
+    """
+    if check_number(field, value) <= 0:
+        raise UsageError("give a number above 0", field, value)
+
+
+def check_not_negative(field: str, value: object) -> None:
+    """Refuse a value that is not a finite number from 0 up; arguments as of `check_choice`.
+
+    Raises:
+        UsageError: The value is another number, or none.
+    """
+    if check_number(field, value) < 0:
         raise UsageError("cannot be negative", field, value)
+
+
+def check_share(field: str, value: object, *, some: bool = False, whole: bool = False) -> None:
+    """Refuse a value that is no share from 0 to below 1; the other arguments are those of `check_choice`.
+
+    Args:
+        field: Name of the field, for the message.
+        value: What it was given.
+        some: Refuse 0.
+        whole: Allow 1.
+
+    Raises:
+        UsageError: The value is another number, or none.
+    """
+    share = check_number(field, value)
+    if not 0 <= share <= 1 or (some and share == 0) or (share == 1 and not whole):
+        raise UsageError(f"a share {'above' if some else 'from'} 0 {'up to' if whole else 'and below'} 1", field, value)
 
 
 def check_number(field: str, value: object) -> float:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from annotator.checks import check_count
 from annotator.cli.progress import setup_logging
 from annotator.cli.values import (
     AcceptAnnotation,
@@ -35,14 +36,12 @@ def evaluate(
     truth: Annotated[Path | None, typer.Option("--truth", "--gtf", help="Its sites: BED or GTF/GFF3.")] = None,
     mask: Annotated[Path | None, typer.Option(help="BED of sites that are neither truth nor error.")] = None,
     clade: Annotated[str, typer.Option(help=f"Of the genome: {', '.join(CLADES)}.")] = DEFAULT_CLADE,
-    trim_bp: Annotated[
-        int, typer.Option(min=0, help="Cut up to this much off contig ends at random: for loci around genes.")
-    ] = 0,
+    trim_bp: Annotated[int, typer.Option(help="Cut up to this much off contig ends at random: for loci around genes.")] = 0,
     hold_out: Annotated[str, typer.Option(help="Measure on these contigs of the genome alone, comma-separated.")] = "",
     accept_annotation: AcceptAnnotation = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw them: .png or .svg (needs matplotlib).")] = None,
-    replicates: Annotated[int, typer.Option(min=1, help="Draws of the bootstrap behind the intervals.")] = 1000,
+    replicates: Annotated[int, typer.Option(help="Draws of the bootstrap behind the intervals.")] = 1000,
     precision: Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}.")] = "auto",
     device: Device = "auto",
     threads: Threads = 0,
@@ -61,6 +60,8 @@ def evaluate(
         raise UsageError(f"--split {split}: names no table")
     one_of("--clade", clade, CLADES)
     one_of("--precision", precision, PRECISIONS)
+    check_count("replicates", replicates, least=1)
+    check_count("trim_bp", trim_bp)
     from annotator.evaluation.genome_report import GenomeReport, evaluate_genome
     from annotator.evaluation.report_plot import check_plot, write_plot
     from annotator.evaluation.report_text import to_text, write_json

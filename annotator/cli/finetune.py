@@ -163,29 +163,26 @@ def finetune(
     }  # fmt: skip
     chosen = {key: value for key, value in given.items() if value is not None}
     adapters = {key: value for key, value in (("rank", lora_rank), ("alpha", lora_alpha)) if value is not None}
-    try:
-        options = replace(
-            default_options(base, lora=lora), class_weights=class_weights, processes=processes, seed=seed, **chosen  # type: ignore[arg-type]
+    options = replace(
+        default_options(base, lora=lora), class_weights=class_weights, processes=processes, seed=seed, **chosen  # type: ignore[arg-type]
+    )  # fmt: skip
+    data: TableData | GenomeData
+    if fasta:
+        data = genome_data(
+            fasta, truth or [], mask or [], pairs("--feature", feature),
+            val_fasta or [], val_truth or [], val_mask or [], pairs("--val-feature", val_feature), clade, features,
+            window_bp=window_bp, margin_bp=margin_bp, accept_annotation=accept_annotation,
         )  # fmt: skip
-        data: TableData | GenomeData
-        if fasta:
-            data = genome_data(
-                fasta, truth or [], mask or [], pairs("--feature", feature),
-                val_fasta or [], val_truth or [], val_mask or [], pairs("--val-feature", val_feature), clade, features,
-                window_bp=window_bp, margin_bp=margin_bp, accept_annotation=accept_annotation,
-            )  # fmt: skip
-        else:
-            data = TableData(
-                train=existing("--train", train) or Path(), dev=existing("--dev", dev), classes=comma_list(classes),
-                anchor_bp=whole_numbers("--anchor", pairs("--anchor", anchor)), features=features, stride_bp=stride_bp,
-            )  # fmt: skip
-        settings = FinetuneSettings(
-            name=model, base=resolved_model(base, allow_download=allow_download), data=data,
-            family=family or None, architecture=json_table(architecture), options=options, clade=clade, licence=licence,
-            lora=LoraOptions(**adapters, targets=comma_list(lora_targets)) if lora else None,
+    else:
+        data = TableData(
+            train=existing("--train", train) or Path(), dev=existing("--dev", dev), classes=comma_list(classes),
+            anchor_bp=whole_numbers("--anchor", pairs("--anchor", anchor)), features=features, stride_bp=stride_bp,
         )  # fmt: skip
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    settings = FinetuneSettings(
+        name=model, base=resolved_model(base, allow_download=allow_download), data=data,
+        family=family or None, architecture=json_table(architecture), options=options, clade=clade, licence=licence,
+        lora=LoraOptions(**adapters, targets=comma_list(lora_targets)) if lora else None,
+    )  # fmt: skip
     refuse_bad_base(settings)
     if gue is None:
         run_finetuning(settings, out, device=device, threads=thread_count(threads))
@@ -224,11 +221,8 @@ def _continue_compact(
     given = {"learning_rate": CONTINUED_LEARNING_RATE} | {key: value for key, value in chosen.items() if value is not None}
     settings = replace(read_recipe(RECIPE, Path(), name), licence=licence, init="compact")
     margin = margin_bp or (window_bp // 4 if window_bp else settings.windows.margin_bp)
-    try:
-        options = replace(settings.train.of_length(given.pop("steps", CONTINUED_STEPS)), **given)
-        windows = replace(settings.windows, window_bp=window_bp or settings.windows.window_bp, margin_bp=margin)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    options = replace(settings.train.of_length(given.pop("steps", CONTINUED_STEPS)), **given)
+    windows = replace(settings.windows, window_bp=window_bp or settings.windows.window_bp, margin_bp=margin)
     if windows.window_bp % settings.architecture["step_bp"]:
         raise UsageError(f"--window-bp {window_bp}: compact needs a multiple of {settings.architecture['step_bp']}")
     organisms, validation = (

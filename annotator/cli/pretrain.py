@@ -66,23 +66,20 @@ def pretrain(
     from annotator.training.pretrain.options import CorpusOptions, MaskOptions, PretrainOptions, PretrainSettings
     from annotator.training.pretrain.run import run_pretraining
 
-    try:
-        settings = PretrainSettings(
-            corpus=CorpusOptions(
-                fasta=tuple(fasta), val_fasta=tuple(val_fasta or ()), held_out=comma_list(hold_out),
-                **({"window_bp": window_bp} if window_bp else {}),  # type: ignore[arg-type]
-            ),
-            family=one_of("--family", family, FAMILIES) if family else None,
-            size=size or ("small" if family else ""),
-            architecture=json_table(architecture),
-            checkpoint=Path(resolved_model(checkpoint, allow_download=allow_download)) if checkpoint else None,
-            mask=MaskOptions(share=0.15 if mask_share is None else mask_share, longest_hidden_bp=hidden_bp),
-            train=PretrainOptions(
-                steps=steps, batch_windows=batch, accumulation=accumulation, learning_rate=learning_rate, warmup_steps=warmup,
-                checkpoint_steps=checkpoint_steps, validate_steps=validate_steps, seed=seed, bf16=bf16,
-            ),
-            licence=licence,
-        )  # fmt: skip
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    settings = PretrainSettings(
+        corpus=CorpusOptions(
+            fasta=tuple(fasta), val_fasta=tuple(val_fasta or ()), held_out=comma_list(hold_out),
+            **({"window_bp": window_bp} if window_bp else {}),  # type: ignore[arg-type]
+        ),
+        family=one_of("--family", family, FAMILIES) if family else None,
+        size=size or ("small" if family else ""),
+        architecture=json_table(architecture),
+        checkpoint=Path(resolved_model(checkpoint, allow_download=allow_download)) if checkpoint else None,
+        mask=MaskOptions(share=0.15 if mask_share is None else mask_share, longest_hidden_bp=hidden_bp),
+        train=PretrainOptions(
+            steps=steps, batch_windows=batch, accumulation=accumulation, learning_rate=learning_rate, warmup_steps=warmup,
+            checkpoint_steps=checkpoint_steps, validate_steps=validate_steps, seed=seed, bf16=bf16,
+        ),
+        licence=licence,
+    )  # fmt: skip
     logger.info("wrote %s", run_pretraining(settings, out, device=device, threads=thread_count(threads)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -57,6 +57,10 @@ class _Recipe(_Strict):
     note: str = ""
 
 
+_TABLE_OF = {field.name: table for table, kind in (("windows", WindowOptions), ("train", TrainOptions)) for field in fields(kind)}
+"""The recipe's table that holds a field which checks itself."""
+
+
 def read_recipe(path: Path, data: Path, name: str) -> TrainingSettings:
     """Read a training recipe.
 
@@ -93,6 +97,8 @@ def read_recipe(path: Path, data: Path, name: str) -> TrainingSettings:
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{path}: field {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except UsageError as error:
+        raise InputError(f"{path}: field {_TABLE_OF[error.field.partition('[')[0]]}.{error}") from None
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {error}") from None
 

@@ -10,7 +10,6 @@ import typer
 
 from annotator.cli.progress import setup_logging
 from annotator.cli.values import AcceptAnnotation, Device, Quiet, Threads, Verbose, comma_list, model_name, thread_count
-from annotator.errors import UsageError
 from annotator.kinds import DEFAULT_CLADE
 from annotator.preflight import check_run
 
@@ -83,10 +82,8 @@ def train(
         settings = replace(settings, organisms=organisms, validation=validation)
     if init and recipe is None:
         settings = like_its_start(settings)
-        steps, learning_rate = steps or CONTINUED_STEPS, learning_rate or CONTINUED_LEARNING_RATE
-    try:
-        options = settings.train if steps is None else settings.train.of_length(steps)
-        options = options if learning_rate is None else replace(options, learning_rate=learning_rate)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+        steps = CONTINUED_STEPS if steps is None else steps
+        learning_rate = CONTINUED_LEARNING_RATE if learning_rate is None else learning_rate
+    options = settings.train if steps is None else settings.train.of_length(steps)
+    options = options if learning_rate is None else replace(options, learning_rate=learning_rate)
     run_training(replace(settings, train=options), out, device=device, threads=thread_count(threads))

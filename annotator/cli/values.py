@@ -42,8 +42,16 @@ FLAG_OF_FIELD = {
     "shard_timeout_s": "--shard-timeout",
     "node_timeout_s": "--node-timeout",
     "max_runtime_s": "--max-runtime",
+    "anchor_bp": "--anchor",
+    "batch_windows": "--batch",
+    "warmup_steps": "--warmup",
+    "held_out": "--hold-out",
+    "share": "--mask-share",
+    "longest_hidden_bp": "--hidden-bp",
+    "rank": "--lora-rank",
+    "alpha": "--lora-alpha",
 }
-"""Flags of the command line that are not named after the field of Python they stand for."""
+"""Flags that are not named after the field of Python they stand for; no field has two flags, on whatever command."""
 
 
 _FIELDS = {"sheet"} | {

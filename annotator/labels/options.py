@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from annotator.checks import check_count, check_positive
+
 
 @dataclass(frozen=True)
 class Organism:
@@ -33,3 +35,13 @@ class Organism:
     max_bp: int = 0
     gene_centred: bool = False
     accept_annotation: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values.
+
+        Raises:
+            UsageError: A value is wrong; the message names the field.
+        """
+        check_count("trim_bp", self.trim_bp)
+        check_count("max_bp", self.max_bp)
+        check_positive("weight", self.weight)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+
+from annotator.checks import check_count, check_not_negative, check_positive, check_share
+from annotator.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,23 @@ class LoopOptions:
     bf16: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run."""
-        self._need_positive("batch_windows", "learning_rate", "epsilon", "clip", "checkpoint_steps")
-        self._need_not_negative("steps", "validate_steps", "warmup_steps", "weight_decay")
-        self._need_share("ema")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas = {self.betas} do not lie from 0 to below 1")
+        """Refuse what cannot be run.
+
+        Raises:
+            UsageError: A value is wrong; the message names the field.
+        """
+        for name in ("batch_windows", "checkpoint_steps"):
+            check_count(name, getattr(self, name), least=1)
+        for name in ("steps", "validate_steps", "warmup_steps", "seed"):
+            check_count(name, getattr(self, name))
+        for name in ("learning_rate", "epsilon", "clip"):
+            check_positive(name, getattr(self, name))
+        check_not_negative("weight_decay", self.weight_decay)
+        check_share("ema", self.ema)
+        for beta in self.betas:
+            check_share("betas", beta)
         if self.decay_steps is not None:
-            self._need_not_negative("decay_steps")
+            check_count("decay_steps", self.decay_steps)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -64,21 +75,6 @@ class LoopOptions:
     def autocasts(self, device_type: str) -> bool:
         """Whether matrix products are computed in bfloat16 on a device of this type."""
         return device_type == "cuda" if self.bf16 is None else self.bf16
-
-    def _need_positive(self, *names: str) -> None:
-        for name in names:
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} = {getattr(self, name)} must be positive and finite")
-
-    def _need_not_negative(self, *names: str) -> None:
-        for name in names:
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} = {getattr(self, name)} must be finite and not negative")
-
-    def _need_share(self, *names: str) -> None:
-        for name in names:
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)} does not lie from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -104,11 +100,19 @@ class WindowOptions:
     mutation_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be drawn."""
-        if not 0 <= 2 * self.margin_bp < self.window_bp:
-            raise ValueError(f"windows of {self.window_bp} bp cannot have margins of {self.margin_bp} bp")
+        """Refuse what cannot be drawn.
+
+        Raises:
+            UsageError: A value is wrong; the message names the field.
+        """
+        check_count("window_bp", self.window_bp, least=1)
+        check_count("margin_bp", self.margin_bp)
+        if 2 * self.margin_bp >= self.window_bp:
+            raise UsageError(f"leaves nothing of a window of {self.window_bp} bp", "margin_bp", self.margin_bp)
         for name in ("site_fraction", "cut_fraction", "mutation_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)} is not a share")
-        if min(self.kind_weights) < 0 or not sum(self.kind_weights) > 0 or not self.tss_sigma_bp > 0:
-            raise ValueError("kind_weights cannot be negative, and tss_sigma_bp must be positive")
+            check_share(name, getattr(self, name), whole=True)
+        for weight in self.kind_weights:
+            check_not_negative("kind_weights", weight)
+        if not sum(self.kind_weights) > 0:
+            raise UsageError("one must be above 0", "kind_weights", self.kind_weights)
+        check_positive("tss_sigma_bp", self.tss_sigma_bp)

@@ -151,7 +151,7 @@ def test_a_terminated_run_ends_all_its_processes(tmp_path: Path) -> None:
         (("--lora-targets", "query"), "--lora-targets: only with --lora"),
         (("--family", "dnabert"), "--family: only with a checkpoint"),
         (("--steps", "3", "--epochs", "1"), "--epochs and --steps"),
-        (("--epochs", "inf"), "epochs = inf must be positive and finite"),
+        (("--epochs", "inf"), "--epochs inf: give a number"),
         (("--stride-bp", "61"), "windows of 60 bp every 61 bp"),
         (("--window-bp", "100"), "--window-bp: only with a genome"),
         (("--processes", "64", "--base", "dnabert:tiny", "--batch", "64"), "54 rows to learn from, too few for 64 processes"),
@@ -171,7 +171,7 @@ def test_pretrain_refuses_a_size_beside_a_checkpoint(tmp_path: Path, capsys: pyt
     base = checkpoint("dnabert", tmp_path)
     options = ["--hold-out", "b", "--checkpoint", str(base), "--window-bp", "100", "--threads", "1", "--device", "cpu"]
     assert main(["pretrain", str(fasta), "-o", str(tmp_path / "run"), *options, "--size", "tiny"]) == 2
-    assert "give no --size" in error_of(capsys)
+    assert "--size: not with a checkpoint" in error_of(capsys)
 
 
 def test_pretraining_that_diverges_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +10,9 @@ import pytest
 from annotator.cli.recipe import read_recipe
 from annotator.kinds import Kind
 from annotator.training.calibrate import fit_calibration, fit_rising_calibration
-from annotator.training.compact.options import TrainOptions
+from annotator.training.compact.options import RECIPE, TrainOptions
 from annotator.training.finetune.options import FinetuneOptions
-from annotator.training.options import LoopOptions
 from annotator.training.pretrain.options import PretrainOptions
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_rate_is_held_and_then_falls() -> None:
@@ -40,26 +36,8 @@ def test_every_task_keeps_the_values_its_weights_were_made_with() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("kind", "change", "said"),
-    [
-        (TrainOptions, {"steps": 0}, "steps = 0 must be positive"),
-        (PretrainOptions, {"validate_steps": 0}, "validate_steps = 0 must be positive"),
-        (PretrainOptions, {"steps": 3, "warmup_steps": 4}, "warmup_steps = 4 of 3 steps"),
-        (FinetuneOptions, {"patience": -1}, "patience = -1 must be finite and not negative"),
-        (LoopOptions, {"learning_rate": float("nan")}, "learning_rate = nan"),
-        (LoopOptions, {"betas": (0.9, 1.0)}, "betas"),
-        (LoopOptions, {"decay_steps": -1}, "decay_steps = -1"),
-        (LoopOptions, {"ema": 1.0}, "ema = 1.0"),
-    ],
-)
-def test_what_cannot_be_run_is_refused_by_name(kind: type[LoopOptions], change: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        kind(**change)
-
-
 def test_the_bundled_recipe_is_read() -> None:
-    options = read_recipe(ROOT / "recipes" / "compact.toml", Path()).train
+    options = read_recipe(RECIPE, Path(), "compact").train
     assert (options.steps, options.batch_windows, options.decay_steps, options.clip) == (7350, 16, 2600, 5.0)
 
 

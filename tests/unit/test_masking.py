@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from annotator.errors import UsageError
 from annotator.tokens.batch import TokenBatch
 from annotator.tokens.kmer_chunks import NT_V2_IDS, KmerChunks
 from annotator.tokens.kmer_rows import KmerRows, dnabert_rows
@@ -177,7 +178,7 @@ def test_a_causal_model_guesses_the_next_known_token() -> None:
     [{"share": 0.0}, {"share": 1.0}, {"hide_share": 0.9, "swap_share": 0.2}, {"swap_share": -0.1}, {"longest_hidden_bp": 0}],
 )
 def test_impossible_masks_are_refused(values: dict[str, float]) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(UsageError):
         MaskOptions(**values)  # type: ignore[arg-type]
 
 

@@ -7,19 +7,29 @@ import pickle
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import typer.main
 
 import annotator
 from annotator.cli.app import app, main
+from annotator.cli.evaluate import evaluate
+from annotator.cli.finetune import finetune
+from annotator.cli.pretrain import pretrain
 from annotator.cli.progress import setup_logging
+from annotator.cli.recipe import read_recipe
+from annotator.cli.train import train
 from annotator.cli.values import FLAG_OF_FIELD, in_flags, with_flags
-from annotator.errors import AnnotatorError, EnvironmentFault, UsageError
+from annotator.errors import AnnotatorError, EnvironmentFault, InputError, UsageError
 from annotator.genome.options import GenomeOptions
+from annotator.labels.options import Organism
 from annotator.output.options import BedOptions
 from annotator.pipeline.options import AnnotateOptions, ExecutionOptions
+from annotator.training.compact.options import RECIPE, TrainOptions
+from annotator.training.finetune.options import FeatureTrack, FinetuneOptions, GenomeData, LoraOptions, TableData
+from annotator.training.options import LoopOptions, WindowOptions
+from annotator.training.pretrain.options import CorpusOptions, MaskOptions, PretrainOptions
 
 NO_FLAG = {"batch_bp", "genome", "formats"}
 """Fields that the command line has no flag for: one chosen by the program, and two that hold options themselves."""
@@ -71,12 +81,127 @@ def test_a_wrong_value_is_named_in_the_terms_of_whoever_gave_it(
     assert in_flags(caught.value).startswith(flags)
 
 
+TRAINING = (
+    TrainOptions, WindowOptions, PretrainOptions, CorpusOptions, MaskOptions, FinetuneOptions, LoraOptions, TableData, GenomeData,
+    Organism,
+)  # fmt: skip
+"""Options of the commands that train and measure."""
+WRONG_TRAINING: list[tuple[type, dict[str, Any], str]] = [
+    (LoopOptions, {"batch_windows": 0}, "batch_windows=0: give 1 or more"),
+    (LoopOptions, {"steps": 1.5}, "steps=1.5: give a whole number"),
+    (LoopOptions, {"learning_rate": float("nan")}, "learning_rate=nan: give a number"),
+    (LoopOptions, {"learning_rate": 0.0}, "learning_rate=0.0: give a number above 0"),
+    (LoopOptions, {"epsilon": -1.0}, "epsilon=-1.0: give a number above 0"),
+    (LoopOptions, {"clip": 0.0}, "clip=0.0: give a number above 0"),
+    (LoopOptions, {"warmup_steps": -1}, "warmup_steps=-1: cannot be negative"),
+    (LoopOptions, {"decay_steps": -1}, "decay_steps=-1: cannot be negative"),
+    (LoopOptions, {"weight_decay": -0.1}, "weight_decay=-0.1: cannot be negative"),
+    (LoopOptions, {"betas": (0.9, 1.0)}, "betas=1.0: a share from 0 and below 1"),
+    (LoopOptions, {"ema": 1.0}, "ema=1.0: a share from 0 and below 1"),
+    (LoopOptions, {"seed": -1}, "seed=-1: cannot be negative"),
+    (TrainOptions, {"steps": 0}, "steps=0: give 1 or more"),
+    (TrainOptions, {"tss_loss_weight": -1.0}, "tss_loss_weight=-1.0: cannot be negative"),
+    (WindowOptions, {"window_bp": 100, "margin_bp": 50}, "margin_bp=50: leaves nothing of a window of 100 bp"),
+    (WindowOptions, {"site_fraction": 1.1}, "site_fraction=1.1: a share from 0 up to 1"),
+    (WindowOptions, {"kind_weights": (0.0, 0.0)}, "kind_weights=(0.0, 0.0): one must be above 0"),
+    (WindowOptions, {"tss_sigma_bp": 0}, "tss_sigma_bp=0: give a number above 0"),
+    (PretrainOptions, {"validate_steps": 0}, "validate_steps=0: give 1 or more"),
+    (PretrainOptions, {"warmup_steps": 4, "steps": 3}, "warmup_steps=4: longer than the run of 3 steps"),
+    (PretrainOptions, {"accumulation": 65}, "accumulation=65: more parts than the 64 windows of a batch"),
+    (CorpusOptions, {"fasta": (), "windows": "some"}, "windows='some': choose from random, tiled"),
+    (CorpusOptions, {"fasta": (), "max_n_share": 1}, "max_n_share=1: a share from 0 and below 1"),
+    (MaskOptions, {"share": 0.0}, "share=0.0: a share above 0 and below 1"),
+    (MaskOptions, {"swap_share": 0.3}, "swap_share=0.3: more than 1 with the 0.8 that are hidden"),
+    (FinetuneOptions, {"patience": -1}, "patience=-1: cannot be negative"),
+    (FinetuneOptions, {"class_weights": "some"}, "class_weights='some': choose from none, balanced"),
+    (FinetuneOptions, {"processes": 33}, "processes=33: more than the 32 windows of a batch"),
+    (FeatureTrack, {"name": "CRE", "kind": "donor"}, "kind='donor': choose from "),
+    (TableData, {"train": Path(), "dev_share": 1.0}, "dev_share=1.0: a share above 0 and below 1"),
+    (GenomeData, {"train": (), "dev": (), "sigma_bp": 0}, "sigma_bp=0: give a number above 0"),
+    (Organism, {"name": "o", "clade": "", "fasta": Path(), "truth": None, "weight": 0}, "weight=0: give a number above 0"),
+]
+
+
+@pytest.mark.parametrize(("options", "given", "said"), WRONG_TRAINING, ids=[said for *_, said in WRONG_TRAINING])
+def test_a_wrong_value_of_training_is_named_by_its_field(options: type, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        options(**given)
+    assert str(caught.value).startswith(said) and caught.value.field == said.partition("=")[0]
+
+
+WRONG_FLAGS = {
+    "train": {"steps": "0", "learning-rate": "-1"},
+    "pretrain": {
+        "window-bp": "-1", "mask-share": "7", "hidden-bp": "0", "steps": "-1", "batch": "0", "accumulation": "65",
+        "learning-rate": "0", "warmup": "-3", "checkpoint-steps": "0", "validate-steps": "0", "seed": "-1",
+    },
+    "finetune": {
+        "stride-bp": "-2", "lora-rank": "0", "lora-alpha": "-1", "epochs": "0", "steps": "-1", "batch": "0",
+        "learning-rate": "-0.5", "dropout": "1", "class-weights": "some", "patience": "-1", "validate-steps": "-1",
+        "processes": "0", "seed": "-1",
+    },
+    "finetune --base dnabert:tiny, of a genome": {"window-bp": "-1", "margin-bp": "-1"},
+    "finetune of a genome": {
+        "window-bp": "-1", "margin-bp": "5000", "steps": "0", "batch": "0", "learning-rate": "0", "dropout": "1",
+        "validate-steps": "-1", "seed": "-1",
+    },
+    "evaluate": {"trim-bp": "-1", "replicates": "0"},
+}  # fmt: skip
+"""A wrong value of every flag with a number or a choice, by command."""
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "value"),
+    [(command, flag, value) for command, flags in WRONG_FLAGS.items() for flag, value in flags.items()],
+)
+def test_a_wrong_value_of_training_is_named_by_its_flag(
+    command: str, flag: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fasta, truth, table = (str(tmp_path / name) for name in ("g.fa", "t.bed", "t.csv"))
+    for path in (fasta, truth, table):
+        Path(path).write_text("")
+    genome = ["--fasta", fasta, "--truth", truth]
+    more = {
+        "train": [], "pretrain": [fasta, "--family", "dnabert"], "finetune": ["--train", table],
+        "evaluate": ["compact", *genome],
+    }  # fmt: skip
+    words = more.get(command, [*genome, "--val-fasta", fasta, "--val-truth", truth])
+    words += ["--base", "dnabert:tiny"] * ("dnabert" in command) + ["--lora"] * ("lora" in flag)
+    words += ["-o", str(tmp_path / "run")] * (command != "evaluate")
+    assert main([command.split()[0], *words, f"--{flag}", value, "--device", "cpu", "-q"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"annotator: error: --{flag} {value}: ") and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_number_of_a_training_command_has_a_wrong_value() -> None:
+    for function in (train, pretrain, finetune, evaluate):
+        name = function.__name__
+        tried = {"threads"} | {flag for command, flags in WRONG_FLAGS.items() if command.split()[0] == name for flag in flags}
+        hints = get_type_hints(function)
+        numbers = {option.replace("_", "-") for option, kind in hints.items() if kind in (int, float, int | None, float | None)}
+        assert len(numbers) > 2 and numbers <= tried
+
+
+def test_a_recipe_is_told_its_field(tmp_path: Path) -> None:
+    for old, new, said in (
+        ("batch_windows = 16", "batch_windows = 0", "train.batch_windows=0: give 1 or more"),
+        ("margin_bp = 768", "margin_bp = 4096", "windows.margin_bp=4096: leaves nothing of a window of 8192 bp"),
+    ):
+        text = RECIPE.read_text()
+        assert old in text
+        (tmp_path / "r.toml").write_text(text.replace(old, new))
+        with pytest.raises(InputError, match=rf"r\.toml: field {said}"):
+            read_recipe(tmp_path / "r.toml", Path(), "m")
+
+
 def test_every_field_stands_for_a_flag_of_annotate() -> None:
     parameters = typer.main.get_command(app).commands["annotate"].params  # type: ignore[attr-defined]
     flags = {flag for parameter in parameters for flag in parameter.opts}
     names = {f.name for options in (AnnotateOptions, ExecutionOptions, GenomeOptions, BedOptions) for f in fields(options)}
     assert {in_flags(UsageError("wrong", name)).removesuffix(": wrong") for name in names - NO_FLAG} <= flags
-    assert set(FLAG_OF_FIELD) <= names and NO_FLAG <= names
+    training = {f.name for options in TRAINING for f in fields(options)}
+    assert set(FLAG_OF_FIELD) <= names | training and NO_FLAG <= names
 
 
 @pytest.mark.parametrize(

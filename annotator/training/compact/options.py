@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from annotator.checks import check_count, check_not_negative, check_share
 from annotator.kinds import Kind
 from annotator.labels.options import Organism
 from annotator.training.options import LoopOptions, WindowOptions
@@ -41,13 +42,24 @@ class TrainOptions(LoopOptions):
     tss_loss_weight: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run."""
+        """Refuse what cannot be run.
+
+        Raises:
+            UsageError: A value is wrong; the message names the field.
+        """
         super().__post_init__()
-        self._need_positive("steps", "validate_steps")
-        self._need_share("dropout")
+        check_count("steps", self.steps, least=1)
+        check_count("validate_steps", self.validate_steps, least=1)
+        check_share("dropout", self.dropout)
+        check_not_negative("tss_loss_weight", self.tss_loss_weight)
 
     def of_length(self, steps: int) -> TrainOptions:
-        """These options for a run of another length: the fall to zero keeps its share, the warm-up is at most a tenth."""
+        """These options for a run of another length: the fall to zero keeps its share, the warm-up is at most a tenth.
+
+        Raises:
+            UsageError: A run cannot have that length.
+        """
+        check_count("steps", steps, least=1)
         decay = None if self.decay_steps is None else round(self.decay_steps * steps / self.steps)
         return replace(
             self, steps=steps, decay_steps=decay, warmup_steps=min(self.warmup_steps, steps // 10),

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from annotator.checks import check_choice, check_count, check_positive, check_share
+from annotator.errors import UsageError
 from annotator.kinds import DEFAULT_CLADE, FEATURE_KINDS, Kind
 from annotator.labels.options import Organism
 from annotator.models.options import FAMILIES
@@ -34,9 +36,13 @@ class FeatureTrack:
     width_bp: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse kinds that do not exist."""
-        if self.kind not in FEATURE_KINDS or self.width_bp < 0:
-            raise ValueError(f"track {self.name}: kind {self.kind!r} is neither tfbs nor feature, or width {self.width_bp} < 0")
+        """Refuse kinds that do not exist.
+
+        Raises:
+            UsageError: A value is wrong; the message names the field.
+        """
+        check_choice("kind", self.kind, tuple(FEATURE_KINDS))
+        check_count("width_bp", self.width_bp)
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,15 @@ class TableData:
     stride_bp: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be split or slid."""
-        if not 0 < self.dev_share < 1 or self.stride_bp < 0:
-            raise ValueError(f"dev_share {self.dev_share} lies between 0 and 1, stride_bp {self.stride_bp} is not negative")
+        """Refuse what cannot be split or slid.
+
+        Raises:
+            UsageError: A value is wrong; the message names the field.
+        """
+        check_share("dev_share", self.dev_share, some=True)
+        check_count("stride_bp", self.stride_bp)
+        for name, anchor in self.anchor_bp.items():
+            check_count(f'anchor_bp["{name}"]', anchor)
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,17 @@ class GenomeData:
     site_share: float = 0.75
     sigma_bp: float = 10.0
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn.
+
+        Raises:
+            UsageError: A value is wrong; the message names the field.
+        """
+        check_count("window_bp", self.window_bp)
+        check_count("margin_bp", self.margin_bp)
+        check_share("site_share", self.site_share, whole=True)
+        check_positive("sigma_bp", self.sigma_bp)
+
 
 @dataclass(frozen=True)
 class LoraOptions:
@@ -121,9 +144,14 @@ class LoraOptions:
     targets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse impossible shapes."""
-        if self.rank < 1 or not self.alpha > 0 or not 0 <= self.dropout < 1:
-            raise ValueError(f"LoRA of rank {self.rank}, alpha {self.alpha}, dropout {self.dropout}: impossible")
+        """Refuse impossible shapes.
+
+        Raises:
+            UsageError: A value is wrong; the message names the field.
+        """
+        check_count("rank", self.rank, least=1)
+        check_positive("alpha", self.alpha)
+        check_share("dropout", self.dropout)
 
 
 @dataclass(frozen=True)
@@ -154,15 +182,21 @@ class FinetuneOptions(LoopOptions):
     processes: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run."""
+        """Refuse what cannot be run.
+
+        Raises:
+            UsageError: A value is wrong; the message names the field.
+        """
         super().__post_init__()
-        self._need_positive("epochs", "processes")
-        self._need_share("dropout", "warmup_share")
-        self._need_not_negative("least_steps", "patience")
-        if self.class_weights not in ("none", "balanced"):
-            raise ValueError(f"class_weights = {self.class_weights!r} is neither none nor balanced")
+        check_positive("epochs", self.epochs)
+        check_share("dropout", self.dropout)
+        check_share("warmup_share", self.warmup_share)
+        check_count("least_steps", self.least_steps)
+        check_count("patience", self.patience)
+        check_choice("class_weights", self.class_weights, ("none", "balanced"))
+        check_count("processes", self.processes, least=1)
         if self.processes > self.batch_windows:
-            raise ValueError(f"processes = {self.processes} are more than the {self.batch_windows} windows of a batch")
+            raise UsageError(f"more than the {self.batch_windows} windows of a batch", "processes", self.processes)
 
     def for_steps(self, steps: int, validate_steps: int) -> FinetuneOptions:
         """These options with the numbers of steps, of warm-up and between validations that were left to choose."""

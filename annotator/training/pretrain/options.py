@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from annotator.checks import check_choice, check_count, check_share
+from annotator.errors import UsageError
 from annotator.training.options import LoopOptions
 
 
@@ -33,14 +35,15 @@ class CorpusOptions:
     val_rows: int = 1000
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be drawn."""
+        """Refuse what cannot be drawn.
+
+        Raises:
+            UsageError: A value is wrong; the message names the field.
+        """
         for name in ("window_bp", "val_rows"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)} must be positive")
-        if self.windows not in ("random", "tiled"):
-            raise ValueError(f"windows = {self.windows!r} is neither random nor tiled")
-        if not 0 <= self.max_n_share < 1:
-            raise ValueError(f"max_n_share = {self.max_n_share} does not lie from 0 to below 1")
+            check_count(name, getattr(self, name), least=1)
+        check_choice("windows", self.windows, ("random", "tiled"))
+        check_share("max_n_share", self.max_n_share)
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,17 @@ class MaskOptions:
     longest_hidden_bp: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be masked."""
-        if not 0 < self.share < 1:
-            raise ValueError(f"share = {self.share} does not lie between 0 and 1")
-        if self.hide_share < 0 or self.swap_share < 0 or self.hide_share + self.swap_share > 1:
-            raise ValueError("hide_share and swap_share are shares of 1 together")
-        if self.longest_hidden_bp < 1:
-            raise ValueError(f"longest_hidden_bp = {self.longest_hidden_bp} must be at least 1")
+        """Refuse what cannot be masked.
+
+        Raises:
+            UsageError: A value is wrong; the message names the field.
+        """
+        check_share("share", self.share, some=True)
+        check_share("hide_share", self.hide_share, whole=True)
+        check_share("swap_share", self.swap_share, whole=True)
+        if self.hide_share + self.swap_share > 1:
+            raise UsageError(f"more than 1 with the {self.hide_share:g} that are hidden", "swap_share", self.swap_share)
+        check_count("longest_hidden_bp", self.longest_hidden_bp, least=1)
 
 
 @dataclass(frozen=True)
@@ -88,13 +95,18 @@ class PretrainOptions(LoopOptions):
     accumulation: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run."""
+        """Refuse what cannot be run.
+
+        Raises:
+            UsageError: A value is wrong; the message names the field.
+        """
         super().__post_init__()
-        self._need_positive("steps", "validate_steps", "accumulation")
+        for name in ("steps", "validate_steps", "accumulation"):
+            check_count(name, getattr(self, name), least=1)
         if self.accumulation > self.batch_windows:
-            raise ValueError(f"accumulation = {self.accumulation} parts of {self.batch_windows} windows")
+            raise UsageError(f"more parts than the {self.batch_windows} windows of a batch", "accumulation", self.accumulation)
         if self.warmup_steps > self.steps:
-            raise ValueError(f"warmup_steps = {self.warmup_steps} of {self.steps} steps")
+            raise UsageError(f"longer than the run of {self.steps} steps", "warmup_steps", self.warmup_steps)
 
 
 @dataclass(frozen=True)

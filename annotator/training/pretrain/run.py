@@ -168,7 +168,7 @@ def _probe(windows: CorpusOptions, subject: Subject, validation: Corpus) -> Prob
     try:
         return make_probe(rows, subject.tokenizer, causal=subject.family.causal)
     except ValueError as error:
-        raise UsageError(f"--window-bp {windows.window_bp}: {error}") from None
+        raise UsageError(str(error), "window_bp", windows.window_bp) from None
 
 
 def _identity(settings: PretrainSettings, subject: Subject, corpus: Corpus) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _read(options: CorpusOptions, out: Path) -> tuple[Corpus, Corpus]:
     if not options.fasta:
         raise UsageError("nothing to learn from: no FASTA given")
     if options.val_fasta and options.held_out:
-        raise UsageError("--val-fasta and --hold-out: give one of them")
+        raise UsageError("not together with contigs that are held out", "val_fasta")
     with temporary_folder(out) as spool:
         corpus, validation = read_corpus(options.fasta, spool / "train", held_out=options.held_out)
         if options.val_fasta:
@@ -192,6 +192,6 @@ def _read(options: CorpusOptions, out: Path) -> tuple[Corpus, Corpus]:
     if not len(corpus.bases):
         raise UsageError("nothing to learn from: no contig, or every one held out")
     if not len(validation.bases):
-        raise UsageError("nothing to validate on: give --val-fasta or --hold-out")
+        raise UsageError("nothing to validate on: give a genome, or hold contigs out", "val_fasta")
     logger.info("%s bp to learn from, %s bp to validate on", f"{len(corpus.bases):,}", f"{len(validation.bases):,}")
     return corpus, validation

@@ -74,7 +74,7 @@ def take_subject(settings: PretrainSettings, corpus: Corpus, folder: Path) -> Su
     subject = _from_checkpoint(settings) if settings.checkpoint is not None else _from_scratch(settings, corpus, folder)
     longest = subject.tokenizer.longest_bp()
     if longest is not None and settings.corpus.window_bp > longest:
-        raise UsageError(f"--window-bp {settings.corpus.window_bp}: {subject.family.name} takes {longest} bp at most")
+        raise UsageError(f"{subject.family.name} takes {longest} bp at most", "window_bp", settings.corpus.window_bp)
     if not subject.family.causal and subject.tokenizer.mask_id is None:
         raise UsageError(f"{subject.family.name}: the tokenizer has no mask token to pre-train with")
     count = sum(value.numel() for value in subject.model.parameters())
@@ -84,8 +84,9 @@ def take_subject(settings: PretrainSettings, corpus: Corpus, folder: Path) -> Su
 
 def _from_checkpoint(settings: PretrainSettings) -> Subject:
     assert settings.checkpoint is not None
-    if settings.size or settings.architecture:
-        raise UsageError("a checkpoint brings its own architecture: give no --size and no --architecture with it")
+    for name in ("size", "architecture"):
+        if getattr(settings, name):
+            raise UsageError("not with a checkpoint, which brings its own architecture", name)
     found = read_checkpoint(settings.checkpoint, settings.family)
     if not found.has_lm_head:
         logger.warning("%s: no language model head; a random one is trained", settings.checkpoint)
@@ -94,13 +95,13 @@ def _from_checkpoint(settings: PretrainSettings) -> Subject:
 
 def _from_scratch(settings: PretrainSettings, corpus: Corpus, folder: Path) -> Subject:
     if settings.family is None:
-        raise UsageError("what to train: give --family or --checkpoint")
+        raise UsageError("give a family to begin with, or a checkpoint to go on from", "family")
     chosen = family(settings.family)
     if settings.size and settings.size not in chosen.sizes:
-        raise UsageError(f"--size {settings.size}: {chosen.name} has {', '.join(chosen.sizes)}")
+        raise UsageError(f"{chosen.name} has {', '.join(chosen.sizes)}", "size", settings.size)
     architecture = chosen.sizes.get(settings.size, {}) | settings.architecture
     if not architecture:
-        raise UsageError(f"give --size ({', '.join(chosen.sizes)}) or --architecture")
+        raise UsageError(f"give one of {', '.join(chosen.sizes)}, or an architecture", "size")
     try:
         torch.manual_seed(settings.train.seed)
         model = chosen.build(architecture)
