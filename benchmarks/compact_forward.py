@@ -22,7 +22,7 @@ _BOUNDS = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 
 
 def fallen_back(device: torch.device) -> str:
-    """Which kernel of the latest forward pass did not run in Triton, and what ran; empty where all did."""
+    """Kernels of the latest forward pass that did not run in Triton, and what ran; empty where all did."""
     chosen = chosen_backends()
     paths = {f"{kernel}/{device.type}": chosen.get(f"{kernel}/{device.type}", "it has not run") for kernel in _KERNELS}
     return "; ".join(f"{name}: {path}" for name, path in paths.items() if not path.startswith("triton"))

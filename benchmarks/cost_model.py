@@ -65,10 +65,10 @@ class Family(Protocol):
         """Bases computed for each base that is scored."""
 
     def flops_per_base(self) -> float:
-        """Of one strand, window overhead not counted."""
+        """Operations for a base of one strand, window overhead not counted."""
 
     def bytes_per_base(self, value_bytes: int) -> float:
-        """Of one strand, window overhead not counted."""
+        """Bytes moved for a base of one strand, window overhead not counted."""
 
 
 @dataclass(frozen=True)

@@ -301,7 +301,7 @@ def agreement(ours: Found, cpu: Found, kind: int, threshold: float, shift_bp: in
         ours: Calls on the device.
         cpu: Calls on the CPU.
         kind: Index into KINDS.
-        threshold: Of the kind.
+        threshold: Threshold of the kind.
         shift_bp: Distance at which two calls are the same one; less than the distance of two calls of one side.
 
     Returns:

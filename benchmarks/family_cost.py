@@ -47,7 +47,7 @@ STRANDS = 2
 YEAST_BP, HUMAN_BP = 12e6, 3.1e9
 CPU_FLOPS_PER_S, GPU_FLOPS_PER_S = 100e9, 400e12
 BPE_BASES_PER_TOKEN = 4.71
-"""Of DNABERT-2's published tokenizer, on random DNA."""
+"""Bases a token of DNABERT-2's published tokenizer, on random DNA."""
 TOKEN_STEP = 64
 """Rows of tokens are padded to a multiple of this (`annotator.models.token_parts.even_passes`)."""
 TRACKS = 3
@@ -63,12 +63,12 @@ class Cost:
     """A model's row of a table.
 
     Attributes:
-        page: Of docs/families.
+        page: Name of its page in docs/families.
         name: Family and size.
-        parameters: Of the network, with the head it is pre-trained with.
+        parameters: Numbers in the network, with the head it is pre-trained with.
         context: Bases that a base's scores can depend on, or a row can have.
         row: Bases and tokens of a row.
-        flops: Of a base and strand, everything counted.
+        flops: Operations for a base and strand, everything counted.
         overhead: Bases computed for one that is scored.
         published: Whether it is of a published size.
     """
@@ -89,7 +89,7 @@ class Said:
 
     Attributes:
         token: What one token covers.
-        licence: Of the published weights.
+        licence: Licence of the published weights.
         changed: What was changed.
     """
 
@@ -120,7 +120,7 @@ def weights_of(network: nn.Module) -> int:
 
 
 def flops_per_row(chosen: ModelFamily, architecture: Architecture, tokens: int, *, causal: bool) -> float:
-    """Of one pass of the backbone over a row of so many tokens."""
+    """Operations of one pass of the backbone over a row of so many tokens."""
     with torch.device("meta"):
         backbone = chosen.build(architecture).backbone
     seen = (tokens + 1) / 2 if causal else tokens

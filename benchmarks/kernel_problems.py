@@ -69,7 +69,7 @@ class Problem:
 
     Attributes:
         kernel: Its name.
-        variant: Which of the kernel's shapes.
+        variant: Name of the kernel's shape.
         shape: For the row.
         bases: Bases x strands of one call.
         bytes_moved: Least bytes read and written by one call.

@@ -41,7 +41,7 @@ class Run:
 
     Attributes:
         device: Where.
-        kernels: Which.
+        kernels: Names of the kernels.
         sizes: How much.
         repeats: Most calls of each.
         small: Whether the ceilings are measured on small shapes too.

@@ -68,7 +68,7 @@ GPU_MB_PER_S = 50.0
 """An assumption: no GPU has been measured."""
 SHARD_BP = 8_000_000
 PART_BYTES = 260_000
-"""Of a shard of 8 Mb: see docs/scaling.md."""
+"""Bytes of the part of a shard of 8 Mb: see docs/scaling.md."""
 NODE_WORKERS = 8
 
 
@@ -94,7 +94,7 @@ class Disturbances:
         losses_per_node_hour: Eight workers die at once.
         restart_s: Until a place can start its next worker.
         notice_s: Until the driver hears of a lost node.
-        straggler_share: Of all workers started.
+        straggler_share: Share of all workers started that are slow.
         straggler_times: So many times slower.
         hangs: Shards whose first worker never answers.
         poison: Shards that end every worker, half-way.
@@ -124,15 +124,15 @@ class Setting:
     """A run to simulate.
 
     Attributes:
-        workers: How many.
+        workers: Number of workers.
         assemblies: Contig lengths in bp of each.
-        seconds_per_base: Of a worker, drawn from for each shard.
+        seconds_per_base: Seconds that a worker takes for a base, drawn from for each shard.
         spread: A shard takes up to this share longer or shorter.
         start_s: Until a worker is ready.
-        costs: Of the driver.
+        costs: Seconds of the driver.
         helpers: Assemblies that it opens and merges at a time.
         disturbances: What goes wrong.
-        seed: Of all that is drawn.
+        seed: Seed of all that is drawn.
         plan: Shape of windows and shards.
     """
 
@@ -457,7 +457,7 @@ class Simulated:
         shards: In all.
         retried: Leased more than once.
         given_up: Never finished.
-        innocent: Of these, those that were neither poison nor bad.
+        innocent: Those given up that were neither poison nor bad.
         deaths: Workers lost.
         most_open: Assemblies open at the same time.
     """
@@ -544,7 +544,7 @@ def _silence() -> Iterator[None]:
 
 
 def _choose_unlucky(setting: Setting) -> dict[Key, str]:
-    """Which shards hang, kill or are refused."""
+    """Fates of the shards that hang, kill or are refused."""
     wrong, rng = setting.disturbances, random.Random(setting.seed)
     fates = ["hangs"] * wrong.hangs + ["poison"] * wrong.poison + ["bad"] * wrong.bad
     if not fates:
@@ -713,14 +713,14 @@ def duration(seconds: float) -> str:
 
 def table_row(load: str, workers: int, clean: Simulated, rough: Simulated) -> str:
     cells = (
-        load, f"{workers:,}", duration(clean.ideal_s), _told(clean.makespan_s, clean.efficiency), duration(clean.tail_s),
-        f"{100 * clean.driver_busy:.1f} %", duration(clean.background_s), _told(rough.makespan_s, rough.efficiency),
+        load, f"{workers:,}", duration(clean.ideal_s), _with_share(clean.makespan_s, clean.efficiency), duration(clean.tail_s),
+        f"{100 * clean.driver_busy:.1f} %", duration(clean.background_s), _with_share(rough.makespan_s, rough.efficiency),
         duration(rough.tail_s), f"{rough.retried:,}", f"{rough.given_up:,}",
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"
 
 
-def _told(seconds: float, efficiency: float) -> str:
+def _with_share(seconds: float, efficiency: float) -> str:
     return f"{duration(seconds)} ({100 * efficiency:.2g} %)"
 
 

@@ -53,11 +53,11 @@ class LineProgress:
     def __init__(self) -> None:
         """Nothing has begun."""
         self.total = self.done = self.earlier = self.ready = 0
-        self.began = self.told = 0.0
+        self.began = self.last_line_s = 0.0
 
     def start(self) -> None:
         """Begin."""
-        self.began = self.told = time.monotonic()
+        self.began = self.last_line_s = time.monotonic()
 
     def add(self, total_bp: int, done_bp: int) -> None:
         """More to scan; tells how much an interrupted run had done."""
@@ -75,8 +75,8 @@ class LineProgress:
         """Count a finished shard."""
         self.done += bases
         now = time.monotonic()
-        if now - self.told >= LINE_EVERY_S:
-            self.told = now
+        if now - self.last_line_s >= LINE_EVERY_S:
+            self.last_line_s = now
             logger.info("%s", self.line())
 
     def line(self) -> str:

@@ -107,7 +107,7 @@ def refuse_loose(prefix: str, fasta: list[Path] | None, others: Mapping[str, Seq
     """See that options about genomes come with genomes, and that those are there.
 
     Args:
-        prefix: Of the options, for messages: "" or "val-".
+        prefix: Prefix of the options, for messages: "" or "val-".
         fasta: The genomes.
         others: What else was given, by option.
 
@@ -128,11 +128,11 @@ def organisms_given(
     """Organisms from options of the command line.
 
     Args:
-        prefix: Of the options, for messages: "" or "val-".
+        prefix: Prefix of the options, for messages: "" or "val-".
         fasta: Genomes.
         truth: Sites of each.
         mask: Masked sites of each, "-" for none; or nothing.
-        clade: Of each; or nothing.
+        clade: Clade of each; or nothing.
         need_truth: Whether `truth` may be nothing too.
 
     Raises:

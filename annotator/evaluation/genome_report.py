@@ -92,7 +92,7 @@ class GenomeReport:
         weights_sha256: Hash of the model's weights file.
         computed_in: float32 or bfloat16.
         genome: Name.
-        clade: Whose calibration and thresholds were used.
+        clade: Clade whose calibration and thresholds were used.
         contigs: How many.
         bases: Their length.
         trim_bp: Up to so much was cut off at random at both ends of every contig.
@@ -200,7 +200,7 @@ def measure(
         model: What scores, on `device`.
         manifest: Manifest of the model.
         genome: With its truth.
-        clade: Whose calibration and thresholds to use.
+        clade: Clade whose calibration and thresholds to use.
         device: Where to compute.
         thresholds: Probability per kind in place of the manifest's.
         replicates: Draws of the bootstrap.

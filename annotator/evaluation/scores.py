@@ -33,9 +33,9 @@ class ScoredShard:
 
     Attributes:
         spans: Its spans, in coordinates of their contigs.
-        logits: Of each span, float32, [2, C, span length]: strand (+, -), track, base; NOT_SCORED where nothing was scored
-            (runs of N).
-        calls: Of all spans; positions are within contigs.
+        logits: Logits of each span, float32, [2, C, span length]: strand (+, -), track, base; NOT_SCORED where nothing was
+            scored (runs of N).
+        calls: Calls of all spans; positions are within contigs.
     """
 
     spans: tuple[Span, ...]
@@ -115,7 +115,7 @@ def site_examples(
         logits: From `genome_logits`.
         genome: Where they come from.
         kind: donor, acceptor, tss or another of the tracks.
-        tracks: Of the logits, in order.
+        tracks: Tracks of the logits, in order.
 
     Returns:
         Logits, float32, [m], and whether each is a truth site, [m].

@@ -79,7 +79,7 @@ class SiteRanking:
         """Start empty.
 
         Args:
-            genome: Whose sites are looked for.
+            genome: Genome whose sites are looked for.
             kind: donor, acceptor or tss.
             floor: Examples with a lower score are counted, not listed (see `annotator.evaluation.metrics`).
         """

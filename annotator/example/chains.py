@@ -27,8 +27,6 @@ ACCEPTOR_INTRON_BP, ACCEPTOR_EXON_BP = 40, 3
 INTERGENIC, INTRON, UTR, CODING = 0, 1, 2, 3
 """Labels of positions; CODING + phase (0..2) is the base of a codon."""
 
-FIRST_PROMOTER_LABEL = 6
-
 _PSEUDOCOUNT = 0.1  # a context never seen must lead somewhere
 
 

@@ -124,10 +124,10 @@ class SignalCheck:
     def __str__(self) -> str:
         """The counts in one line."""
         total = f"{sum(self.counts.values()):,} {self.unit}"
-        return f"{total}: " + ", ".join(f"{n:,} {_said(name)}" for name, n in self.counts.items() if n or name != "unknown")
+        return f"{total}: " + ", ".join(f"{n:,} {_where(name)}" for name, n in self.counts.items() if n or name != "unknown")
 
 
-def _said(name: str) -> str:
+def _where(name: str) -> str:
     return {"other": "at none of them", "unknown": "at N or cut by a contig's end"}.get(
         name, f"at {name}" if "-" in name else name
     )
@@ -211,7 +211,7 @@ def cut_without_signals(transcripts: Sequence[Transcript], bases: GenomeBases, t
     several loci). Nothing is cut in a file of which fewer than half the introns have splice signals: it has another fault.
 
     Args:
-        transcripts: As read.
+        transcripts: The transcripts as they were read.
         bases: The genome.
         tally: Gaps that are cut are counted here.
 

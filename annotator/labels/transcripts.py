@@ -162,7 +162,7 @@ def _top(place: Place, name: str, lines: Lines) -> str:
 
 
 def _locus(places: Sequence[Place], span: tuple[int, int]) -> int:
-    """Which of the loci, overlapping lines taken together, holds a span; 0 where there is but one, -1 where none does."""
+    """Index of the locus (overlapping lines taken together) that holds a span; 0 where there is but one, -1 where none does."""
     loci = _joined([(place.start, place.end) for place in places])[0]
     if len(loci) < 2:
         return 0

@@ -117,7 +117,7 @@ def _plain(field: bytes) -> bytes:
 
 
 def _columns(names: list[bytes]) -> tuple[int, int]:
-    """Which column is the sequence, and which the label."""
+    """Indices of the columns of the sequence and of the label."""
     found = [name.decode("utf-8", "backslashreplace") for name in names]
     shown = [name for name in found if name.lower() not in _INDEX_NAMES]
     if len([name for name in shown if name.startswith("sequence")]) > 1:

@@ -200,7 +200,7 @@ def _architecture(config: dict[str, Any], path: Path, name: str | None) -> tuple
         chosen = family_registry.family(name or family_registry.detect_family(config))
         return chosen, chosen.read_config(_usual_ids(config, path))
     except _BAD_FIELD as error:
-        raise InputError(f"{path}: field {_said(error)}") from None
+        raise InputError(f"{path}: field {_reason(error)}") from None
 
 
 def _usual_ids(config: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -236,7 +236,7 @@ def _tokenizer(chosen: ModelFamily, architecture: Architecture, folder: Path) ->
             blank = chosen.build(architecture)
             size = blank.lm_head(torch.empty(1, blank.backbone.hidden)).shape[1]
     except _BAD_FIELD as error:
-        raise InputError(f"{path}: not an architecture of {chosen.name}: {_said(error)}") from None
+        raise InputError(f"{path}: not an architecture of {chosen.name}: {_reason(error)}") from None
     if tokenizer.vocabulary_size != size:
         raise InputError(f"{path}: a network of {size} ids, but the tokenizer has {tokenizer.vocabulary_size}")
     return tokenizer
@@ -262,6 +262,6 @@ def _check_window_head(head: dict[str, Tensor], hidden: int, source: Path) -> No
             raise InputError(f"{source}: tensor {name} of the classifier has shape {list(value.shape)}, not {shapes.get(name)}")
 
 
-def _said(error: Exception) -> str:
-    """What an exception says; of one without words, its class."""
+def _reason(error: Exception) -> str:
+    """The message of an exception, or its class where it has none."""
     return str(error) or type(error).__name__

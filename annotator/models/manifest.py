@@ -24,7 +24,7 @@ from annotator.models.track_set import Feature, TrackSet
 MANIFEST_NAME = "manifest.json"
 FORMAT_VERSION = 1
 LARGEST_SIZE = 1 << 24
-"""Of any size or count in a manifest; far beyond what a network or a window of this program has."""
+"""Largest size or count that a manifest may state; far beyond what a network or a window of this program has."""
 CODE_KEYS = frozenset({"auto_map", "_attn_implementation_internal", "custom_pipelines", "trust_remote_code"})
 """Keys of a configuration that make transformers import modules beside the weights, or from a hub."""
 OTHER = "other"
@@ -102,11 +102,11 @@ class Manifest:
 
     Attributes:
         name: Model name, written to the `model` column.
-        version: Of the weights.
-        family: Which loader reads it.
+        version: Version of the weights.
+        family: Model family, whose loader reads it.
         architecture: Arguments of that family's configuration; its loader checks them.
-        tokenizer: Of the bundled family: k, order, first_kmer_id and ambiguous_id of the k-mer vocabulary. Of others: file and
-            sha256 of a tokenizer beside the manifest, or nothing where the architecture says it all.
+        tokenizer: For the bundled family k, order, first_kmer_id and ambiguous_id of the k-mer vocabulary; for others file
+            and sha256 of a tokenizer beside the manifest, or nothing where the architecture says it all.
         plan: window_bp, halo_bp and the other fields of `PlanOptions`.
         tracks: Names of the output tracks of one strand, in order.
         radius_bp: A call is a local maximum within this many bases, per kind.
@@ -116,12 +116,12 @@ class Manifest:
         weights_sha256: Its hash.
         training: Data and recipe the weights come from.
         metrics: Held-out figures, with the split they were measured on.
-        window: Of a classifier of windows; None for a model that labels bases.
-        features: Of the tracks that are not donor, acceptor or tss.
+        window: Window and classes of a classifier of windows; None for a model that labels bases.
+        features: Kind and width of the tracks that are not donor, acceptor or tss.
         default_clade: Clade that `annotate` takes where the user names none: the one whose data the model learnt from; empty for
             the program's default.
         head: Shape of the head on a published family's backbone (`annotator.models.task_heads.HeadOptions`).
-        format_version: Of this layout.
+        format_version: Version of this layout.
     """
 
     name: str

@@ -109,24 +109,24 @@ class Results:
     @property
     def model(self) -> str:
         """Name of the model that made the calls."""
-        return str(self._told("plan")["model"]["name"])
+        return str(self._entry("plan")["model"]["name"])
 
     @property
     def thresholds(self) -> dict[str, float]:
         """Probability by kind at and above which a local maximum is a call."""
-        return dict(self._told("plan")["thresholds"])
+        return dict(self._entry("plan")["thresholds"])
 
     @property
     def files(self) -> dict[str, Path]:
         """The files of the run by their names; `run["files"]` has their sizes and hashes."""
-        return {name: self.path / name for name in self._told("files")}
+        return {name: self.path / name for name in self._entry("files")}
 
     @property
     def failed_contigs(self) -> list[str]:
         """Names of contigs that failed and are not in the files: at most the thousand that run.json lists."""
-        return list(self._told("failed_contigs")["names"])
+        return list(self._entry("failed_contigs")["names"])
 
-    def _told(self, entry: str) -> Any:
+    def _entry(self, entry: str) -> Any:
         """An entry of run.json."""
         return self.run[entry]
 
@@ -151,7 +151,7 @@ class BatchResults(Results):
             the folder has the results of another run.
     """
 
-    def _told(self, entry: str) -> Any:
+    def _entry(self, entry: str) -> Any:
         raise UsageError(f"{self.path}: holds several assemblies; ask one of its samples: {', '.join(list(self.samples)[:5])}")
 
     @property

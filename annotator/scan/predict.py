@@ -111,7 +111,7 @@ class Predictor:
 
     Attributes:
         manifest: What the model says about itself.
-        clade: Whose calibration and thresholds are used.
+        clade: Clade whose calibration and thresholds are used.
         device: Where it computes.
         precision: "float32" or "bfloat16".
     """
@@ -195,7 +195,7 @@ def load_model(model: str | Path, *, clade: str = "", device: str = "auto", prec
 
     Args:
         model: Bundled model's name or a model directory, of any family that `annotate` takes.
-        clade: Whose calibration and thresholds to use; empty for the clade that the model was trained for, or else vertebrate.
+        clade: Clade whose calibration and thresholds to use; empty for the one the model was trained for, or else vertebrate.
         device: auto, cpu, cuda or cuda:N.
         precision: float32, bfloat16, or auto for what suits the model and the device.
 

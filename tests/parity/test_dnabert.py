@@ -131,7 +131,7 @@ def test_a_saved_stock_model_loads(tmp_path: Path, stock_class: type[BertForMask
 
 
 def published_state(**more: Any) -> dict[str, torch.Tensor]:
-    """As saved by the library of 2020: position ids, a pooler that nothing has trained, and both tied copies."""
+    """A checkpoint as the library of 2020 saved it: position ids, a pooler that nothing has trained, and both tied copies."""
     state = dict(BertForMaskedLM(stock_config(TINY)).state_dict())
     state["bert.embeddings.position_ids"] = torch.arange(512)[None]
     state["bert.pooler.dense.weight"], state["bert.pooler.dense.bias"] = torch.zeros(64, 64), torch.zeros(64)

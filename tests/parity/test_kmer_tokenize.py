@@ -265,7 +265,7 @@ def _wrapper_that_raises(fault: Exception) -> Callable[[str, str], Callable[[], 
 
 
 def _setup_faults() -> list[Exception]:
-    """As Triton raises them where it cannot be set up, or cannot compile a kernel for the device."""
+    """Errors that Triton raises where it cannot be set up, or cannot compile a kernel for the device."""
     from triton.runtime.errors import OutOfResources
 
     return [

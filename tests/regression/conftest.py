@@ -14,7 +14,7 @@ from tests.support.toy_runs import toy_genome, toy_run
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Whose manifest a toy run follows."""
+    """Model directory whose manifest a toy run follows."""
     return write_detector(tmp_path_factory.mktemp("model"))
 
 

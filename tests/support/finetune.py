@@ -32,7 +32,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "nucleotide-transformer": SHAPE,
     "biogpt": SHAPE | {"hidden_dropout_prob": 0.1},
 }
-"""Of every family, a network small enough to learn in a test, with dropout where the family has it."""
+"""A network of every family small enough to learn in a test, with dropout where the family has it."""
 
 
 def write_table(path: Path, rows: int, seed: int, length: int = 60, shares: tuple[float, ...] = (0.5, 0.5)) -> Path:

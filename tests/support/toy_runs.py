@@ -37,7 +37,7 @@ def toy_genome(path: Path, seed: int = 1) -> Path:
 
 
 def arguments(fasta: Path | None, out: Path, model: Path, *more: object) -> list[str]:
-    """Of `annotator annotate` over a toy genome, or over what `more` says."""
+    """Arguments of `annotator annotate` over a toy genome, or over what `more` says."""
     fixed = ["--model", str(model), "--tasks", "splice", "--shard-bp", str(SHARD_BP), "-t", "1", "--device", "cpu"]
     return ["annotate", *([str(fasta)] if fasta else []), "-o", str(out), *fixed, *map(str, more)]
 

@@ -28,7 +28,7 @@ WORD = re.compile(b"(?=CAGGT)")
 class ToyTask(ShardTask):
     """Calls a donor at every CAGGT of the plus strand.
 
-    Of its workers only the first `setups` can be set up, where that is given.
+    Only the first `setups` of its workers can be set up, where that is given.
     `faults` maps a place ("chr1:0", contig and start of a span) to (what happens there, how many times in all).
     """
 

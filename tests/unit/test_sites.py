@@ -129,7 +129,7 @@ def test_only_what_a_run_can_drop_is_counted() -> None:
 
 
 def manifest() -> Manifest:
-    """Of a model whose features stand before, between and after the other tracks."""
+    """A manifest of a model whose features stand before, between and after the other tracks."""
     kinds = (Kind.FEATURE, Kind.DONOR, Kind.TFBS, Kind.PROMOTER)
     fits = {kind: Calibration(scale=1.0 + i, bias=-float(i)) for i, kind in enumerate(kinds)}
     return Manifest(

@@ -67,7 +67,7 @@ def fill_formats(
     """Write the files of the formats under temporary names, data first and then all indices.
 
     Args:
-        blocks: As of `write_formats`.
+        blocks: Calls in sorted order, as `write_formats` takes them.
         out_dir: Folder of the final names.
         at: File name -> temporary name, for every name of `format_names`.
         run: The run.

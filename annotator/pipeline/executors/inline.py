@@ -25,7 +25,7 @@ class InlineExecutor:
         """Nothing is loaded yet."""
         self._task: AnyTask | None = None
         self._queue: deque[tuple[Key, Any]] = deque()
-        self._told = False
+        self._is_announced = False
 
     def machine(self, device: str) -> Machine:
         """The device of this process; on a CPU its model may have all threads."""
@@ -49,8 +49,8 @@ class InlineExecutor:
 
     def wait(self, timeout_s: float) -> list[Event]:
         """Do the next piece of work."""
-        if not self._told:
-            self._told = True
+        if not self._is_announced:
+            self._is_announced = True
             return [Ready(WORKER)]
         if not self._queue or self._task is None:
             return []

@@ -134,7 +134,7 @@ class RayExecutor:
         self._head = ""
         self._head_lost: float | None = None
         self._alone_since: float | None = None
-        self._ever_ready = self._told_of_pending = False
+        self._ever_ready = self._warned_of_pending = False
         self._last_fault: AnnotatorError | None = None
 
     # -- start and stop
@@ -384,8 +384,8 @@ class RayExecutor:
         if any(actor.node for actor in self._actors.values()):
             self._alone_since = None
             late = [actor for actor in self._actors.values() if not actor.node and now - actor.since > self._patience_s]
-            if late and not self._told_of_pending:
-                self._told_of_pending = True
+            if late and not self._warned_of_pending:
+                self._warned_of_pending = True
                 logger.warning("%d workers still wait for a place: %s", len(late), self._table())
             return
         if not self._wanted:

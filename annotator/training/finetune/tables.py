@@ -145,7 +145,9 @@ class TableTask(FinetuneTask):
         }
         if data.dev is None:
             self.described["dev"] |= {"share_of_train": data.dev_share}
-        logger.info("%s: %d rows, %s; %d to validate on", data.train, len(self.train), _said(self.task, counts), len(self.dev))
+        logger.info(
+            "%s: %d rows, %s; %d to validate on", data.train, len(self.train), _counts_text(self.task, counts), len(self.dev)
+        )
 
     def loss(self, net: nn.Module, step: int, share: Share) -> Tensor:
         """See `FinetuneTask`."""
@@ -257,5 +259,5 @@ def window_plan(task: WindowTask, radius_bp: int) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _said(task: WindowTask, counts: NDArray[np.int64]) -> str:
+def _counts_text(task: WindowTask, counts: NDArray[np.int64]) -> str:
     return ", ".join(f"{name} {count}" for name, count in zip(task.classes, counts.tolist(), strict=True))

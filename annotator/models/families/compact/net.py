@@ -143,7 +143,7 @@ class CompactNet(nn.Module):
             dropout: Share of the trunk's channels left out of each block; training only.
 
         Returns:
-            Of every base, [B, fine_channels, L], and of every step, [B, trunk_channels, L / step_bp].
+            Channels of every base, [B, fine_channels, L], and of every step, [B, trunk_channels, L / step_bp].
         """
         batch, length = token_ids.shape
         x = F.dropout(self.embed(token_ids), dropout / 2, self.training).transpose(1, 2)
