@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from simulations import chaos
+from simulations import chaos, chaos_processes, chaos_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,21 +30,21 @@ def disturb(out: Path, runs: int, seed: int, *kinds: str) -> None:
 
 @pytest.mark.slow
 def test_local_runs_that_are_killed(tmp_path: Path) -> None:
-    disturb(tmp_path / "rows.jsonl", 5, 31, *chaos.LOCAL)
+    disturb(tmp_path / "rows.jsonl", 5, 31, *chaos_run.LOCAL)
 
 
 @pytest.mark.slow
 @pytest.mark.ray
 def test_runs_on_a_cluster_that_are_killed(tmp_path: Path) -> None:
-    disturb(tmp_path / "rows.jsonl", 3, 31, *chaos.ON_CLUSTER)
+    disturb(tmp_path / "rows.jsonl", 3, 31, *chaos_run.ON_CLUSTER)
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> chaos.Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> chaos_run.Run:
     """One that has ended, with two result files."""
-    monkeypatch.setattr(chaos, "GONE_S", 0.3)
-    subject = chaos.Subject([sys.executable], [], 1.0)
-    ended = chaos.Run(subject, "worker-kill", tmp_path, random.Random(1), 1.0)
+    monkeypatch.setattr(chaos_processes, "GONE_S", 0.3)
+    subject = chaos_run.Subject([sys.executable], [], 1.0)
+    ended = chaos_run.Run(subject, "worker-kill", tmp_path, random.Random(1), 1.0)
     ended.out.mkdir()
     (ended.out / "predictions.parquet").write_bytes(b"rows")
     (ended.out / "splice.bed.gz").write_bytes(b"lines")
@@ -52,54 +52,54 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> chaos.Run:
     return ended
 
 
-def test_a_good_run_passes(run: chaos.Run) -> None:
-    run.check(chaos.hashes(run.out))
+def test_a_good_run_passes(run: chaos_run.Run) -> None:
+    run.check(chaos_processes.hashes(run.out))
 
 
 @pytest.mark.parametrize("what", ["another byte", "a file more", "a file less"])
-def test_other_results_do_not(what: str, run: chaos.Run) -> None:
-    expected = chaos.hashes(run.out)
+def test_other_results_do_not(what: str, run: chaos_run.Run) -> None:
+    expected = chaos_processes.hashes(run.out)
     if what == "another byte":
         (run.out / "splice.bed.gz").write_bytes(b"linez")
     elif what == "a file more":
         (run.out / "promoter.bed.gz").write_bytes(b"")
     else:
         (run.out / "splice.bed.gz").unlink()
-    with pytest.raises(chaos.Wrong, match="not the bytes of an undisturbed run: (splice|promoter).bed.gz"):
+    with pytest.raises(chaos_run.Wrong, match="not the bytes of an undisturbed run: (splice|promoter).bed.gz"):
         run.check(expected)
 
 
 @pytest.mark.parametrize("name", [".tmp-1-0123456789abcdef", ".annotator"])
-def test_nor_does_what_is_left_in_the_folder(name: str, run: chaos.Run) -> None:
+def test_nor_does_what_is_left_in_the_folder(name: str, run: chaos_run.Run) -> None:
     (run.out / name).mkdir()
-    with pytest.raises(chaos.Wrong, match="left behind"):
-        run.check(chaos.hashes(run.out))
+    with pytest.raises(chaos_run.Wrong, match="left behind"):
+        run.check(chaos_processes.hashes(run.out))
 
 
-def test_nor_failed_shards(run: chaos.Run) -> None:
+def test_nor_failed_shards(run: chaos_run.Run) -> None:
     (run.out / "run.json").write_text('{"exit_status": 4, "failed_shards": [{"shard": 1}]}')
-    with pytest.raises(chaos.Wrong, match="failed shards"):
-        run.check(chaos.hashes(run.out))
+    with pytest.raises(chaos_run.Wrong, match="failed shards"):
+        run.check(chaos_processes.hashes(run.out))
 
 
-def test_nor_a_process_that_lives_on_and_it_is_ended(run: chaos.Run) -> None:
+def test_nor_a_process_that_lives_on_and_it_is_ended(run: chaos_run.Run) -> None:
     script = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
-    subprocess.run([sys.executable, "-c", script], env=os.environ | {chaos.RUN_MARK: run.token}, check=True)
-    with pytest.raises(chaos.Wrong, match="processes left behind"):
-        run.check(chaos.hashes(run.out))
+    subprocess.run([sys.executable, "-c", script], env=os.environ | {chaos_processes.RUN_MARK: run.token}, check=True)
+    with pytest.raises(chaos_run.Wrong, match="processes left behind"):
+        run.check(chaos_processes.hashes(run.out))
     run.end()
-    assert not chaos.what_stays(lambda: chaos.names(chaos.marked(run.token)))
+    assert not chaos_processes.what_stays(lambda: chaos_processes.names(chaos_processes.marked(run.token)))
 
 
-def test_nor_the_folder_of_a_private_ray(run: chaos.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nor_the_folder_of_a_private_ray(run: chaos_run.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     run.pids.append(4711)
     (tmp_path / "annotator-ray-4711-abc").mkdir()
-    with pytest.raises(chaos.Wrong, match="folders left behind"):
-        run.check(chaos.hashes(run.out))
+    with pytest.raises(chaos_run.Wrong, match="folders left behind"):
+        run.check(chaos_processes.hashes(run.out))
 
 
 def test_every_kind_has_its_turn() -> None:
     for seed in range(5):
-        kinds = [chaos.kind_of(number, chaos.KINDS, seed) for number in range(16)]
-        assert sorted(kinds[:8]) == sorted(kinds[8:]) == sorted(chaos.KINDS)
+        kinds = [chaos.kind_of(number, chaos_run.KINDS, seed) for number in range(16)]
+        assert sorted(kinds[:8]) == sorted(kinds[8:]) == sorted(chaos_run.KINDS)

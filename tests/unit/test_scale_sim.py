@@ -12,8 +12,10 @@ import pytest
 
 from annotator.genome.plan import PlanOptions
 from annotator.pipeline.driver.schedule import DEADLINE_FACTOR, LEAST_DEADLINE_S, Schedule
-from simulations import scale_sim
-from simulations.scale_sim import Costs, Disturbances, Setting, SimAssembly, simulate
+from simulations import scale_costs, scale_run, scale_sim
+from simulations.scale_run import simulate
+from simulations.scale_setting import Costs, Disturbances, Setting
+from simulations.scale_workers import Clock, SimAssembly
 
 PLAN = PlanOptions(shard_bp=8_000_000)
 SHARD_BP = round(8_000_000 / PLAN.core_bp) * PLAN.core_bp
@@ -97,24 +99,24 @@ def test_whatever_happens_every_shard_is_done_once_or_given_up(workers: int, see
 
 def test_the_check_sees_what_is_wrong() -> None:
     run = setting(1, 3)
-    assembly = SimAssembly(0, run.assemblies[0], run, scale_sim.Clock())
+    assembly = SimAssembly(0, run.assemblies[0], run, Clock())
     assembly.open()
     for shard in range(2):
         assembly.record(shard, None, "w", None)
     leases = Counter({(0, shard): 1 for shard in range(3)})
     with pytest.raises(AssertionError, match="shards lost"):
-        scale_sim._check([assembly], Schedule(), leases)
+        scale_run._check([assembly], Schedule(), leases)
     with pytest.raises(AssertionError, match="finished twice"):
         assembly.record(1, None, "w", None)
     assembly.give_up(2, "bad")
     with pytest.raises(AssertionError, match="was not merged"):
-        scale_sim._check([assembly], Schedule(), leases)
+        scale_run._check([assembly], Schedule(), leases)
     assembly.finish()
-    scale_sim._check([assembly], Schedule(), leases)
+    scale_run._check([assembly], Schedule(), leases)
     held = Schedule()
     held.add((0, 0), 1)
     with pytest.raises(AssertionError, match="still holds"):
-        scale_sim._check([assembly], held, leases)
+        scale_run._check([assembly], held, leases)
 
 
 def test_rates_from_rows_and_runs(tmp_path: Path) -> None:
@@ -130,9 +132,9 @@ def test_rates_from_rows_and_runs(tmp_path: Path) -> None:
     }
     large = small | {"case": "1 x 80 Mb", "bp": 80_000_000, "p50_s": 23.7}
     rows.write_text("".join(json.dumps(row) + "\n" for row in (small, large, small | {"precision": "bfloat16", "p50_s": 1.0})))
-    assert scale_sim.measured_rates(rows) == pytest.approx((10 / 80, 7.7 / 77, 2 / 80))
+    assert scale_costs.measured_rates(rows) == pytest.approx((10 / 80, 7.7 / 77, 2 / 80))
     run.write_text(json.dumps({"stage_s": stages, "counts": {"bases": 1000}}))
-    assert scale_sim.read_shard_seconds(run) == pytest.approx((0.01,))
+    assert scale_costs.read_shard_seconds(run) == pytest.approx((0.01,))
     told = [
         ("start", 0, 0.0, 0),
         ("workers", 0, 1.0, 2),
@@ -142,10 +144,10 @@ def test_rates_from_rows_and_runs(tmp_path: Path) -> None:
     ]
     keys = ("event", "done_bp", "elapsed_s", "workers")
     lines.write_text("".join(json.dumps(dict(zip(keys, values, strict=True))) + "\n" for values in told))
-    assert scale_sim.read_shard_seconds(lines) == pytest.approx((0.01,))
+    assert scale_costs.read_shard_seconds(lines) == pytest.approx((0.01,))
     lines.write_text(json.dumps({"event": "start"}) + "\n")
     with pytest.raises(ValueError, match="too short"):
-        scale_sim.read_shard_seconds(lines)
+        scale_costs.read_shard_seconds(lines)
 
 
 def test_the_whole_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
