@@ -313,24 +313,10 @@ def _score(
     keys = torch.empty(room, dtype=torch.int64, device=block.device)
     scores = torch.empty(room, dtype=torch.int32, device=block.device)
     _pwm_score_kernel[(triton.cdiv(len(candidates), BLOCK_CANDIDATES),)](
-        block,
-        code_table,
-        candidates,
-        counts,
-        tables.steps,
-        tables.facts,
-        keys,
-        scores,
-        len(block),
-        len(candidates),
-        tables.groups,
-        tables.columns,
-        rows,
-        room,
-        CANDIDATES=BLOCK_CANDIDATES,
-        GROUP=GROUP_ROWS,
-        num_warps=4,
-    )
+        block, code_table, candidates, counts, tables.steps, tables.facts, keys, scores,
+        len(block), len(candidates), tables.groups, tables.columns, rows, room,
+        CANDIDATES=BLOCK_CANDIDATES, GROUP=GROUP_ROWS, num_warps=4,
+    )  # fmt: skip
     return keys, scores
 
 
