@@ -85,9 +85,7 @@ def finetune(
     bf16: Annotated[bool | None, typer.Option("--bf16/--no-bf16", help="Autocast to bfloat16; by default on CUDA.")] = None,
     processes: Annotated[int, typer.Option(help="One a GPU, or several on a CPU; each learns its share of every batch.")] = 1,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
-    licence: Annotated[
-        str, typer.Option(help="Of the new weights; those of a checkpoint keep its, if stated.")
-    ] = "not stated",
+    licence: Annotated[str, typer.Option(help="Of the new weights; those of a checkpoint keep its, if stated.")] = "not stated",
     allow_download: AllowDownload = False,
     device: Device = "auto",
     threads: Threads = 0,
@@ -132,7 +130,7 @@ def finetune(
     if fasta and base == "compact":
         _continue_compact(
             (fasta, truth or [], mask or []), (val_fasta or [], val_truth or [], val_mask or []), out, clade=clade, name=model,
-            licence=licence, window_bp=window_bp, margin_bp=margin_bp, device=device, threads=thread_count(threads),
+            licence=licence, window_bp=window_bp, margin_bp=margin_bp, accept_annotation=accept_annotation, device=device, threads=thread_count(threads),
             chosen={
                 "steps": steps, "batch_windows": batch, "learning_rate": learning_rate, "dropout": dropout,
                 "validate_steps": validate_steps, "bf16": bf16, "seed": seed,
@@ -194,7 +192,8 @@ def finetune(
 
 def _continue_compact(
     learnt: tuple[list[Path], list[Path], list[str]], held: tuple[list[Path], list[Path], list[str]], out: Path, *,
-    clade: str, name: str, licence: str, window_bp: int, margin_bp: int, device: str, threads: int, chosen: dict[str, Any],
+    clade: str, name: str, licence: str, window_bp: int, margin_bp: int, accept_annotation: bool, device: str, threads: int,
+    chosen: dict[str, Any],
 ) -> None:  # fmt: skip
     """Go on from the bundled weights with genomes, as `annotator train --init compact` does.
 
@@ -207,6 +206,7 @@ def _continue_compact(
         licence: Licence of the weights.
         window_bp: Bases of a window; 0 for the recipe's.
         margin_bp: Bases at either side that are context only; 0 for the recipe's, or a quarter of `window_bp`.
+        accept_annotation: Go on where most introns lack the signals of splice sites.
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads.
         chosen: Fields of `TrainOptions`; None where the default stays.
@@ -226,7 +226,11 @@ def _continue_compact(
     if windows.window_bp % settings.architecture["step_bp"]:
         raise UsageError(f"--window-bp {window_bp}: compact needs a multiple of {settings.architecture['step_bp']}")
     organisms, validation = (
-        organisms_given(prefix, *files, [clade] * len(files[0])) for prefix, files in (("", learnt), ("val-", held))
+        tuple(
+            replace(organism, accept_annotation=accept_annotation)
+            for organism in organisms_given(prefix, *files, [clade] * len(files[0]))
+        )
+        for prefix, files in (("", learnt), ("val-", held))
     )
     settings = replace(settings, train=options, windows=windows, organisms=organisms, validation=validation)
     run_training(like_its_start(settings), out, device=device, threads=threads)
