@@ -123,7 +123,8 @@ class SignalCheck:
 
     def __str__(self) -> str:
         """The counts in one line."""
-        total = f"{sum(self.counts.values()):,} {self.unit}"
+        count = sum(self.counts.values())
+        total = f"{count:,} {self.unit.removesuffix('s') if count == 1 else self.unit}"
         return f"{total}: " + ", ".join(f"{n:,} {_where(name)}" for name, n in self.counts.items() if n or name != "unknown")
 
 

@@ -130,12 +130,17 @@ def _parts(key: GroupKey, group: ExonGroup, lines: Lines, tally: Tally) -> list[
     contig, strand, owner = key
     places = [place for place in lines.places.get(owner, ()) if place.contig == contig]
     parts: dict[tuple[str, int, int], _Part] = {}
+    # where a name has one line, as nearly all have, all its exons are of that line's gene
+    sure = owner.gene or (_top(places[0], owner.name, lines) if len(places) == 1 else "")
+    if len(places) < 2 and sum(p.contig == contig for p in lines.places.get(_gene_owner(owner, sure), ())) < 2:
+        of_gene = _is_gene(places[0]) if places and not owner.gene else not owner.has_transcript
+        return [_Part(contig, strand, owner, sure, of_gene, group)]
     for span, number in zip(group.spans, group.numbers, strict=True):
         holding = [place for place in places if place.start <= span[0] and span[1] <= place.end]
         place = min(holding or places, key=lambda place: place.end - place.start, default=None)
         gene = owner.gene or (_top(place, owner.name, lines) if place else "")
-        of_gene = place.type.lower().endswith("gene") if place and not owner.gene else not owner.has_transcript
-        above = [p for p in lines.places.get(Owner(owner.gene, "" if owner.gene else gene), ()) if p.contig == contig]
+        of_gene = _is_gene(place) if place and not owner.gene else not owner.has_transcript
+        above = [p for p in lines.places.get(_gene_owner(owner, gene), ()) if p.contig == contig]
         alike = [p for p in places if owner.gene or _top(p, owner.name, lines) == gene]
         part = parts.setdefault(
             (gene, _locus(alike, span), _locus(above, span)),
@@ -146,6 +151,16 @@ def _parts(key: GroupKey, group: ExonGroup, lines: Lines, tally: Tally) -> list[
     found = list(parts.values())
     tally.add("several_loci", found[0].label, len(found) - 1)
     return found
+
+
+def _gene_owner(owner: Owner, gene: str) -> Owner:
+    """What the lines of a gene are found under: gene_id of GTF, ID of GFF3."""
+    return Owner(owner.gene, "") if owner.gene else Owner("", gene)
+
+
+def _is_gene(place: Place) -> bool:
+    """Whether a line is one of a gene (gene, pseudogene, ncRNA_gene, ...), not of a transcript."""
+    return place.type.lower().endswith("gene")
 
 
 def _top(place: Place, name: str, lines: Lines) -> str:
