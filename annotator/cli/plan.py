@@ -63,7 +63,7 @@ def plan(
         gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check,
     )  # fmt: skip
     execution = ExecutionOptions(workers=workers)
-    check_run(None, [sheet, *(fasta or []), None if motifs == "jaspar" else motifs], regions)
+    check_run(None, [None if fasta else sheet, *(fasta or []), None if motifs == "jaspar" else motifs], regions)
     from annotator.pipeline.estimate import estimate, to_text
     from annotator.pipeline.samples import samples_given
 

@@ -76,7 +76,7 @@ def refused(capsys: pytest.CaptureFixture[str], code: int, wanted: int) -> str:
 
 @pytest.mark.parametrize("form", ["gzip", "members", "bgzf"])
 @pytest.mark.parametrize("padding", [1, 512, 70_000])
-def test_B05_nul_padding(case: Case, tmp_path: Path, form: str, padding: int) -> None:
+def test_B13_nul_padding(case: Case, tmp_path: Path, form: str, padding: int) -> None:
     text = case.bytes()
     data = {"gzip": gzip.compress(text), "bgzf": bgzf(text), "members": gzip.compress(text[:700]) + gzip.compress(text[700:])}[
         form
@@ -99,14 +99,14 @@ BLANKS = {
 
 
 @pytest.mark.parametrize("form", BLANKS)
-def test_A10_A11_blanks_at_line_ends_and_ctrl_z(case: Case, tmp_path: Path, form: str) -> None:
+def test_A26_blanks_at_line_ends_and_ctrl_z(case: Case, tmp_path: Path, form: str) -> None:
     (tmp_path / "x.fa").write_bytes(BLANKS[form](case.bytes()))
     assert case.run("x.fa", "out") == 0 and same_calls(case, tmp_path / "out")
     assert any("passed over" in line for line in run_json(tmp_path / "out")["input"]["warnings"])
 
 
 @pytest.mark.parametrize("mask, given", [(b"X", "X"), (b"x", "X"), (b"Z", "XZ"), (b"?", "?")])
-def test_A15_masked_genomes(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], mask: bytes, given: str) -> None:
+def test_A27_masked_genomes(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], mask: bytes, given: str) -> None:
     text = case.bytes()
     (tmp_path / "n.fa").write_bytes(text[:900] + text[900:960].replace(b"A", b"N") + text[960:])
     (tmp_path / "x.fa").write_bytes(text[:900] + text[900:960].replace(b"A", mask) + text[960:])
@@ -120,11 +120,11 @@ def test_A15_masked_genomes(case: Case, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("given", ["A", "acgt", "X>", " "])
-def test_A15_bases_do_not_mask(case: Case, capsys: pytest.CaptureFixture[str], given: str) -> None:
+def test_A27_bases_do_not_mask(case: Case, capsys: pytest.CaptureFixture[str], given: str) -> None:
     assert "--mask-chars" in refused(capsys, case.run(case.fasta, "out", "--mask-chars", given), 2)
 
 
-def test_C06_the_same_bases_in_another_compression_are_the_same_input(
+def test_B14_the_same_bases_in_another_compression_are_the_same_input(
     case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, text = tmp_path / "g.fa.gz", case.bytes()
@@ -144,7 +144,7 @@ def hits(case: Case, out: str, motifs: str) -> set[tuple[int, str]]:
     return set(table(Path(out)).select("position", "strand").iter_rows())
 
 
-def test_text_output_of_meme_streme_and_dreme_finds_what_jaspar_counts_find(case: Case, tmp_path: Path) -> None:
+def test_B15_text_output_of_meme_streme_and_dreme_finds_what_jaspar_counts_find(case: Case, tmp_path: Path) -> None:
     rows = [(0, 1, 0, 1, 1, 0), (0,) * 6, (1, 0, 0, 0, 0, 1), (0, 0, 1, 0, 0, 0)]
     jaspar = ">m\n" + "".join(
         f"{base} [ {' '.join(str(50 * n) for n in row)} ]\n" for base, row in zip("ACGT", rows, strict=True)
@@ -159,7 +159,7 @@ def test_text_output_of_meme_streme_and_dreme_finds_what_jaspar_counts_find(case
 
 
 @pytest.mark.parametrize("name", ["homer", "hocomoco weights", "cis-bp", "uniprobe", "stamp"])
-def test_motif_formats_that_are_not_read_are_named(
+def test_B15_motif_formats_that_are_not_read_are_named(
     case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     text, line, words = NAMED[name]
@@ -168,7 +168,7 @@ def test_motif_formats_that_are_not_read_are_named(
     assert f"m: line {line}: " in told and words in told and not (tmp_path / "out").exists()
 
 
-def test_a_square_homer_matrix_is_not_read_as_jaspar(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_B15_a_square_homer_matrix_is_not_read_as_jaspar(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "m").write_text(">GATA\n" + HOMER.partition("\n")[2][: 4 * len("0.01\t0.01\t0.97\t0.01\n")])
     told = refused(capsys, annotate(case.fasta, "-o", "out", "--motifs", "m", "--tasks", "tfbs"), 3)
     assert "four rows of four numbers" in told
@@ -192,20 +192,20 @@ URLS = ["s3://bucket/res", "gs://bucket/res", "file:///some/where/x", "https://h
 
 @pytest.mark.parametrize("out", URLS)
 @pytest.mark.usefixtures("nothing_is_loaded")
-def test_C06_urls_are_no_folders(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str) -> None:
+def test_C12_urls_are_no_folders(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str) -> None:
     assert "this is a URL; results are written to a folder of this machine" in refused(capsys, case.run(case.fasta, out), 2)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("out", ["a:b", "x:y/s3:/deep", "c:"])
-def test_C06_folders_with_colons_are_written(case: Case, tmp_path: Path, out: str) -> None:
+def test_C12_folders_with_colons_are_written(case: Case, tmp_path: Path, out: str) -> None:
     (tmp_path / "x:y").mkdir()
     assert case.run(case.fasta, out) == 0 and results(tmp_path / out) == case.results
 
 
 @pytest.mark.parametrize("out", ["res", "res/below", "other/../res"])
 @pytest.mark.usefixtures("nothing_is_loaded")
-def test_C06_links_to_nowhere(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str) -> None:
+def test_C12_links_to_nowhere(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str) -> None:
     (tmp_path / "res").symlink_to("/nonexistent-scratch/gone")
     assert "res: is a link to /nonexistent-scratch/gone, which is not there" in refused(capsys, case.run(case.fasta, out), 2)
     (tmp_path / "loop").symlink_to("loop")
@@ -213,7 +213,7 @@ def test_C06_links_to_nowhere(case: Case, tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.usefixtures("nothing_is_loaded")
-def test_C06_files_in_the_way(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_C12_files_in_the_way(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert "file: is not a folder" in refused(capsys, case.run(case.fasta, "file"), 2)
     assert "file is not a folder" in refused(capsys, case.run(case.fasta, "file/below/it"), 2)
@@ -224,7 +224,7 @@ def test_C06_files_in_the_way(case: Case, tmp_path: Path, capsys: pytest.Capture
     [(errno.ENOLCK, "no locks"), (errno.EOPNOTSUPP, "no locks"), (errno.ENOSPC, "No space left"), (errno.EROFS, "Read-only")],
 )
 @pytest.mark.usefixtures("nothing_is_loaded")
-def test_C04_C07_file_systems_without_locks_and_full_ones(
+def test_C13_file_systems_without_locks_and_full_ones(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, words: str
 ) -> None:
     def fails(*_: object) -> None:
@@ -239,14 +239,14 @@ def test_C04_C07_file_systems_without_locks_and_full_ones(
 
 
 @pytest.mark.usefixtures("nothing_is_loaded")
-def test_C04_folders_that_cannot_be_written(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+def test_C13_folders_that_cannot_be_written(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     for out in ("/proc/results", "/proc/self/results"):  # not even root can make a folder there
         assert f"cannot write {Path(out).parent}" in refused(capsys, case.run(case.fasta, out), 6)
 
 
 @pytest.mark.parametrize("path", ["missing.fa", "folder", "s3://bucket/g.fa"])
 @pytest.mark.usefixtures("nothing_is_loaded")
-def test_B10_inputs_that_are_not_there(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str) -> None:
+def test_B16_inputs_that_are_not_there(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str) -> None:
     (tmp_path / "folder").mkdir()
     for arguments in ([path], [case.fasta, "--regions", path], [case.fasta, "--motifs", path], ["--sheet", path]):
         told = refused(capsys, annotate(*arguments, "-o", "out"), 2)
@@ -256,12 +256,12 @@ def test_B10_inputs_that_are_not_there(case: Case, tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize("line", ["a\t10\t1e3", "a\t-1\t5", "a\t9\t5", "a 10", "elsewhere\tx\t5"])
 @pytest.mark.usefixtures("nothing_is_loaded")
-def test_bad_syntax_in_regions(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str) -> None:
+def test_B16_bad_syntax_in_regions(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str) -> None:
     (tmp_path / "r.bed").write_text(f"# regions\na\t1\t5\n{line}\n")
     assert "r.bed: line 3: " in refused(capsys, case.run(case.fasta, "out", "--regions", "r.bed"), 3)
 
 
-def test_the_first_second(case: Case, tmp_path: Path) -> None:
+def test_B16_C12_the_first_second(case: Case, tmp_path: Path) -> None:
     """Nothing heavy is imported before a path is refused."""
     for arguments in (["missing.fa", "-o", "out"], [str(case.fasta), "-o", "s3://x/y"]):
         began = time.monotonic()
@@ -275,7 +275,7 @@ def test_the_first_second(case: Case, tmp_path: Path) -> None:
         assert time.monotonic() - began < 10  # of a machine that does other things as well
 
 
-def test_C06_results_folders_whose_path_is_not_utf8(
+def test_C14_results_folders_whose_path_is_not_utf8(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / NO_UTF8).mkdir()
@@ -286,7 +286,7 @@ def test_C06_results_folders_whose_path_is_not_utf8(
     assert not list((tmp_path / NO_UTF8).iterdir())
 
 
-def test_B10_inputs_whose_path_is_not_utf8_work(case: Case, tmp_path: Path) -> None:
+def test_C14_inputs_whose_path_is_not_utf8_work(case: Case, tmp_path: Path) -> None:
     names = [f"{NO_UTF8}.fa", f"{NO_UTF8}.fa.gz", f"{NO_UTF8}.bed", f"{NO_UTF8}.jaspar"]
     fasta, zipped, regions, motifs = (tmp_path / name for name in names)
     fasta.write_bytes(case.bytes())
@@ -299,7 +299,7 @@ def test_B10_inputs_whose_path_is_not_utf8_work(case: Case, tmp_path: Path) -> N
     assert run_json(tmp_path / "plain")["input"]["path"].endswith("b\\xf6se.fa")
 
 
-def test_one_such_path_never_ends_the_rest_of_a_batch(case: Case, tmp_path: Path) -> None:
+def test_C14_one_such_path_never_ends_the_rest_of_a_batch(case: Case, tmp_path: Path) -> None:
     (tmp_path / f"{NO_UTF8}.fa").write_bytes(case.bytes())
     arguments = [case.fasta, f"{NO_UTF8}.fa", f"{NO_UTF8}-gone.fa", "s3://bucket/u.fa", "-o", "out"]
     assert annotate(*arguments, "--model", case.model, "--tasks", "splice") == 4
@@ -309,7 +309,7 @@ def test_one_such_path_never_ends_the_rest_of_a_batch(case: Case, tmp_path: Path
     assert summary[1]["fasta"] == "b\\xf6se.fa"
 
 
-def test_names_that_the_locale_cannot_write(case: Case, tmp_path: Path) -> None:
+def test_C14_names_that_the_locale_cannot_write(case: Case, tmp_path: Path) -> None:
     environment = python_path() | {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     (tmp_path / "größe.fa").write_bytes(case.bytes())
     run = [sys.executable, "-c", "import sys; from annotator.cli.app import main; sys.exit(main())", "annotate", "-q", "-t", "1"]
@@ -340,7 +340,7 @@ MEMORY = [
 
 
 @pytest.mark.parametrize("error", MEMORY, ids=[f"{type(error).__name__}-{i}" for i, error in enumerate(MEMORY)])
-def test_lack_of_memory_in_any_form(
+def test_D15_lack_of_memory_in_any_form(
     case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
 ) -> None:
     def fails(*_: object, **__: object) -> None:
@@ -350,7 +350,7 @@ def test_lack_of_memory_in_any_form(
     refused(capsys, case.run(case.fasta, "out"), 6)
 
 
-def test_other_panics_are_bugs(case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_D15_other_panics_are_bugs(case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def fails(*_: object, **__: object) -> None:
         raise PanicException("index out of bounds")
 
@@ -360,7 +360,7 @@ def test_other_panics_are_bugs(case: Case, monkeypatch: pytest.MonkeyPatch, caps
 
 @pytest.mark.parametrize("mebibytes", [300, 700, 1100])
 @pytest.mark.usefixtures("nothing_is_loaded")
-def test_a_limit_on_address_space(
+def test_D15_a_limit_on_address_space(
     case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mebibytes: int
 ) -> None:
     monkeypatch.setattr(preflight.resource, "getrlimit", lambda _: (mebibytes << 20, resource.RLIM_INFINITY))
@@ -371,7 +371,7 @@ def test_a_limit_on_address_space(
 ENTRY = "import sys\nfrom annotator.cli import app\n"
 
 
-def test_an_abort_of_a_library_under_such_a_limit_ends_with_6(tmp_path: Path) -> None:
+def test_D15_an_abort_of_a_library_under_such_a_limit_ends_with_6(tmp_path: Path) -> None:
     script = ENTRY + "import os\napp.main = lambda: os.abort()\napp.main_entry()"
     for limit, code in ((8 << 30, 6), (resource.RLIM_INFINITY, -6)):
         done = subprocess.run(
@@ -389,24 +389,24 @@ def shell(command: str, folder: Path) -> int:
     return done.returncode
 
 
-def test_closed_standard_files_are_no_crash(case: Case, tmp_path: Path) -> None:
+def test_D16_closed_standard_files_are_no_crash(case: Case, tmp_path: Path) -> None:
     command = f"annotate {case.fasta} -o out --model {case.model} --tasks splice -t 1 <&- >&- 2>&-"
     assert shell(command, tmp_path) == 0 and results(tmp_path / "out") == case.results
 
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-"])
-def test_a_closed_standard_error_keeps_the_exit_code(tmp_path: Path, closed: str) -> None:
+def test_D16_a_closed_standard_error_keeps_the_exit_code(tmp_path: Path, closed: str) -> None:
     assert shell(f"annotate missing.fa -o out {closed}", tmp_path) == 2
 
 
-def test_no_standard_error_within_a_process(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_D16_no_standard_error_within_a_process(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     assert main(["annotate", "missing.fa", "-o", "out"]) == 2
     monkeypatch.setattr(sys, "stderr", None)
     assert case.run(case.fasta, "out", "--progress", "bar") == 0
 
 
-def test_the_line_of_an_error_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_D16_the_line_of_an_error_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     class Gone:
         def write(self, _: str) -> int:
             raise BrokenPipeError

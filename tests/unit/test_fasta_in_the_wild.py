@@ -54,7 +54,7 @@ WITH_BLANKS = {
 
 
 @pytest.mark.parametrize("case", WITH_BLANKS)
-def test_A10_blanks_at_line_ends_are_passed_over_and_counted(case: str, tmp_path: Path) -> None:
+def test_A26_blanks_at_line_ends_are_passed_over_and_counted(case: str, tmp_path: Path) -> None:
     data, lines, first = WITH_BLANKS[case]
     expected, bases = scan(PLAIN, len(PLAIN))
     for size in (*range(1, 20), len(data)):
@@ -69,7 +69,7 @@ def test_A10_blanks_at_line_ends_are_passed_over_and_counted(case: str, tmp_path
         assert bases_of(opened(tmp_path, raw, name=f"{number}.fa")) == [b"ACGTNACGTAAC", b"GGG", b"", b"TTTTTTTT"]
 
 
-def test_A10_lines_that_all_end_with_a_blank_are_read_where_they_lie(tmp_path: Path) -> None:
+def test_A26_lines_that_all_end_with_a_blank_are_read_where_they_lie(tmp_path: Path) -> None:
     genome = opened(tmp_path, re.sub(rb"(?m)^([A-Z]+)$", rb"\1 ", PLAIN))
     assert bases_of(genome) == [b"ACGTNACGTAAC", b"GGG", b"", b"TTTTTTTT"] and not (tmp_path / "spool").exists()
 
@@ -92,7 +92,7 @@ INSIDE = {
 
 
 @pytest.mark.parametrize("case", INSIDE)
-def test_A10_A11_blanks_inside_lines_are_refused_wherever_the_file_is_cut(case: str) -> None:
+def test_A10_A11_A26_blanks_inside_lines_are_refused_wherever_the_file_is_cut(case: str) -> None:
     data, message = INSIDE[case]
     for size in range(1, len(data) + 1):
         with pytest.raises(InputError) as caught:
@@ -101,14 +101,14 @@ def test_A10_A11_blanks_inside_lines_are_refused_wherever_the_file_is_cut(case: 
 
 
 @pytest.mark.parametrize("end", [b"\x1a", b"\x1a\n", b"\x1a\r\n", b"\x1a\x1a\x1a", b" \x1a", b"\r\n\x1a \t\n\n"])
-def test_A11_ctrl_z_ends_a_file(end: bytes) -> None:
+def test_A26_ctrl_z_ends_a_file(end: bytes) -> None:
     for stem, size in itertools.product((PLAIN, PLAIN[:-1], PLAIN.replace(b"\n", b"\r\n")), (1, 2, 5, 200)):
         result, bases = scan(stem + end, size)
         assert bases == b"ACGTNACGTAACGGGTTTTTTTT"
         assert "Ctrl-Z at the end of the file passed over" in result.warnings
 
 
-def test_A10_very_many_blanks_cost_no_memory() -> None:
+def test_A26_very_many_blanks_cost_no_memory() -> None:
     bases: list[bytes] = []
     scanner = FastaScanner("x.fa", GenomeOptions(), bases.append)
     scanner.feed(b">a\nACGT")
@@ -120,7 +120,7 @@ def test_A10_very_many_blanks_cost_no_memory() -> None:
 
 
 @pytest.mark.parametrize("padding", [1, 3, 17, 511, 100_000, 3 << 20])
-def test_B05_nul_padding_after_the_compressed_data_is_passed_over_and_counted(tmp_path: Path, padding: int) -> None:
+def test_B13_nul_padding_after_the_compressed_data_is_passed_over_and_counted(tmp_path: Path, padding: int) -> None:
     two_members = gzip.compress(PLAIN[:20]) + gzip.compress(PLAIN[20:])
     for number, data in enumerate((gzip.compress(PLAIN), two_members, bgzf(PLAIN), bgzf(PLAIN) + gzip.compress(b"AC\n"))):
         genome = opened(tmp_path, data + bytes(padding), name=f"{number}.fa.gz")
@@ -128,7 +128,7 @@ def test_B05_nul_padding_after_the_compressed_data_is_passed_over_and_counted(tm
         assert genome.warnings[-1].endswith(f"{number}.fa.gz: {padding} NUL bytes after the compressed data passed over")
 
 
-def test_B03_B04_B05_nul_bytes_do_not_hide_damage(tmp_path: Path) -> None:
+def test_B03_B04_B05_B13_nul_bytes_do_not_hide_damage(tmp_path: Path) -> None:
     whole = bgzf(PLAIN)
     for data, words in (
         (whole.removesuffix(EOF_BLOCK) + bytes(100), "no BGZF EOF block"),
@@ -145,7 +145,7 @@ X_MASKED = b">a\nACGTXXXX\nxxNACGTA\n>b\nAC\nXX\n>X\nACGT\n"
 
 
 @pytest.mark.parametrize("form", ["plain", "gzip", "bgzf", "uneven"])
-def test_A15_masking_letters_read_as_n(tmp_path: Path, form: str) -> None:
+def test_A27_masking_letters_read_as_n(tmp_path: Path, form: str) -> None:
     data = {"gzip": gzip.compress(X_MASKED), "bgzf": bgzf(X_MASKED), "uneven": X_MASKED.replace(b"XXXX\n", b"XX\nXX\n")}
     genome = opened(tmp_path, data.get(form, X_MASKED), MASKED)
     assert bases_of(genome) == [b"ACGTNNNNNNNACGTA", b"ACNN", b"ACGT"]
@@ -156,7 +156,7 @@ def test_A15_masking_letters_read_as_n(tmp_path: Path, form: str) -> None:
     assert part.read(0, 0, 4).tobytes() == b"ACNN"
 
 
-def test_A15_masking_letters_are_refused_unless_named(tmp_path: Path) -> None:
+def test_A27_masking_letters_are_refused_unless_named(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         opened(tmp_path, X_MASKED)
     assert str(caught.value).endswith("contig 'a', line 2, byte 7: letter 'X' (`mask_chars=\"X\"` reads it as N) in the sequence")
@@ -167,7 +167,7 @@ def test_A15_masking_letters_are_refused_unless_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chars, bases", [("XZ", b"NNNN."), ("xz", b"NNNN."), ("Xz.", b"NNNNN"), ("X?", None)])
-def test_A15_any_letters_may_mask(tmp_path: Path, chars: str, bases: bytes | None) -> None:
+def test_A27_any_letters_may_mask(tmp_path: Path, chars: str, bases: bytes | None) -> None:
     data = b">a\nXxZz\n" if b"." in (bases or b"") else b">a\nXxZz.\n"
     if bases is None:
         with pytest.raises(InputError, match="letter 'Z' in the sequence"):
@@ -177,12 +177,12 @@ def test_A15_any_letters_may_mask(tmp_path: Path, chars: str, bases: bytes | Non
 
 
 @pytest.mark.parametrize("chars", ["A", "Xt", ">", "X ", "é", "\n", "U"])
-def test_characters_that_cannot_mask(chars: str) -> None:
+def test_A27_characters_that_cannot_mask(chars: str) -> None:
     with pytest.raises(UsageError, match="mask_chars"):
         GenomeOptions(mask_chars=chars)
 
 
-def test_the_hash_of_the_text_does_not_depend_on_its_compression(tmp_path: Path) -> None:
+def test_B14_the_hash_of_the_text_does_not_depend_on_its_compression(tmp_path: Path) -> None:
     forms = [
         PLAIN,
         gzip.compress(PLAIN, 1),

@@ -122,7 +122,7 @@ def read(tmp_path: Path, text: str) -> list[Motif]:
 
 @pytest.mark.parametrize("case", READ)
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"], ids=["lf", "crlf"])
-def test_text_output_of_the_meme_programs(tmp_path: Path, case: str, line_end: str) -> None:
+def test_B15_text_output_of_the_meme_programs(tmp_path: Path, case: str, line_end: str) -> None:
     text, matrix_id, name = READ[case]
     (motif,) = read(tmp_path, text.replace("\n", line_end))
     assert (motif.matrix_id, motif.name) == (matrix_id, name)
@@ -130,7 +130,7 @@ def test_text_output_of_the_meme_programs(tmp_path: Path, case: str, line_end: s
 
 
 @pytest.mark.parametrize("sites", ["nsites= 0", "nsites= 0.0", ""])
-def test_an_unknown_number_of_sites_is_twenty(tmp_path: Path, sites: str) -> None:
+def test_B15_an_unknown_number_of_sites_is_twenty(tmp_path: Path, sites: str) -> None:
     (motif,) = read(tmp_path, DREME_OUTPUT.replace("nsites= 50", sites))
     np.testing.assert_allclose(motif.counts, 20 * GATAAG)
 
@@ -157,7 +157,7 @@ MEME_REFUSED = {
 
 
 @pytest.mark.parametrize("case", MEME_REFUSED)
-def test_meme_files_that_are_refused(tmp_path: Path, case: str) -> None:
+def test_B15_meme_files_that_are_refused(tmp_path: Path, case: str) -> None:
     text, message = MEME_REFUSED[case]
     with pytest.raises(InputError, match=rf"m\.txt: {message}"):
         read(tmp_path, text)
@@ -170,7 +170,7 @@ FOUR_POSITIONS = ">short\n" + "".join(FOUR_ROWS)
 FIVE_OF_BASES = ">long\n1 0 0 0 9\n0 1 0 0 0\n0 0 1 0 0\n0 0 0 1 0\n"
 
 
-def test_hocomoco_counts_have_a_row_for_each_position(tmp_path: Path) -> None:
+def test_B15_hocomoco_counts_have_a_row_for_each_position(tmp_path: Path) -> None:
     (motif,) = read(tmp_path, PCM)
     assert motif.matrix_id == motif.name == "TF1_HUMAN.H11MO.0.A"
     assert motif.counts[0].tolist() == [50, 10, 30, 10] and motif.width == 5
@@ -181,7 +181,7 @@ def test_hocomoco_counts_have_a_row_for_each_position(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [FOUR_POSITIONS + PCM, PCM + FOUR_POSITIONS, FOUR_POSITIONS + "\n\n# more\n" + PCM])
-def test_the_other_motifs_of_a_file_say_what_the_rows_of_a_square_matrix_are(tmp_path: Path, text: str) -> None:
+def test_B15_the_other_motifs_of_a_file_say_what_the_rows_of_a_square_matrix_are(tmp_path: Path, text: str) -> None:
     by_id = {motif.matrix_id: motif for motif in read(tmp_path, text)}
     np.testing.assert_array_equal(by_id["short"].counts, AACT)
     assert list(by_id) == [line[1:] for line in text.splitlines() if line.startswith(">")]
@@ -189,14 +189,14 @@ def test_the_other_motifs_of_a_file_say_what_the_rows_of_a_square_matrix_are(tmp
     np.testing.assert_array_equal(with_bases["short"].counts, AACT.T)
 
 
-def test_a_square_matrix_is_never_turned_by_guess(tmp_path: Path) -> None:
+def test_B15_a_square_matrix_is_never_turned_by_guess(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"m\.txt: line 6: motif 'short': four rows of four numbers .* begin the rows with A, C"):
         read(tmp_path, "#\n#\n\n\n\n" + FOUR_POSITIONS + FOUR_POSITIONS.replace("short", "other"))
     (motif,) = read(tmp_path, ">short\n" + "".join(f"{base} {row}" for base, row in zip("ACGT", FOUR_ROWS, strict=True)))
     np.testing.assert_array_equal(motif.counts, AACT.T)
 
 
-def test_a_file_does_not_mix_rows_of_bases_and_of_positions(tmp_path: Path) -> None:
+def test_B15_a_file_does_not_mix_rows_of_bases_and_of_positions(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"line 6: motif 'TF1_.* a row for each position, but that of 'long' \(line 1\) a row for each base"
     ):
@@ -207,12 +207,12 @@ def test_a_file_does_not_mix_rows_of_bases_and_of_positions(tmp_path: Path) -> N
     "header, name", [("MA1", "MA1"), ("MA1 Arnt", "Arnt"), ("MA1\tArnt", "Arnt"), ("MA1\tArnt\tHelix-loop-helix", "Arnt"),
                      ("MA1 Arnt\thuman", "Arnt"), ("MA1 Ahr::Arnt (var.2)", "Ahr::Arnt (var.2)")],
 )  # fmt: skip
-def test_jaspar_headers_of_one_to_three_fields(tmp_path: Path, header: str, name: str) -> None:
+def test_B15_jaspar_headers_of_one_to_three_fields(tmp_path: Path, header: str, name: str) -> None:
     (motif,) = read(tmp_path, f">{header}\n1 0\n0 1\n0 0\n0 0\n")
     assert (motif.matrix_id, motif.name) == ("MA1", name)
 
 
-def test_transfac_rows_from_00(tmp_path: Path) -> None:
+def test_B15_transfac_rows_from_00(tmp_path: Path) -> None:
     text = "ID TF1_HUMAN.H11MO.0.A\nPO\tA\tC\tG\tT\n00\t1\t2\t3\t4\n01\t4\t3\t2\t1\nXX\n//\n"
     (motif,) = read(tmp_path, text)
     assert motif.counts.tolist() == [[1, 2, 3, 4], [4, 3, 2, 1]]
@@ -247,7 +247,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize("case", NAMED)
-def test_formats_that_are_not_read_are_named(tmp_path: Path, case: str) -> None:
+def test_B15_formats_that_are_not_read_are_named(tmp_path: Path, case: str) -> None:
     text, line, words = NAMED[case]
     with pytest.raises(InputError) as caught:
         read(tmp_path, text)
