@@ -131,7 +131,11 @@ def annotate(
         node_timeout_s=node_timeout_s, max_runtime_s=max_runtime_s,
     )  # fmt: skip
     out, listed = Path(check_path("out_dir", out_dir)), _path("sheet", sheet)
-    check_run(out, [None if paths else listed, paths[0] if len(paths) == 1 else None, None if motifs == "jaspar" else motifs], options.regions)
+    check_run(
+        out,
+        [None if paths else listed, paths[0] if len(paths) == 1 else None, None if motifs == "jaspar" else motifs],
+        options.regions,
+    )
     annotate_into(out, paths, listed, options, execution, progress or Silence(), task=task)
     return open_results(out)
 

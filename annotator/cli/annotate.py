@@ -91,7 +91,9 @@ def annotate(
     )  # fmt: skip
     listener = make_progress(one_of("--progress", progress, PROGRESS), quiet=quiet)
     given = fasta or []
-    check_run(out, [None if given else sheet, given[0] if len(given) == 1 else None, None if motifs == "jaspar" else motifs], regions)
+    check_run(
+        out, [None if given else sheet, given[0] if len(given) == 1 else None, None if motifs == "jaspar" else motifs], regions
+    )
     from annotator.pipeline.annotate import annotate_into
 
     annotate_into(out, given, sheet, options, execution, listener, **(context.obj or {}))

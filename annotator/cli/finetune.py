@@ -130,7 +130,8 @@ def finetune(
     if fasta and base == "compact":
         _continue_compact(
             (fasta, truth or [], mask or []), (val_fasta or [], val_truth or [], val_mask or []), out, clade=clade, name=model,
-            licence=licence, window_bp=window_bp, margin_bp=margin_bp, accept_annotation=accept_annotation, device=device, threads=thread_count(threads),
+            licence=licence, window_bp=window_bp, margin_bp=margin_bp, accept_annotation=accept_annotation, device=device,
+            threads=thread_count(threads),
             chosen={
                 "steps": steps, "batch_windows": batch, "learning_rate": learning_rate, "dropout": dropout,
                 "validate_steps": validate_steps, "bf16": bf16, "seed": seed,
