@@ -177,13 +177,7 @@ def test_a_model_that_gives_nan_is_a_fault(toy: tuple[str, Organism], monkeypatc
 def test_text_of_a_genome(report: GenomeReport) -> None:
     lines = to_text(report).splitlines()
     assert lines[0] == "detector 0 (float32) on toy: 2 contigs, 12,000 bp; clade vertebrate"
-<<<<<<< Updated upstream
     assert lines[1].startswith("truth (truth.bed): 23 splice sites: ") and lines[2].startswith("mask (mask.bed): 1 splice site: ")
-=======
-    assert lines[1].startswith("truth (truth.bed): 46 splice sites: ") and lines[2].startswith(
-        "mask (mask.bed): 1 splice sites: "
-    )
->>>>>>> Stashed changes
     table = lines[4:10]
     assert table[0].split()[:3] == ["kind", "sites", "top-k"]
     assert table[1].split() == [
