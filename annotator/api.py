@@ -25,7 +25,7 @@ from annotator.pipeline.driver.progress import Progress, Silence
 from annotator.pipeline.options import RAY_OFF, SHARED, AnnotateOptions, ExecutionOptions
 from annotator.pipeline.worker.shard_task import ShardTask
 from annotator.pipeline.worker.task import TaskFactory
-from annotator.preflight import check_run
+from annotator.preflight import check_annotation
 from annotator.results.results import BatchResults, Results, open_results, read_calls
 
 __all__ = ["BatchResults", "Results", "annotate", "open_results", "read_calls"]
@@ -131,11 +131,7 @@ def annotate(
         node_timeout_s=node_timeout_s, max_runtime_s=max_runtime_s,
     )  # fmt: skip
     out, listed = Path(check_path("out_dir", out_dir)), _path("sheet", sheet)
-    check_run(
-        out,
-        [None if paths else listed, paths[0] if len(paths) == 1 else None, None if motifs == "jaspar" else motifs],
-        options.regions,
-    )
+    check_annotation(out, paths, listed, options.motifs, options.regions)
     annotate_into(out, paths, listed, options, execution, progress or Silence(), task=task)
     return open_results(out)
 

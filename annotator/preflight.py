@@ -47,6 +47,28 @@ def check_run(out: Path | None, inputs: Sequence[str | os.PathLike[str] | None],
         check_bed(regions)
 
 
+def check_annotation(out: Path, fasta: Sequence[str], sheet: Path | None, motifs: str, regions: Path | None) -> None:
+    """Check what `annotate` reads and writes; of several assemblies each is looked at in its turn, and fails alone.
+
+    Args:
+        out: The results folder.
+        fasta: Paths of the assemblies.
+        sheet: A sample sheet instead of paths.
+        motifs: A motif file, or "jaspar".
+        regions: A BED file.
+
+    Raises:
+        AnnotatorError: The errors of `check_run`.
+    """
+    inputs = [*fasta] if len(fasta) == 1 else [] if fasta else [sheet]
+    check_run(out, inputs, regions)
+    if motifs != "jaspar":
+        try:
+            check_readable(motifs)
+        except UsageError as error:
+            raise UsageError(error.reason, "motifs") from None
+
+
 def check_memory_limit() -> None:
     """See that a limit on address space (`ulimit -v`, `h_vmem`) leaves room for the libraries.
 

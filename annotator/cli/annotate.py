@@ -36,7 +36,7 @@ from annotator.cli.run_options import (
 )
 from annotator.cli.values import Device, Quiet, Verbose, one_of
 from annotator.output.options import BedOptions
-from annotator.preflight import check_run
+from annotator.preflight import check_annotation
 
 
 def annotate(
@@ -91,9 +91,7 @@ def annotate(
     )  # fmt: skip
     listener = make_progress(one_of("--progress", progress, PROGRESS), quiet=quiet)
     given = fasta or []
-    check_run(
-        out, [None if given else sheet, given[0] if len(given) == 1 else None, None if motifs == "jaspar" else motifs], regions
-    )
+    check_annotation(out, given, sheet, motifs, regions)
     from annotator.pipeline.annotate import annotate_into
 
     annotate_into(out, given, sheet, options, execution, listener, **(context.obj or {}))
