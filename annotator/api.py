@@ -82,7 +82,7 @@ def annotate(
             model was trained for, or else vertebrate.
         tasks: Some of promoter, splice, tfbs and feature; None for all, but promoter only where it is validated.
         thresholds: Probability by kind of call (donor, promoter, ...) in place of the model's; one number for all kinds.
-        motifs: "jaspar", or a JASPAR, MEME or TRANSFAC file.
+        motifs: "jaspar", or a file of JASPAR, HOCOMOCO (pcm), MEME, STREME, DREME or TRANSFAC.
         tfbs_pvalue: A motif hit has this p-value or a smaller one.
         regions: BED file: only calls whose position lies in its regions.
         device: auto, cpu, cuda or cuda:N.

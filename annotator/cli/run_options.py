@@ -39,7 +39,7 @@ Tasks = Annotated[
 Threshold = Annotated[
     list[str] | None, typer.Option(help="KIND=P (donor, promoter, tfbs, ...), repeatable, or one number for all.")
 ]
-Motifs = Annotated[str, typer.Option(help="'jaspar', or a JASPAR, MEME or TRANSFAC file.")]
+Motifs = Annotated[str, typer.Option(help="'jaspar', or a file: JASPAR, HOCOMOCO (pcm), MEME, STREME, DREME or TRANSFAC.")]
 TfbsPvalue = Annotated[float, typer.Option(help="p-value threshold of a motif hit.")]
 Regions = Annotated[Path | None, typer.Option(help="BED file: only calls positioned in these regions.")]
 Precision = Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}; auto is bfloat16 on CUDA, float32 on a CPU.")]
