@@ -60,8 +60,8 @@ def check_annotation(out: Path, fasta: Sequence[str], sheet: Path | None, motifs
     Raises:
         AnnotatorError: The errors of `check_run`.
     """
-    inputs = [*fasta] if len(fasta) == 1 else [] if fasta else [sheet]
-    check_run(out, inputs, regions)
+    several = len(fasta) > 1 or (fasta and sheet is not None)  # paths and a sheet at once are refused where samples are made
+    check_run(out, [] if several else [*fasta, sheet], regions)
     if motifs != "jaspar":
         try:
             check_readable(motifs)

@@ -200,7 +200,7 @@ def _rewrite(**fields: Any) -> Break:
         (_rewrite(architecture__hidden_size=10**12), "hidden_size"),
         (_rewrite(features={}), "tracks"),
         (_rewrite(family="bert"), "family"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 100), "sha256"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\0" * 100), "sha256"),
         (_rewrite(architecture__num_hidden_layers=1 << 20), "num_hidden_layers"),
         (_rewrite(plan__smallest_bp=0), "smallest_bp"),
         (_rewrite(plan__align_bp=0), "plan.align_bp"),

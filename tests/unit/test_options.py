@@ -238,7 +238,7 @@ def test_the_command_line_names_the_flag(more: list[str], said: str, tmp_path: P
     ("more", "call", "code", "flags", "python"),
     [
         (["--model", "nope"], {"model": "nope"}, 5, "--model: no model 'nope': neither", "model: no model 'nope': neither"),
-        (["--motifs", "no.meme"], {"motifs": "no.meme"}, 2, "--motifs: no.meme: cannot", "motifs: no.meme: cannot be read"),
+        (["--motifs", "no.meme"], {"motifs": "no.meme"}, 2, "--motifs: no.meme: cannot read", "motifs: no.meme: cannot read"),
         (["--ray", "foo"], {"ray": "foo"}, 5, "--ray foo: Ray cannot join", "ray='foo': Ray cannot join the cluster at foo"),
         (["--sheet", "s.csv"], {"sheet": "s.csv"}, 2, "give FASTA files or --sheet, not", "give FASTA files or `sheet`, not"),
         ([], {}, 3, "--dup-names suffix renames them", '`dup_names="suffix"` renames them'),

@@ -3,6 +3,7 @@
 import errno
 import gzip
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -152,11 +153,14 @@ def test_indices_find_the_rows(calls: Calls, tmp_path: Path) -> None:
                 assert found == near["start"].to_list() != []
 
 
-def test_A22_no_tbi_for_a_contig_of_two_to_the_29(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_A22_no_tbi_for_a_contig_of_two_to_the_29(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("annotator"), "propagate", True)  # a command of another test may have set it
     far = cases.make_calls([(0, "donor", 2**31 + 5, 1), (0, "donor", 2**33, 1)])
     parts, _ = cases.write_parts(far, [], tmp_path / "parts")
     run = cases.output_run(["donor", "acceptor"], ["chr1", "chr2"], [5, 2**34])
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="annotator"):
         written = cases.merge(parts, tmp_path / "out", run=run)
     assert "splice_sites.bed.gz gets a .csi index only: a contig has 17,179,869,184 bp" in caplog.text
     assert tuple(written) == ("predictions.parquet", "splice_sites.bed.gz", "splice_sites.bed.gz.csi")
