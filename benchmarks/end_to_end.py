@@ -227,7 +227,7 @@ def engine_alone(args: argparse.Namespace, flops: int, where: dict[str, Any]) ->
     settings = manifest.clades[CLADE]
     order = WorkOrder(
         model="compact", clade=CLADE, thresholds={kind: settings.thresholds[kind] for kind in ("donor", "acceptor", "promoter")},
-        motifs=_random_motifs(args.motifs), tfbs_pvalue=1e-6, plan=plan, batch_bp=BATCH_BP[device.type], device=args.device,
+        motifs=_random_motifs(args.motifs), tfbs_pvalue=1e-6, windows=plan, batch_bp=BATCH_BP[device.type], device=args.device,
         precision=choose_precision(args.precision, device.type), threads=args.threads,
     )  # fmt: skip
     lengths = np.array([total], np.int64)
