@@ -1,6 +1,7 @@
 """Picture of a locus: called sites of a finished run against the annotation. Needs `pip install ".[plot]"`.
 
-python benchmarks/plot_locus.py results/ --truth human.test.truth.bed.gz --gtf human.test.gtf.gz --contig NAME -o docs/locus.png
+python benchmarks/plot_locus.py results/ --fasta human.test.fa.gz --truth human.test.truth.bed.gz --gtf human.test.gtf.gz \
+    --contig NAME -o docs/locus.png
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import polars as pl
 
-from annotator.kinds import Kind
+from annotator.kinds import STRANDS, Kind, Strand
 from annotator.labels.sites import read_sites
 from annotator.labels.transcripts import read_transcripts
 
@@ -59,22 +60,21 @@ def main() -> None:
     figure, (top, plus, minus) = plt.subplots(3, 1, figsize=(11, 5), sharex=True, height_ratios=[1.2, 1, 1], layout="constrained")
     shown = sorted(transcripts, key=lambda t: (t.strand, int(t.exons[0, 0])))[:12]
     for row, transcript in enumerate(shown):
-        colour = "#444444" if transcript.strand > 0 else "#999999"
+        colour = "#444444" if transcript.strand is Strand.PLUS else "#999999"
         top.plot([transcript.exons[0, 0], transcript.exons[-1, 1]], [row, row], color=colour, lw=0.8)
         for a, b in transcript.exons:
             top.add_patch(plt.Rectangle((a, row - 0.35), max(int(b - a), (end - args.start) // 1000), 0.7, color=colour))
     top.set_ylim(len(shown), -1)
     top.set_yticks([])
     top.set_ylabel("annotation\n(dark +, light -)")
-    for axis, strand in ((plus, "+"), (minus, "-")):
+    for axis, strand in zip((plus, minus), STRANDS, strict=True):
         for kind, colour in COLOURS.items():
-            mine = calls.filter((pl.col("kind") == kind) & (pl.col("strand") == strand))
+            mine = calls.filter((pl.col("kind") == kind) & (pl.col("strand") == strand.symbol))
             axis.vlines(mine["position"], 0, mine["probability"], color=colour, lw=1.4, label=f"{kind} called")
-            name = "tss" if kind == "promoter" else kind
-            known = truth.positions(name, strand).get(contig, [])
+            known = truth.positions(kind.row.track, strand).get(contig, [])
             axis.scatter(known, [-0.09] * len(known), marker="^", s=14, color=colour, clip_on=False)
         axis.set_ylim(-0.16, 1.02)
-        axis.set_ylabel(f"strand {strand}\nprobability")
+        axis.set_ylabel(f"strand {strand.symbol}\nprobability")
     plus.legend(loc="upper right", fontsize=8, ncols=3, title="lines: called, triangles: annotated", title_fontsize=8)
     minus.set_xlabel(f"{args.contig} (0-based)")
     minus.set_xlim(args.start, end)
