@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from annotator.kinds import DEFAULT_CLADE
 from annotator.models.directory import read_model
 from annotator.models.families.compact.scan import folded_on, load_compact
 from annotator.tokens.vocabulary import KmerVocabulary
@@ -31,9 +32,9 @@ def fallen_back(device: torch.device) -> str:
 def compact_forward(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
     """The bundled weights on both strands of some windows, in one fixed shape."""
     folder, manifest = read_model("compact")
-    net, vocabulary = load_compact(folder, manifest), KmerVocabulary(**manifest.tokenizer)
+    net, vocabulary = load_compact(folder, manifest, DEFAULT_CLADE), KmerVocabulary(**manifest.tokenizer)
     scheme = vocabulary.scheme()
-    clade = manifest.clades["vertebrate"].index
+    clade = manifest.clades[DEFAULT_CLADE].index
     model = folded_on(net, clade, vocabulary, device)
     count, length = sizes.windows, sizes.window_bp
     block = random_bases(count * length, device)

@@ -37,7 +37,7 @@ from annotator.example.genome import write_example
 from annotator.genome.bases import StagedBases
 from annotator.genome.plan import PlanOptions, Shard, plan_shards
 from annotator.genome.shard_input import ShardInput
-from annotator.kinds import KINDS
+from annotator.kinds import DEFAULT_CLADE, KINDS
 from annotator.machine import usable_cpus
 from annotator.models.device import choose_precision
 from annotator.models.directory import read_model
@@ -121,14 +121,14 @@ def run_command(fasta: Path, out: Path, args: argparse.Namespace) -> Measured:
 def forward_deviation(manifest: Manifest, folder: Path, device: torch.device, precision: str) -> float:
     """Largest difference of a logit between the network that scans (on the device) and the one that was trained (CPU)."""
     vocabulary = KmerVocabulary(**manifest.tokenizer)
-    net = load_compact(folder, manifest)
-    scanning = folded_on(net, 1, vocabulary, device, precision)
+    net = load_compact(folder, manifest, DEFAULT_CLADE)
+    scanning = folded_on(net, manifest.clades[DEFAULT_CLADE].index, vocabulary, device, precision)
     block = torch.from_numpy(real_bases(None, 4096 + 5).copy())
     with torch.inference_mode():
         got = scanning(block.to(device), torch.tensor([2]).to(device), torch.tensor([False]).to(device), 4096).cpu()
         text = block.numpy().tobytes().decode()
         ids = torch.tensor([[vocabulary.encode(text[i : i + vocabulary.k]) for i in range(4096)]])
-        expected = net(ids, torch.tensor([1]))
+        expected = net(ids, torch.tensor([manifest.clades[DEFAULT_CLADE].index]))
     return float((got - expected).abs().max())
 
 
@@ -399,7 +399,7 @@ def main() -> int:
     print(f"largest difference of a logit from the trained network: {deviation:.2g} (bound {bound:g})")
     if not deviation <= bound:
         sys.exit("the network that scans is not the one that was trained: no speed is worth printing")
-    flops = load_compact(folder, manifest).config.flops_per_base()
+    flops = load_compact(folder, manifest, DEFAULT_CLADE).config.flops_per_base()
     where = {"precision": precision, "threads": args.threads, **circumstances(device)}
     if args.small:
         args.mb, args.repeats = [0.1, 0.2], 2

@@ -1,4 +1,4 @@
-"""The commands `annotator models list`, `show` and `convert`."""
+"""The commands `annotator models list`, `show`, `convert` and `merge`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Annotated
 import typer
 
 from annotator.cli.progress import setup_logging
-from annotator.cli.values import AllowDownload, one_of
+from annotator.cli.values import AllowDownload, model_name, one_of
 from annotator.models.options import FAMILIES
 from annotator.preflight import check_out_folder
 
-models_app = typer.Typer(no_args_is_help=True, help="List models, show one, or convert published weights.", rich_markup_mode=None)
+models_app = typer.Typer(
+    no_args_is_help=True,
+    help="List models, show one, convert published weights, or merge models of single clades.",
+    rich_markup_mode=None,
+)
 
 
 @models_app.command("list", epilog="Example: annotator models list")
@@ -53,3 +57,19 @@ def models_convert(
         for source in sources
     ]
     typer.echo(convert(chosen, out, one_of("--family", family, (*FAMILIES, "dilated_cnn")) if family else None))
+
+
+@models_app.command("merge", epilog="Example: annotator models merge plants/model worms/model -o both/")
+def models_merge(
+    models: Annotated[list[str], typer.Argument(help="Compact models, one a clade: bundled ones or model directories.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Directory to make.")],
+    name: Annotated[str, typer.Option(help="Of the model; the directory's by default.")] = "",
+    licence: Annotated[str, typer.Option(help="Of the new weights; that of the first model by default.")] = "",
+    version: Annotated[str, typer.Option(help="Of the new model; the beginning of the weights' sha256 by default.")] = "",
+) -> None:
+    """Make one model of several that were trained for one clade each; a run's clade then chooses the network."""
+    setup_logging(quiet=False, verbose=False)
+    check_out_folder(out)
+    from annotator.models.families.compact.merge import merge_clades
+
+    typer.echo(merge_clades(models, out, name=model_name(name, out), licence=licence, version=version))

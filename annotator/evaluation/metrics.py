@@ -278,6 +278,33 @@ def reliability(probabilities: ArrayLike, is_truth: ArrayLike, bins: int | Array
         return Reliability(edges[:-1], edges[1:], count, total / count, right / count)
 
 
+CALIBRATED_FROM = 0.02
+"""Local maxima of a lower probability are left out of the calibration error: there are millions, all of them nearly 0."""
+
+
+def calibration_error(
+    probabilities: ArrayLike, is_truth: ArrayLike, *, bins: int = 10, at_least: float = CALIBRATED_FROM
+) -> float:
+    """Expected calibration error in bins of equal count.
+
+    Args:
+        probabilities: Probabilities 0..1 of local maxima, [n].
+        is_truth: Whether each of them is truth, [n].
+        bins: Number of bins.
+        at_least: Lowest probability that is looked at.
+
+    Returns:
+        Mean over bins of |mean probability - share of truth|; NaN where fewer examples than bins are left.
+    """
+    values, truth = np.asarray(probabilities, np.float64), np.asarray(is_truth, bool)
+    values, truth = values[values >= at_least], truth[values >= at_least]
+    if len(values) < bins:
+        return float("nan")
+    order = np.argsort(values, kind="stable")
+    parts = [(values[part], truth[part]) for part in np.array_split(order, bins)]
+    return float(np.average([abs(p.mean() - t.mean()) for p, t in parts], weights=[len(p) for p, _ in parts]))
+
+
 @dataclass(frozen=True)
 class Places:
     """Stranded bases of a genome.

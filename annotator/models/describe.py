@@ -9,6 +9,9 @@ from typing import Any
 from annotator.models.families.compact.net import CompactConfig
 from annotator.models.manifest import Manifest
 
+CARD = ("teacher", "begun from", "hours", "energy", "limits", "note")
+"""Entries of a manifest's `training` that a model card shows in words."""
+
 
 def describe(folder: Path, manifest: Manifest) -> str:
     """Everything a user should know before trusting a model: thresholds, calibration, data, held-out figures, licence."""
@@ -30,11 +33,20 @@ def describe(folder: Path, manifest: Manifest) -> str:
             lines.append(
                 f"  {kind}: threshold {threshold:.3f}, probability = sigmoid({fit.scale:.4f} * logit {fit.bias:+.4f}){mark}"
             )
-    lines.append(f"trained on: {_data(manifest.training) or 'not stated'}")
-    lines += _annotation(manifest.training)
+    for title, training in _trainings(manifest).items():
+        lines.append(f"{title}trained on: {_data(training) or 'not stated'}")
+        lines += [f"{title}{key}: {training[key]}" for key in CARD if training.get(key)]
+        lines += [f"{title}{line}" for line in _annotation(training)]
     lines.append(f"figures ({manifest.metrics.get('split', 'not stated')}):")
     lines += _figures({name: value for name, value in manifest.metrics.items() if name != "split"})
     return "\n".join(lines)
+
+
+def _trainings(manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """What is known of the training, by the words its lines begin with: once, or for each clade's own network."""
+    if any(settings.network for settings in manifest.clades.values()):
+        return {f"clade {clade}, ": manifest.training[clade] for clade in manifest.clades if clade in manifest.training}
+    return {"": manifest.training}
 
 
 def _data(training: dict[str, Any]) -> str:

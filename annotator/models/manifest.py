@@ -66,6 +66,8 @@ class CladeSettings:
         validated: Kinds with measured accuracy in this clade. Promoters are off by default elsewhere; splice sites are called
             with a warning.
         note: Where thresholds and calibration come from, in one sentence.
+        network: Name of the clade's own network: its tensors in the weights file begin with `<network>.`. Empty where one network
+            serves all clades, whose tensors have plain names.
     """
 
     index: int
@@ -73,6 +75,7 @@ class CladeSettings:
     calibration: dict[Kind, Calibration]
     validated: tuple[Kind, ...]
     note: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True)
@@ -289,7 +292,15 @@ def _clade(value: Any) -> CladeSettings:
         },
         validated=tuple(map(Kind, _names(value["validated"]))),
         note=str(value.get("note", "")),
+        network=_network(value.get("network", "")),
     )
+
+
+def _network(value: Any) -> str:
+    """A name that tensors can begin with."""
+    if not isinstance(value, str) or not (value == "" or value.isidentifier()):
+        raise ValueError(f"'network' is {value!r}, not a plain name")
+    return value
 
 
 @contextmanager

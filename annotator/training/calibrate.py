@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.calls.rules import TrackRule
-from annotator.evaluation.metrics import average_precision
+from annotator.evaluation.metrics import average_precision, calibration_error
 from annotator.evaluation.scores import genome_calls
 from annotator.evaluation.site_scores import PROMOTER_MATCH_BP, judge_promoters, judge_splice
 from annotator.kinds import CLADES, DEFAULT_CLADE, TRACK_KIND, Kind, Strand
@@ -30,6 +30,9 @@ LEAST_AUPRC = {kind: 0.3 if kind is Kind.PROMOTER else 0.5 for kind in Kind}
 LEAST_WINDOW_AUPRC = dict.fromkeys(Kind, 0.75)
 """The same on a table of windows, where sites are not rare: in a balanced table, chance alone has 0.5."""
 
+CALIBRATED_LOGIT = -4.6
+"""Log-odds, of a probability of 0.01, from which local maxima settle a calibration: no call lies below it."""
+
 SMALLEST_SCALE = 1e-3
 """Scale of a calibration of scores that say nothing; one of a manifest is above 0."""
 
@@ -42,11 +45,13 @@ class Candidates:
         logit: float64, [n].
         right: Whether it hits a truth site, each site counted once, [n].
         truth: Number of truth sites.
+        weight: Weight of each of them and of each truth site, where several genomes are put together.
     """
 
     logit: NDArray[np.float64]
     right: NDArray[np.bool_]
     truth: int
+    weight: float = 1.0
 
 
 def candidates(
@@ -73,10 +78,29 @@ def candidates(
     logit = logits[(calls.strand == Strand.MINUS).astype(np.int64), row, place].astype(np.float64)
     judged = judge_promoters(calls, genome, PROMOTER_MATCH_BP) if kind is Kind.PROMOTER else judge_splice(calls, genome, kind)
     keep = ~judged.ambiguous
-    return Candidates(logit[keep], judged.right[keep], judged.truths)
+    return Candidates(logit[keep], judged.right[keep], judged.truths, genome.weight)
 
 
-def fit_calibration(logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Calibration:
+def calibrated_on(kind: Kind, found: Sequence[Candidates]) -> Calibration:
+    """The calibration that makes the probabilities of calls true.
+
+    It is fitted on local maxima, which is what calls are, and in the end on those alone that have a probability to be right
+    worth the name: millions of bases near 0 would otherwise settle the curve where nothing is called.
+
+    Args:
+        kind: Kind of call.
+        found: Candidates of the validation genomes.
+    """
+    logit, right = np.concatenate([c.logit for c in found]), np.concatenate([c.right for c in found])
+    weight = np.concatenate([np.full(len(c.logit), c.weight) for c in found])
+    fit = fit_rising_calibration(kind, logit, right, weight)
+    kept = fit.scale * logit + fit.bias >= CALIBRATED_LOGIT
+    return fit_rising_calibration(kind, logit[kept], right[kept], weight[kept]) if right[kept].any() else fit
+
+
+def fit_calibration(
+    logit: NDArray[np.floating], right: NDArray[np.bool_], weight: NDArray[np.floating] | None = None
+) -> Calibration:
     """Scale and bias of `sigmoid(scale * logit + bias)` by maximum likelihood (Platt 1999), on a fine histogram of the logits.
 
     As in Platt's method the targets are not quite 1 and 0, as if there were one more example of either kind: logits that
@@ -85,6 +109,7 @@ def fit_calibration(logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Ca
     Args:
         logit: Any number of examples.
         right: Whether each is a site.
+        weight: Weight of each; 1 by default.
 
     Returns:
         The calibration; the identity where there is nothing to fit.
@@ -94,8 +119,9 @@ def fit_calibration(logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Ca
     edges = np.linspace(-31, 31, 6201)
     centre = (edges[1:] + edges[:-1]) / 2
     clipped = np.clip(logit, -30.9, 30.9)
-    hits = np.histogram(clipped[right], edges)[0].astype(float)
-    misses = np.histogram(clipped[~right], edges)[0].astype(float)
+    share = np.ones(len(clipped)) if weight is None else weight
+    hits = np.histogram(clipped[right], edges, weights=share[right])[0].astype(float)
+    misses = np.histogram(clipped[~right], edges, weights=share[~right])[0].astype(float)
     total = hits + misses
     hits = hits * (1 - 1 / (hits.sum() + 2)) + misses / (misses.sum() + 2)
     x = np.stack([centre, np.ones_like(centre)], 1)
@@ -111,19 +137,22 @@ def fit_calibration(logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Ca
     return Calibration(round(float(w[0]), 5), round(float(w[1]), 5))
 
 
-def fit_rising_calibration(kind: Kind, logit: NDArray[np.floating], right: NDArray[np.bool_]) -> Calibration:
+def fit_rising_calibration(
+    kind: Kind, logit: NDArray[np.floating], right: NDArray[np.bool_], weight: NDArray[np.floating] | None = None
+) -> Calibration:
     """`fit_calibration` with a scale above 0, as a manifest needs it; where that fails, nearly flat at the share of the right.
 
     Args:
         kind: Kind of call, for the warning where high logits are no likelier to be right than low ones.
         logit: Any number of examples.
         right: Whether each is right.
+        weight: Weight of each; 1 by default.
     """
-    fit = fit_calibration(logit, right)
+    fit = fit_calibration(logit, right, weight)
     if fit.scale > 0:
         return fit
     logger.warning("%s: on the validation data the scores are no better than chance", kind)
-    share = right.mean()
+    share = np.average(right, weights=weight)
     return Calibration(SMALLEST_SCALE, round(float(np.log(share / (1 - share))), 5))
 
 
@@ -140,6 +169,12 @@ def reached(auprc: Mapping[Kind, float], least: Mapping[Kind, float]) -> tuple[t
     kinds = tuple(kind for kind, value in auprc.items() if value >= least[kind])
     figures = ", ".join(f"{kind} {value:.2f} of {least[kind]:g} needed" for kind, value in auprc.items())
     return kinds, f"AUPRC {figures}"
+
+
+def calibration_error_of(found: Sequence[Candidates], calibration: Calibration) -> float:
+    """Expected calibration error of candidates (`annotator.evaluation.metrics.calibration_error`), the worst of the genomes."""
+    errors = [calibration_error(1 / (1 + np.exp(-(calibration.scale * c.logit + calibration.bias))), c.right) for c in found]
+    return max(errors, key=lambda error: (not np.isnan(error), error), default=float("nan"))
 
 
 def matched_precision(found: Sequence[Candidates]) -> float:
@@ -187,7 +222,7 @@ def clade_settings(
 
 
 def best_threshold(found: list[Candidates], calibration: Calibration) -> tuple[float, dict[str, float]]:
-    """The probability threshold with the highest F1 over all candidates of all genomes together.
+    """The probability threshold with the highest F1 over all candidates of all genomes together, each with its weight.
 
     Args:
         found: The candidates of the validation genomes.
@@ -196,17 +231,16 @@ def best_threshold(found: list[Candidates], calibration: Calibration) -> tuple[f
     Returns:
         Threshold, rounded to 3 decimals (of equally good ones the middle one), and precision, recall and F1 there.
     """
-    logit = np.concatenate([c.logit for c in found])
-    right = np.concatenate([c.right for c in found])
-    truth = sum(c.truth for c in found)
-    probability = 1 / (1 + np.exp(-(calibration.scale * logit + calibration.bias)))
-    order = np.sort(probability)
-    hits = np.sort(probability[right])
     tried = []
+    sides = []
+    for c in found:
+        probability = 1 / (1 + np.exp(-(calibration.scale * c.logit + calibration.bias)))
+        sides.append((np.sort(probability), np.sort(probability[c.right]), c.weight))
+    truth = sum(c.weight * c.truth for c in found)
     for threshold in np.arange(0.02, 0.99, 0.005):
-        called = len(order) - int(np.searchsorted(order, threshold))
-        good = len(hits) - int(np.searchsorted(hits, threshold))
-        precision, recall = good / max(called, 1), good / max(truth, 1)
+        called = sum(weight * (len(every) - int(np.searchsorted(every, threshold))) for every, _, weight in sides)
+        good = sum(weight * (len(hits) - int(np.searchsorted(hits, threshold))) for _, hits, weight in sides)
+        precision, recall = good / (called or 1), good / (truth or 1)
         f1 = 2 * precision * recall / max(precision + recall, 1e-12)
         tried.append((round(float(threshold), 3), {"precision": precision, "recall": recall, "f1": f1}))
     highest = max(figures["f1"] for _, figures in tried)

@@ -13,6 +13,7 @@ from annotator.evaluation.metrics import (
     average_precision,
     bootstrap,
     bootstrap_ratio,
+    calibration_error,
     calls_per_mb,
     match_tss,
     precision_recall_at,
@@ -300,3 +301,14 @@ def test_matrix_scores_by_hand_at_the_edges() -> None:
         lowest[:2].sum() + matrix.log_odds[2, 0] + sum(matrix.log_odds[3 + i, b"ACGT".index(b)] for i, b in enumerate(b"CAGGTA"))
     )
     assert plus[0] == pytest.approx(expected, rel=1e-5)  # the two bases before the contig count as unknown
+
+
+def test_the_calibration_error_in_bins_of_equal_count() -> None:
+    rng = np.random.default_rng(5)
+    probabilities = rng.random(200_000) ** 3
+    honest = rng.random(200_000) < probabilities
+    assert calibration_error(probabilities, honest) < 0.01
+    assert calibration_error(probabilities, np.zeros(200_000, bool)) == pytest.approx(probabilities[probabilities >= 0.02].mean())
+    by_hand = calibration_error([0.5, 0.5, 0.9, 0.7, 0.01], [True, False, False, False, True], bins=2)
+    assert by_hand == pytest.approx((0.0 + 0.8) / 2)
+    assert np.isnan(calibration_error([0.5, 0.01], [True, True], bins=2))

@@ -27,8 +27,9 @@ from annotator.tokens.vocabulary import KmerVocabulary
 from annotator.training.calibrate import (
     LEAST_AUPRC,
     best_threshold,
+    calibrated_on,
+    calibration_error_of,
     candidates,
-    fit_rising_calibration,
     matched_precision,
     own_clade,
     reached,
@@ -121,11 +122,11 @@ def _calibrate(
     for kind in (Kind.DONOR, Kind.ACCEPTOR):
         pairs = [site_examples(logits, genome, kind, COMPACT_TRACKS) for genome, logits in scored]
         values, labels = np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
-        calibration[kind] = fit_rising_calibration(kind, values, labels)
         found = [candidates(logits, genome, settings.radius_bp, kind, COMPACT_TRACKS) for genome, logits in scored]
+        calibration[kind] = calibrated_on(kind, found)
         thresholds[kind], figures[kind] = best_threshold(found, calibration[kind])
         if own:
-            figures[kind] |= _ranking(values, labels)
+            figures[kind] |= _ranking(values, labels) | {"calibration_error": calibration_error_of(found, calibration[kind])}
     labelled = [genome for genome in genomes if "tss" in genome.kinds]
     if labelled:
         trimmed = [trim_contigs(genome, TRIM_BP, TRIM_SEED) for genome in labelled]
@@ -133,12 +134,13 @@ def _calibrate(
         found = [
             candidates(x, g, settings.radius_bp, Kind.PROMOTER, COMPACT_TRACKS) for x, g in zip(logits, trimmed, strict=True)
         ]
-        calibration[Kind.PROMOTER] = fit_rising_calibration(
-            Kind.PROMOTER, np.concatenate([c.logit for c in found]), np.concatenate([c.right for c in found])
-        )
+        calibration[Kind.PROMOTER] = calibrated_on(Kind.PROMOTER, found)
         thresholds[Kind.PROMOTER], figures[Kind.PROMOTER] = best_threshold(found, calibration[Kind.PROMOTER])
         if own:
-            figures[Kind.PROMOTER] |= {"auprc": matched_precision(found)}
+            figures[Kind.PROMOTER] |= {
+                "auprc": matched_precision(found),
+                "calibration_error": calibration_error_of(found, calibration[Kind.PROMOTER]),
+            }
     else:
         thresholds[Kind.PROMOTER], calibration[Kind.PROMOTER] = 0.5, Calibration()
     validated, said = reached({kind: figures[kind]["auprc"] for kind in thresholds if own and kind in figures}, LEAST_AUPRC)

@@ -8,6 +8,7 @@ from annotator.errors import UsageError
 from annotator.models.directory import read_model
 from annotator.models.families.compact.net import CompactConfig, CompactNet
 from annotator.models.families.compact.scan import load_compact
+from annotator.training.calibrate import own_clade
 from annotator.training.compact.options import TrainingSettings
 
 COMPACT = "compact"
@@ -55,4 +56,5 @@ def first_network(settings: TrainingSettings) -> tuple[CompactNet, str | None]:
         if ours != theirs:
             raise UsageError(f"it has {name} {theirs}, but the recipe {ours}; leave the recipe out", "init", settings.init)
     folder, manifest = read_model(settings.init)
-    return load_compact(folder, manifest).train(), manifest.weights_sha256
+    clade = own_clade([organism.clade for organism in settings.organisms], manifest.clades)
+    return load_compact(folder, manifest, clade).train(), manifest.weights_sha256

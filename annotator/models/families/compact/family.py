@@ -17,7 +17,7 @@ class CompactFamily:
 
     def load_scan_model(self, folder: Path, manifest: Manifest, clade: str, device: torch.device, precision: str) -> FoldedNet:
         """Load a network that labels bases, folded for one clade."""
-        net = load_compact(folder, manifest)
+        net = load_compact(folder, manifest, clade)
         return folded_on(net, manifest.clades[clade].index, KmerVocabulary(**manifest.tokenizer), device, precision)
 
     def load_window_classifier(

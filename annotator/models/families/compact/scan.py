@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from annotator.errors import InputError
@@ -20,8 +19,13 @@ from annotator_kernels.kmer.op import kmer_embed
 from annotator_kernels.residual_conv.op import residual_conv
 
 
-def load_compact(folder: Path, manifest: Manifest) -> CompactNet:
-    """Read a compact network from its safetensors file.
+def load_compact(folder: Path, manifest: Manifest, clade: str) -> CompactNet:
+    """Read the network of one clade from the safetensors file of a model.
+
+    Args:
+        folder: The model directory.
+        manifest: Its manifest.
+        clade: One of the manifest's; the clades of a model share one network or have one each.
 
     Raises:
         InputError: The file is damaged, or its tensors are not exactly those of the architecture.
@@ -33,7 +37,7 @@ def load_compact(folder: Path, manifest: Manifest) -> CompactNet:
     except (TypeError, KeyError) as error:
         raise InputError(f"{folder}: architecture of the manifest: {error}") from None
     try:
-        tensors = load_file(path)
+        tensors, others = _tensors(path, manifest, clade)
     except SafetensorError as error:
         raise InputError(f"{path}: damaged safetensors file ({error})") from None
     _refuse_misfits(config, manifest, folder)
@@ -49,10 +53,26 @@ def load_compact(folder: Path, manifest: Manifest) -> CompactNet:
             raise InputError(f"{path}: tensor {name} is missing")
         if tensors[name].shape != value.shape:
             raise InputError(f"{path}: tensor {name} has shape {list(tensors[name].shape)}, expected {list(value.shape)}")
-    if unexpected := sorted(set(tensors) - set(expected)):
+    if unexpected := sorted({*tensors, *others} - set(expected)):
         raise InputError(f"{path}: unexpected tensor {unexpected[0]}")
     net.load_state_dict(tensors)
     return net.eval()
+
+
+def _tensors(path: Path, manifest: Manifest, clade: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Tensors of one clade's network by their plain names, and names that belong to no network of the manifest."""
+    wanted = manifest.clades[clade].network
+    networks = {settings.network for settings in manifest.clades.values()}
+    tensors, others = {}, []
+    with safe_open(path, framework="pt") as file:  # reads what is asked for alone, of several networks one
+        for key in file.keys():  # noqa: SIM118 (no mapping: it has no iterator)
+            first, _, rest = key.partition(".")
+            network, name = (first, rest) if first in networks else ("", key)
+            if network == wanted:
+                tensors[name] = file.get_tensor(key)
+            elif network not in networks:
+                others.append(key)
+    return tensors, others
 
 
 def _refuse_impossible_sizes(manifest: Manifest, folder: Path) -> None:
