@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from annotator.errors import InputError, UsageError
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import CLADES, DEFAULT_CLADE, Kind
-from annotator.labels.options import Organism
+from annotator.labels.options import Organism, PromoterWindows
 from annotator.training.compact.options import TrainingSettings, TrainOptions
 from annotator.training.finetune.options import FeatureTrack, GenomeData, GenomeFiles
 from annotator.training.options import WindowOptions
@@ -22,16 +22,30 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Organism(_Strict):
+class _Genome(_Strict):
     name: str
     clade: str
     fasta: str
     truth: str
     mask: str | None = None
-    trim_bp: int = Field(0, ge=0)
-    weight: float = Field(1.0, gt=0)
     max_bp: int = Field(0, ge=0)
     gene_centred: bool = False
+    learn: list[str] = []
+
+
+class _Organism(_Genome):
+    trim_bp: int = Field(0, ge=0)
+    weight: float = Field(1.0, gt=0)
+    teacher: list[str] = []
+
+
+class _PromoterWindows(_Strict):
+    name: str
+    clade: str
+    tables: list[str] = Field(min_length=1)
+    tss_index: int = Field(ge=0)
+    left_out: str | None = None
+    weight: float = Field(1.0, gt=0)
 
 
 class _Architecture(_Strict):
@@ -53,7 +67,8 @@ class _Recipe(_Strict):
     windows: WindowOptions = WindowOptions()
     train: TrainOptions = TrainOptions()
     organism: list[_Organism] = []
-    validation: list[_Organism] = []
+    promoter_windows: list[_PromoterWindows] = []
+    validation: list[_Genome] = []
     note: str = ""
 
 
@@ -87,12 +102,12 @@ def read_recipe(path: Path, data: Path, name: str) -> TrainingSettings:
         PlanOptions(**recipe.plan)
         return TrainingSettings(
             name=name, recipe=f"{recipe.name or path.stem} {recipe.version}".strip(), k=recipe.k,
-            architecture=recipe.architecture.model_dump() | {"vocabulary_size": 4**recipe.k + 5, "clades": len(CLADES)},
+            architecture=recipe.architecture.model_dump() | {"vocabulary_size": 4**recipe.k + 5, "clades": 1 + len(CLADES)},
             plan=recipe.plan, radius_bp={Kind(kind): radius for kind, radius in recipe.radius_bp.items()},
             windows=recipe.windows, train=recipe.train,
             organisms=tuple(_organism(o, data) for o in recipe.organism),
             validation=tuple(_organism(o, data) for o in recipe.validation),
-            note=recipe.note,
+            note=recipe.note, promoters=tuple(_promoter_windows(p, data) for p in recipe.promoter_windows),
         )  # fmt: skip
     except ValidationError as error:
         first = error.errors()[0]
@@ -151,11 +166,28 @@ def organisms_given(
     return tuple(organisms)
 
 
-def _organism(entry: _Organism, data: Path) -> Organism:
+def _organism(entry: _Genome, data: Path) -> Organism:
+    _refuse_unknown_clade(entry)
+    values = entry.model_dump()
+    paths = {name: data / values[name] if values[name] else None for name in ("fasta", "truth", "mask")}
+    several = {"teacher": tuple(data / name for name in values.get("teacher", ())), "learn": tuple(entry.learn)}
+    try:
+        return Organism(**(values | paths | several))
+    except UsageError as error:
+        raise ValueError(f"organism {entry.name}: {error}") from None
+
+
+def _promoter_windows(entry: _PromoterWindows, data: Path) -> PromoterWindows:
+    _refuse_unknown_clade(entry)
+    tables = tuple(data / name for name in entry.tables)
+    return PromoterWindows(
+        entry.name, entry.clade, tables, entry.tss_index, data / entry.left_out if entry.left_out else None, entry.weight
+    )
+
+
+def _refuse_unknown_clade(entry: _Genome | _PromoterWindows) -> None:
     if entry.clade not in CLADES:
         raise ValueError(f"organism {entry.name}: clade {entry.clade!r} is not one of {', '.join(CLADES)}")
-    paths = {"fasta": data / entry.fasta, "truth": data / entry.truth, "mask": data / entry.mask if entry.mask else None}
-    return Organism(**(entry.model_dump() | paths))
 
 
 def genome_data(

@@ -15,10 +15,11 @@ from annotator.genome.regions import iter_bed
 from annotator.genome.source import open_genome
 from annotator.kinds import LABEL_TRACKS, STRANDS, Strand
 from annotator.labels.check import AnnotationReport, report_on
-from annotator.labels.labelled import LabelledGenome
+from annotator.labels.labelled import LabelledGenome, SoftTable
 from annotator.labels.options import Organism
 from annotator.labels.signals import GenomeBases
 from annotator.labels.sites import read_sites
+from annotator.labels.teacher import read_teacher
 
 
 def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[str, Path]] = ()) -> LabelledGenome:
@@ -34,7 +35,8 @@ def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[st
         The labelled genome.
 
     Raises:
-        AnnotatorError: A file is missing or bad, its truth holds no site, or is not a truth of this genome.
+        AnnotatorError: A file is missing or bad, its truth holds no site (or none of a kind that is asked for), is not a truth
+            of this genome, or its teacher speaks of another one.
     """
     genome = open_genome(organism.fasta, spool_dir, GenomeOptions())
     names, lengths = genome.contigs.names, genome.contigs.lengths
@@ -64,9 +66,14 @@ def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[st
         reports["mask"] = report_on(organism.mask, read, whole)
         reports["mask"].judge(accept=organism.accept_annotation, refuse=False)
         masked |= read.end_to_end(starts)
+    annotation = {what: report.as_dict() for what, report in reports.items()}
+    teacher: SoftTable = {}
+    if organism.teacher:
+        teacher, annotation["teacher"] = read_teacher(organism.teacher, by_name, starts)
     if organism.max_bp:
         bases, ends = _first(bases, ends, organism.max_bp)
         sites, masked = ({key: value[value < len(bases)] for key, value in table.items()} for table in (sites, masked))
+        teacher = {key: soft.before(len(bases)) for key, soft in teacher.items()}
     kinds = frozenset(kind for kind in tracks if any(len(sites[kind, strand]) for strand in STRANDS))
     if not kinds:
         left_out = "; ".join(reports["truth"].left_out) if organism.truth else ""
@@ -74,10 +81,12 @@ def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[st
             f"{organism.truth or organism.fasta}: no donor, acceptor, tss or feature to learn from"
             + (f"; left out: {left_out}" if left_out else "")
         )
+    if missing := [kind for kind in organism.learn if kind not in kinds]:
+        raise InputError(f"{organism.truth or organism.fasta}: no {missing[0]}, which `learn` of {organism.name} names")
     return LabelledGenome(
-        organism.name, organism.clade, bases, ends, tuple(names[: len(ends)]), sites, masked, kinds,
-        organism.trim_bp, organism.weight, widths,
-        {what: report.as_dict() for what, report in reports.items()},
+        organism.name, organism.clade, bases, ends, tuple(names[: len(ends)]), sites, masked,
+        kinds.difference(LABEL_TRACKS).union(organism.learn) if organism.learn else kinds,
+        organism.trim_bp, organism.weight, widths, annotation, teacher,
     )  # fmt: skip
 
 

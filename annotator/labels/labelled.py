@@ -18,6 +18,28 @@ from annotator.kinds import STRANDS, Strand
 SiteTable = dict[tuple[str, Strand], NDArray[np.int64]]
 """Ascending positions of each (track, strand)."""
 
+
+@dataclass(frozen=True)
+class SoftSites:
+    """What a teacher says about one track and strand; it gives every position that is not listed the probability 0.
+
+    Attributes:
+        positions: Ascending positions, each once, int64, [n].
+        probability: The teacher's probability of a site at each, float32, [n].
+    """
+
+    positions: NDArray[np.int64]
+    probability: NDArray[np.float32]
+
+    def before(self, end: int) -> SoftSites:
+        """The positions before `end`."""
+        count = int(np.searchsorted(self.positions, end))
+        return SoftSites(self.positions[:count], self.probability[:count])
+
+
+SoftTable = Mapping[tuple[str, Strand], SoftSites]
+"""A teacher's probabilities by (track, strand)."""
+
 TRIM_SEED = 7
 """Seed of `trim_contigs` wherever loci are calibrated or scored, so that all do so on the same bases."""
 
@@ -39,6 +61,7 @@ class LabelledGenome:
         weight: Share of the windows drawn from this organism, relative to the others.
         feature_bp: Median width of each kind that is a feature, which the sites are the centres of.
         annotation: What was read and left out of the truth, the mask and the features, as of `AnnotationReport.as_dict`.
+        teacher: Probabilities of a teacher, for both strands of each track that it knows; empty where there is none.
     """
 
     name: str
@@ -53,6 +76,7 @@ class LabelledGenome:
     weight: float = 1.0
     feature_bp: Mapping[str, int] = field(default_factory=dict)
     annotation: Mapping[str, Any] = field(default_factory=dict)
+    teacher: SoftTable = field(default_factory=dict)
 
     @property
     def contig_starts(self) -> NDArray[np.int64]:
@@ -115,17 +139,22 @@ def _of_contigs(genome: LabelledGenome, chosen: NDArray[np.bool_]) -> LabelledGe
     shift = np.zeros(len(chosen), np.int64)
     shift[chosen] = starts[chosen] - (ends - lengths[chosen])
 
+    def is_chosen(positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return chosen[np.searchsorted(genome.contig_ends, positions, side="right")]
+
     def moved(positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        contig = np.searchsorted(genome.contig_ends, positions, side="right")
-        here: NDArray[np.int64] = (positions - shift[contig])[chosen[contig]]
-        return here
+        here = positions[is_chosen(positions)]
+        return here - shift[np.searchsorted(genome.contig_ends, here, side="right")]
 
     sites, masked = ({key: moved(value) for key, value in table.items()} for table in (genome.sites, genome.masked))
+    teacher = {
+        key: SoftSites(moved(soft.positions), soft.probability[is_chosen(soft.positions)]) for key, soft in genome.teacher.items()
+    }
     return replace(
         genome,
         bases=np.concatenate([genome.bases[a : a + n] for a, n in zip(starts[chosen], lengths[chosen], strict=True)]),
         contig_ends=ends, contig_names=tuple(np.array(genome.contig_names)[chosen].tolist()), sites=sites, masked=masked,
-        kinds=frozenset(kind for kind, _ in sites if any(len(sites[kind, strand]) for strand in STRANDS)),
+        kinds=frozenset(kind for kind in genome.kinds if any(len(sites[kind, strand]) for strand in STRANDS)), teacher=teacher,
     )  # fmt: skip
 
 

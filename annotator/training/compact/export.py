@@ -34,6 +34,7 @@ from annotator.training.calibrate import (
     own_clade,
     reached,
 )
+from annotator.training.compact.data import described, entries
 from annotator.training.compact.options import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -70,8 +71,10 @@ def export_model(
     clades, metrics = {}, {}
     sides = (*settings.validation, *(settings.organisms if settings.held_out else ()))
     centred = {organism.name for organism in sides if organism.gene_centred}
-    for clade, index in CLADE_INDEX.items():
+    learnt = {genome.clade for genome in genomes}
+    for clade, place in CLADE_INDEX.items():
         own = [genome for genome in validation if genome.clade == clade]
+        index = place if own or settings.init or clade in learnt else 0  # the bias of a clade that was never seen says nothing
         # a clade without validation data borrows the clade-free bias, calibrated on whole chromosomes of the others
         used = own or [genome for genome in validation if genome.name not in centred]
         if not used:
@@ -93,7 +96,7 @@ def export_model(
         licence=settings.licence, weights="", weights_sha256="",
         training={
             "recipe": settings.recipe, "init": settings.init or "random weights",
-            "organisms": [_described(organism) for organism in settings.organisms],
+            "organisms": [described(entry) for entry in entries(settings)],
             "held_out": list(settings.held_out),
             "annotation": {
                 split: {genome.name: dict(genome.annotation) for genome in side}
@@ -102,7 +105,7 @@ def export_model(
             "windows": asdict(settings.windows), "schedule": asdict(settings.train), "steps_done": steps,
             "device": device.type, "torch": torch.__version__, "note": settings.note,
         },
-        metrics={"split": "validation", **metrics}, default_clade=own_clade([o.clade for o in settings.organisms], clades),
+        metrics={"split": "validation", **metrics}, default_clade=own_clade([entry.clade for entry in entries(settings)], clades),
     )  # fmt: skip
     write_model(folder, manifest, plain_tensors(net))
     logger.info("wrote %s", folder)
@@ -155,7 +158,3 @@ def _calibrate(
 def _ranking(values: NDArray[np.float32], labels: NDArray[np.bool_]) -> dict[str, float]:
     """top-k and AUPRC over all examples."""
     return {"topk": float(topk(values, labels)), "auprc": float(average_precision(values, labels))}
-
-
-def _described(organism: Any) -> dict[str, Any]:
-    return {key: str(value.name) if isinstance(value, Path) else value for key, value in asdict(organism).items()}

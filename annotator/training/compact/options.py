@@ -8,7 +8,7 @@ from typing import Any
 
 from annotator.checks import check_count, check_not_negative, check_share
 from annotator.kinds import Kind
-from annotator.labels.options import Organism
+from annotator.labels.options import Organism, PromoterWindows
 from annotator.training.options import LoopOptions, WindowOptions
 
 RECIPE = Path(__file__).with_name("recipe.toml")
@@ -26,6 +26,7 @@ class TrainOptions(LoopOptions):
     Attributes:
         dropout: Share of the channels of the network's trunk left out in training.
         tss_loss_weight: Weight of the TSS track beside donor and acceptor.
+        truth_share: Share of the truth in the targets of an organism that has a teacher; the teacher has the rest.
     """
 
     steps: int = 30_000
@@ -40,6 +41,7 @@ class TrainOptions(LoopOptions):
     bf16: bool | None = True
     dropout: float = 0.0
     tss_loss_weight: float = 0.1
+    truth_share: float = 0.3
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run.
@@ -52,6 +54,7 @@ class TrainOptions(LoopOptions):
         check_count("validate_steps", self.validate_steps, least=1)
         check_share("dropout", self.dropout)
         check_not_negative("tss_loss_weight", self.tss_loss_weight)
+        check_share("truth_share", self.truth_share, whole=True)
 
     def of_length(self, steps: int) -> TrainOptions:
         """These options for a run of another length: the fall to zero keeps its share, the warm-up is at most a tenth.
@@ -81,9 +84,11 @@ class TrainingSettings:
         windows: How windows are drawn.
         train: How long and how fast.
         organisms: To learn from.
+        promoters: Tables of short windows to learn promoters from, beside the organisms.
         validation: To watch, to calibrate and to set thresholds on.
         licence: Licence of the weights, as the user states it.
-        init: Bundled model or model directory whose weights the run goes on from; empty for random weights.
+        init: Bundled model, model directory or bare .safetensors checkpoint whose weights the run goes on from; empty for random
+            weights.
         held_out: Contigs of the organisms that are not learnt from and join the validation genomes.
         note: Anything about the run that the other fields do not say; goes into the manifest.
     """
@@ -102,3 +107,4 @@ class TrainingSettings:
     init: str = ""
     held_out: tuple[str, ...] = ()
     note: str = ""
+    promoters: tuple[PromoterWindows, ...] = ()

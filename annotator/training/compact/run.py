@@ -16,21 +16,22 @@ from torch.nn import functional as F
 from annotator.errors import UsageError
 from annotator.evaluation.metrics import topk
 from annotator.evaluation.scores import genome_logits, site_examples
-from annotator.files import file_sha256, temporary_folder
+from annotator.files import temporary_folder, write_faults
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import SPLICE_TRACKS
-from annotator.labels.genomes import load_genome
 from annotator.labels.labelled import LabelledGenome, hold_out
-from annotator.labels.options import Organism
+from annotator.labels.options import Organism, PromoterWindows
 from annotator.models.device import choose_device
 from annotator.models.families.compact.net import CLADE_INDEX, COMPACT_TRACKS, CompactNet
 from annotator.models.families.compact.scan import folded_on
 from annotator.tokens.kmer_rows import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
+from annotator.training.compact.data import TrainingData, chosen, entries, identity_of, read_files
 from annotator.training.compact.export import export_model
 from annotator.training.compact.options import TrainingSettings
+from annotator.training.compact.pack import read_pack, write_pack
 from annotator.training.compact.start import first_network
-from annotator.training.dataset import draw_batch
+from annotator.training.dataset import draw_batch, lesson_of
 from annotator.training.loop import Loop
 from annotator.training.run_folder import locked
 from annotator.training.task import PartLoss, Share, Task
@@ -41,7 +42,7 @@ WATCHED_BP = 2_700_000
 """Bases of each validation genome scored during a run; the finished model is calibrated on all of them."""
 
 
-def run_training(settings: TrainingSettings, out: Path, *, device: str, threads: int) -> Path:
+def run_training(settings: TrainingSettings, out: Path, *, device: str, threads: int, pack: Path | None = None) -> Path:
     """Train (or go on training), calibrate on validation data, and write `<out>/model`.
 
     Args:
@@ -49,6 +50,8 @@ def run_training(settings: TrainingSettings, out: Path, *, device: str, threads:
         out: Run folder.
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads.
+        pack: A pack to read the genomes from, in place of their files. It has all that the recipe learns from and validates on;
+            where the recipe names none, all of the pack's are taken.
 
     Returns:
         The model directory.
@@ -56,34 +59,58 @@ def run_training(settings: TrainingSettings, out: Path, *, device: str, threads:
     Raises:
         AnnotatorError: Bad files, options or device, or a folder that holds another run.
     """
-    if not settings.organisms:
-        raise UsageError("nothing to learn from: give --fasta and --truth, or [[organism]] in the recipe")
-    if not settings.validation and not settings.held_out:
-        raise UsageError(
-            "no validation data: thresholds come from it; give --val-fasta and --val-truth, or --hold-out, or [[validation]]"
-        )
-    refuse_missing((*settings.organisms, *settings.validation))
-    chosen = torch.device(choose_device(device))
+    if pack is None:
+        _refuse_incomplete(settings)
+    chosen_device = torch.device(choose_device(device))
     torch.set_num_threads(threads)
     with locked(out):
         if settings.init:
             first_network(settings)  # what does not fit is said before genomes are read
         torch.manual_seed(settings.train.seed)
-        genomes, validation = _load_genomes(settings, out)
+        if pack is None:
+            with temporary_folder(out) as spool:
+                data = read_files(settings, spool)
+        else:
+            data = chosen(read_pack(pack), entries(settings), settings.validation, str(pack))
+            if settings.held_out:
+                data = replace(data, validation=())
+            settings = _of_pack(settings, data)
+        genomes, held = _apart(data, settings)
         net, start = first_network(settings)
-        identity = _identity(settings) | ({"init": start} if start else {})
-        loop = Loop(net, CompactTask(settings, genomes, validation, chosen), out, identity=identity, device=chosen)
+        identity = _identity(settings, data) | ({"init": start} if start else {})
+        loop = Loop(net, CompactTask(settings, genomes, held, chosen_device), out, identity=identity, device=chosen_device)
         loop.run()
         loop.load_final_weights()
-        return export_model(settings, net, genomes, validation, out / "model", device=chosen, steps=loop.step)
+        return export_model(settings, net, genomes, held, out / "model", device=chosen_device, steps=loop.step)
 
 
-def refuse_missing(organisms: Sequence[Organism]) -> None:
-    """Raise UsageError where a file of an organism is not there; the message names the organism and the file."""
-    for organism in organisms:
-        for path in (organism.fasta, organism.truth, organism.mask):
-            if path is not None and not path.exists():
-                raise UsageError(f"{organism.name}: {path}: no such file; a recipe's paths start from --data")
+def pack_recipe(settings: TrainingSettings, path: Path) -> None:
+    """Write the genomes of a recipe as one file that training reads in place of theirs.
+
+    Args:
+        settings: The recipe.
+        path: The pack; an older one is replaced when the new one is complete.
+
+    Raises:
+        AnnotatorError: A genome's file is missing or bad, or the pack cannot be written.
+    """
+    _refuse_incomplete(settings)
+    with write_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(path.parent) as spool:
+        data = read_files(settings, spool)
+    write_pack(path, data)
+    logger.info("wrote %s: %d genomes, %s bytes", path, len(data.learnt) + len(data.validation), f"{path.stat().st_size:,}")
+
+
+def _refuse_incomplete(settings: TrainingSettings) -> None:
+    """Raise UsageError where a recipe has nothing to learn from, or nothing to validate on."""
+    if not entries(settings):
+        raise UsageError("nothing to learn from: give --fasta and --truth, or [[organism]] in the recipe")
+    if not settings.validation and not settings.held_out:
+        raise UsageError(
+            "no validation data: thresholds come from it; give --val-fasta and --val-truth, or --hold-out, or [[validation]]"
+        )
 
 
 class CompactTask(Task):
@@ -110,13 +137,14 @@ class CompactTask(Task):
         self.options = self._train = settings.train
         self._windows, self._plan, self._device = settings.windows, PlanOptions(**settings.plan), device
         self._vocabulary = KmerVocabulary(settings.k)
-        self._genomes, self._watched = genomes, [_first_bases(genome) for genome in validation]
+        self._lessons = [lesson_of(genome, settings.train.truth_share) for genome in genomes]
+        self._watched = [_first_bases(genome) for genome in validation]
 
     def losses(self, net: nn.Module, step: int, share: Share) -> Iterator[PartLoss]:
         """See `Task`; one process learns from whole batches."""
         options, windows = self._train, self._windows
         batch = draw_batch(
-            self._genomes, windows, windows=options.batch_windows, k=self._vocabulary.k,
+            self._lessons, windows, windows=options.batch_windows, k=self._vocabulary.k,
             rng=np.random.default_rng([options.seed, step]),
         )  # fmt: skip
         ids = kmer_ids_of_rows(torch.from_numpy(batch.bases), self._vocabulary.scheme()).to(self._device)
@@ -181,13 +209,10 @@ def validation_topk(
     return scores
 
 
-def _load_genomes(settings: TrainingSettings, out: Path) -> tuple[list[LabelledGenome], list[LabelledGenome]]:
-    """The genomes to learn from and those to validate on, in memory."""
-    with temporary_folder(out) as spool:
-        genomes = [load_genome(organism, spool / organism.name) for organism in settings.organisms]
-        validation = [load_genome(organism, spool / f"val-{organism.name}") for organism in settings.validation]
-    genomes, held_out = hold_out(genomes, settings.held_out)
-    validation += held_out
+def _apart(data: TrainingData, settings: TrainingSettings) -> tuple[list[LabelledGenome], list[LabelledGenome]]:
+    """The genomes to learn from and those to validate on, contigs that are held out among the latter."""
+    genomes, held_out = hold_out([source.genome for source in data.learnt], settings.held_out)
+    validation = [source.genome for source in data.validation] + held_out
     if not genomes:
         raise UsageError(f"--hold-out {','.join(settings.held_out)}: no contig with a site is left to learn from")
     for genome in genomes:
@@ -195,17 +220,22 @@ def _load_genomes(settings: TrainingSettings, out: Path) -> tuple[list[LabelledG
     return genomes, validation
 
 
-def _identity(settings: TrainingSettings) -> dict[str, Any]:
+def _of_pack(settings: TrainingSettings, data: TrainingData) -> TrainingSettings:
+    """The settings with the genomes that a pack holds."""
+    learnt = [source.entry for source in data.learnt]
+    return replace(
+        settings,
+        organisms=tuple(entry for entry in learnt if isinstance(entry, Organism)),
+        promoters=tuple(entry for entry in learnt if isinstance(entry, PromoterWindows)),
+        validation=tuple(source.entry for source in data.validation if isinstance(source.entry, Organism)),
+    )
+
+
+def _identity(settings: TrainingSettings, data: TrainingData) -> dict[str, Any]:
     """What makes a run this run, beside its options: a resumed one must agree."""
     held_out = {"held_out": settings.held_out} if settings.held_out else {}
-    organisms = {f"organism {organism.name}": _organism_identity(organism) for organism in settings.organisms}
-    return {**asdict(settings.windows), "k": settings.k, "architecture": settings.architecture, **organisms, **held_out}
-
-
-def _organism_identity(organism: Organism) -> dict[str, Any]:
-    files = {"fasta": organism.fasta, "truth": organism.truth, "mask": organism.mask}
-    hashes = {name: file_sha256(path) if path else None for name, path in files.items()}
-    return {"clade": organism.clade, "trim_bp": organism.trim_bp, "weight": organism.weight, "max_bp": organism.max_bp} | hashes
+    genomes = {f"organism {source.entry.name}": identity_of(source) for source in data.learnt}
+    return {**asdict(settings.windows), "k": settings.k, "architecture": settings.architecture, **genomes, **held_out}
 
 
 def _first_bases(genome: LabelledGenome) -> LabelledGenome:

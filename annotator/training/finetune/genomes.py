@@ -40,7 +40,7 @@ from annotator.training.calibrate import (
     matched_precision,
     reached,
 )
-from annotator.training.dataset import draw_batch
+from annotator.training.dataset import draw_batch, lesson_of
 from annotator.training.finetune.nets import BaseNet
 from annotator.training.finetune.options import FinetuneOptions, GenomeData, GenomeFiles
 from annotator.training.finetune.task import RADIUS_BP, FinetuneTask, Outcome
@@ -84,6 +84,7 @@ class GenomeTask(FinetuneTask):
             [load_genome(files.organism, spool / files.organism.name, files.features) for files in genomes]
             for genomes in (data.train, data.dev)
         )
+        self._lessons = [lesson_of(genome) for genome in self._train]
         self.tracks = _tracks(self._train, data)
         for genome in self._dev:
             if missing := sorted(set(self.tracks) - genome.kinds):
@@ -152,7 +153,7 @@ class GenomeTask(FinetuneTask):
     def loss(self, net: nn.Module, step: int, share: Share) -> Tensor:
         """See `FinetuneTask`; a kilobase is the unit, each track counts alike."""
         batch = draw_batch(
-            self._train, self._windows, windows=self.options.batch_windows, k=1,
+            self._lessons, self._windows, windows=self.options.batch_windows, k=1,
             rng=np.random.default_rng([self.options.seed, 1, step]), tracks=self.tracks,
         )  # fmt: skip
         total = torch.from_numpy(batch.weights.sum((0, 1))).clamp(min=1.0).to(self._device)

@@ -12,8 +12,9 @@ from annotator.kinds import CLADES, LABEL_TRACKS
 
 COMPACT_TRACKS = LABEL_TRACKS
 """The outputs of the bundled network, in order: the sites that annotations give."""
-CLADE_INDEX = {"vertebrate": 1, "invertebrate": 2, "plant": 3, "fungi": 0}
-"""Entry of the clade embedding; 0 is the clade-free one, which fungi use until a fungus is in the training data."""
+CLADE_INDEX = {"vertebrate": 1, "invertebrate": 2, "plant": 3, "fungi": 4}
+"""Entry of the clade embedding that a network learns a clade in; 0 is the clade-free one. A model's manifest says which entry it
+scans with: models of the time before fungi were learnt have four entries, and take 0 for them."""
 assert set(CLADE_INDEX) == set(CLADES)
 
 SLOPE = 0.1
@@ -43,7 +44,7 @@ class CompactConfig:
     trunk_width: int = 5
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 1)
     step_bp: int = 8
-    clades: int = 4
+    clades: int = 5
     tracks: int = 3
 
     @property
