@@ -42,6 +42,7 @@ def annotate(
     clade: str = "",
     tasks: Sequence[str] | None = None,
     thresholds: float | Mapping[str, float] | None = None,
+    fdr: float | None = None,
     motifs: AnyPath = "jaspar",
     tfbs_pvalue: float = 1e-6,
     regions: AnyPath | None = None,
@@ -82,6 +83,8 @@ def annotate(
             model was trained for, or else vertebrate.
         tasks: Some of promoter, splice, tfbs and feature; None for all, but promoter only where it is validated.
         thresholds: Probability by kind of call (donor, promoter, ...) in place of the model's; one number for all kinds.
+        fdr: Share of the model's calls that may be chance, in place of thresholds: each genome's are set where decoys, made by
+            shuffling a sample of it, say so.
         motifs: "jaspar", or a file of JASPAR, HOCOMOCO (pcm), MEME, STREME, DREME or TRANSFAC.
         tfbs_pvalue: A motif hit has this p-value or a smaller one.
         regions: BED file: only calls whose position lies in its regions.
@@ -122,7 +125,7 @@ def annotate(
         thresholds = {EVERY_KIND: thresholds}
     options = AnnotateOptions(
         model=check_path("model", model), clade=clade, tasks=_names(tasks), thresholds=dict(thresholds or {}),
-        motifs=check_path("motifs", motifs), tfbs_pvalue=tfbs_pvalue, regions=_path("regions", regions), device=device,
+        fdr=fdr, motifs=check_path("motifs", motifs), tfbs_pvalue=tfbs_pvalue, regions=_path("regions", regions), device=device,
         precision=precision, threads=threads, shard_bp=shard_bp, batch_bp=batch_bp, overwrite=overwrite,
         genome=GenomeOptions(dup_names, gaps_as_n, eof_check, mask_chars), formats={"bed": BedOptions(header, bed6, bed_extra)},
     )  # fmt: skip

@@ -5,6 +5,7 @@ Coordinates are 0-based half-open on the plus strand of the contig.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -68,3 +69,19 @@ class Calls:
             "p_value": np.float64, "bits": np.float32,
         }  # fmt: skip
         return Calls(**{name: np.empty(0, dtype) for name, dtype in none.items()})
+
+
+def inside_regions(calls: Calls, regions: Mapping[int, NDArray[np.int64]]) -> NDArray[np.bool_]:
+    """Whether the position of each call lies in a region, bool, [n].
+
+    Args:
+        calls: The calls.
+        regions: Sorted disjoint intervals [m, 2] per contig index; a contig that is absent has none.
+    """
+    inside = np.zeros(len(calls), bool)
+    for contig, intervals in regions.items():
+        mine = np.flatnonzero(calls.contig == contig)
+        position = calls.position[mine]
+        at = np.searchsorted(intervals[:, 0], position, side="right") - 1
+        inside[mine] = (at >= 0) & (position < intervals[np.maximum(at, 0), 1])
+    return inside

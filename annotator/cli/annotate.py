@@ -11,6 +11,7 @@ from annotator.cli.run_options import (
     Clade,
     DupNames,
     Fasta,
+    Fdr,
     GapsAsN,
     GpusPerWorker,
     MaskChars,
@@ -48,6 +49,7 @@ def annotate(
     clade: Clade = "",
     tasks: Tasks = "",
     threshold: Threshold = None,
+    fdr: Fdr = None,
     motifs: Motifs = "jaspar",
     tfbs_pvalue: TfbsPvalue = 1e-6,
     regions: Regions = None,
@@ -80,7 +82,7 @@ def annotate(
     """Call promoters, splice sites and TF binding sites of assemblies, both strands."""
     setup_logging(quiet=quiet, verbose=verbose)
     options = annotate_options(
-        model=model, clade=clade, tasks=tasks, threshold=threshold, motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions,
+        model=model, clade=clade, tasks=tasks, threshold=threshold, fdr=fdr, motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions,
         device=device, precision=precision, threads=threads, shard_bp=shard_bp, overwrite=overwrite, dup_names=dup_names,
         gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check,
         formats={"bed": BedOptions(not no_header, bed6, bed_extra)},

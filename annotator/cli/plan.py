@@ -13,6 +13,7 @@ from annotator.cli.run_options import (
     Clade,
     DupNames,
     Fasta,
+    Fdr,
     GapsAsN,
     MaskChars,
     Model,
@@ -39,6 +40,7 @@ def plan(
     model: Model = "compact",
     clade: Clade = "",
     tasks: Tasks = "",
+    fdr: Fdr = None,
     motifs: Motifs = "jaspar",
     tfbs_pvalue: TfbsPvalue = 1e-6,
     regions: Regions = None,
@@ -58,7 +60,7 @@ def plan(
     """Tell what annotate would do: windows, shards, time on this machine (measured on some of the genome), memory, bytes out."""
     setup_logging(quiet=quiet, verbose=verbose)
     options = annotate_options(
-        model=model, clade=clade, tasks=tasks, threshold=None, motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions,
+        model=model, clade=clade, tasks=tasks, threshold=None, fdr=fdr, motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions,
         device=device, precision=precision, threads=threads, shard_bp=shard_bp, dup_names=dup_names,
         gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check,
     )  # fmt: skip

@@ -39,6 +39,12 @@ Tasks = Annotated[
 Threshold = Annotated[
     list[str] | None, typer.Option(help="KIND=P (donor, promoter, tfbs, ...), repeatable, or one number for all.")
 ]
+Fdr = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of the model's calls that may be chance, such as 0.05: thresholds are set where decoys of the genome say so."
+    ),
+]
 Motifs = Annotated[str, typer.Option(help="'jaspar', or a file: JASPAR, HOCOMOCO (pcm), MEME, STREME, DREME or TRANSFAC.")]
 TfbsPvalue = Annotated[float, typer.Option(help="p-value threshold of a motif hit.")]
 Regions = Annotated[Path | None, typer.Option(help="BED file: only calls positioned in these regions.")]

@@ -5,6 +5,7 @@ Coordinates: 0-based half-open on the plus strand; contigs are numbered from 0 w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,7 @@ class ShardInput:
         lengths: Contig lengths in bp, int64.
         bases: Access to the bases.
         regions: Sorted disjoint intervals [m, 2] per contig; only calls positioned inside are kept. None keeps all.
+        thresholds: Probability per kind of call in this genome; None for those that all genomes of a run share.
     """
 
     spans: tuple[Span, ...]
@@ -34,6 +36,7 @@ class ShardInput:
     lengths: NDArray[np.int64]
     bases: StoredBases | StagedBases
     regions: dict[int, NDArray[np.int64]] | None = None
+    thresholds: Mapping[str, float] | None = None
 
     @property
     def owned_bp(self) -> int:

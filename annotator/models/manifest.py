@@ -68,6 +68,8 @@ class CladeSettings:
         note: Where thresholds and calibration come from, in one sentence.
         network: Name of the clade's own network: its tensors in the weights file begin with `<network>.`. Empty where one network
             serves all clades, whose tensors have plain names.
+        decoy_factor: Per kind, by how much calls on shuffled decoys have to be multiplied to tell of false calls on real
+            background; 1 for a kind that is absent.
     """
 
     index: int
@@ -76,6 +78,7 @@ class CladeSettings:
     validated: tuple[Kind, ...]
     note: str = ""
     network: str = ""
+    decoy_factor: dict[Kind, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -293,6 +296,7 @@ def _clade(value: Any) -> CladeSettings:
         validated=tuple(map(Kind, _names(value["validated"]))),
         note=str(value.get("note", "")),
         network=_network(value.get("network", "")),
+        decoy_factor={Kind(kind): _number(factor) for kind, factor in value.get("decoy_factor", {}).items()},
     )
 
 
@@ -360,6 +364,8 @@ def _check(manifest: Manifest) -> None:
                 threshold, fit = settings.thresholds[kind], settings.calibration[kind]
             if not 0 < threshold <= 1 or not fit.scale > 0:
                 raise ValueError(f"'clades.{clade}': threshold {threshold} or calibration {fit} of {kind} is impossible")
+            if not 0 < settings.decoy_factor.get(kind, 1.0):
+                raise ValueError(f"'clades.{clade}.decoy_factor': {settings.decoy_factor[kind]} of {kind} is not above 0")
     for track, feature in manifest.features.items():
         fits = track in manifest.tracks and track not in TRACK_KIND and feature.kind in FEATURE_KINDS
         if not fits or not 0 < feature.width_bp <= LARGEST_SIZE:

@@ -11,6 +11,7 @@ from annotator.pipeline.announce import announce_batch, announce_files, announce
 from annotator.pipeline.driver.assembly import Assembly
 from annotator.pipeline.driver.progress import Progress
 from annotator.pipeline.driver.run import AssemblyResult, Run
+from annotator.pipeline.error_rate import DecoyThresholds
 from annotator.pipeline.executors.choose import choose_executor
 from annotator.pipeline.options import AnnotateOptions, ExecutionOptions, Sample
 from annotator.pipeline.request import resolve
@@ -123,5 +124,6 @@ def annotate(
         request = resolve(followed, machine)
         announce_run(request)
         work = task(request.order, request.scanner)
-        assemblies = [Assembly(sample, request, options, work, argv) for sample in samples]
+        decoys = None if request.fdr is None else DecoyThresholds(request, request.fdr)
+        assemblies = [Assembly(sample, request, options, work, argv, decoys) for sample in samples]
         return Run(assemblies, work, executor, execution, progress, request.order.batch_bp).work()

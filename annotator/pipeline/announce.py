@@ -31,7 +31,9 @@ def announce_run(request: Request) -> None:
         "computing on %s in %s, %s", order.device, order.precision,
         "through Triton kernels where they can run" if order.device.startswith("cuda") else "through plain torch",
     )  # fmt: skip
-    for kind, threshold in order.thresholds.items():
+    if request.fdr is not None:
+        logger.info("thresholds: where decoys of each genome say that %.3g of the calls are chance", request.fdr)
+    for kind, threshold in order.thresholds.items() if request.fdr is None else ():
         logger.info("threshold %s: probability >= %.3f", kind, threshold)
     if scanner:
         logger.info(

@@ -20,10 +20,12 @@ from annotator.kinds import KINDS
 from annotator.machine import usable_cpus
 from annotator.output.formats.bed import refuse_unwritable_names
 from annotator.pipeline.announce import TFBS_ROW_BYTES, in_bytes
+from annotator.pipeline.error_rate import DecoyThresholds
 from annotator.pipeline.executors.machine import this_process
 from annotator.pipeline.options import AnnotateOptions, Sample
 from annotator.pipeline.request import Request, resolve
 from annotator.pipeline.worker.measures import peak_memory
+from annotator.results.plan import LADDER
 
 WARM_UP_S = 3.0
 """Pieces are worked on until this much time has passed, or all are done."""
@@ -51,7 +53,9 @@ def estimate(samples: Sequence[Sample], options: AnnotateOptions, workers: int) 
     request = resolve(options, machine)
     windows = request.order.windows
     began = time.perf_counter()
-    genomes, pieces = [], []
+    genomes: list[dict[str, Any]] = []
+    pieces: list[ShardInput] = []
+    decoys = None if request.fdr is None else DecoyThresholds(request, request.fdr)
     for sample in samples:
         with tempfile.TemporaryDirectory(prefix="annotator-plan-") as spool:
             genome = open_genome(sample.fasta, Path(spool), options.genome)
@@ -59,7 +63,14 @@ def estimate(samples: Sequence[Sample], options: AnnotateOptions, workers: int) 
             regions = read_regions(options.regions, genome.contigs) if options.regions else None
             shards = list(plan_shards(genome.contigs.lengths, windows, regions))
             genomes.append(_describe(sample, genome, shards, windows))
-            pieces += [stage_bases(piece, windows) for piece in _pieces(genome, shards, windows, max(1, PIECES // len(samples)))]
+            thresholds = None
+            if decoys:
+                found = decoys.find(genome, regions)
+                decoys.tell(genome.path, found)
+                thresholds, asked = found.thresholds, decoys.asked(genome.contigs.lengths, regions)
+                genomes[-1] |= {"fdr": asked, "thresholds": thresholds, LADDER: found.ladder}
+            staged = [stage_bases(piece, windows) for piece in _pieces(genome, shards, windows, max(1, PIECES // len(samples)))]
+            pieces += [replace(piece, thresholds=thresholds) for piece in staged]
             genome.close()
     checked_s = time.perf_counter() - began
     measured = _warm_up(request, pieces)
@@ -159,15 +170,22 @@ def to_text(found: dict[str, Any]) -> str:
             f"longest {genome['longest_contig_bp']:,}; {genome['to_scan_bp']:,} bp to scan in {genome['windows']:,} windows, "
             f"{genome['shards']:,} shards"
         )
+        if asked := genome.get("fdr"):
+            chosen = ", ".join(f"{kind} {threshold:.3f}" for kind, threshold in genome["thresholds"].items())
+            lines.append(
+                f"thresholds at a false discovery rate of {asked['rate']:g}: {chosen}; {asked['scanned_bp'] / 1e6:.2f} Mb scanned "
+                f"for it, half of them decoys (seed {asked['seed']})"
+            )
     memory = ", ".join(f"{device} {in_bytes(size)}" for device, size in found["memory_bytes_per_worker"].items())
     alone = found["workers"] == 1
+    decoys = " and scan decoys" if any("fdr" in genome for genome in found["genomes"]) else ""
     lines += [
         f"windows of {found['window_bp']:,} bp with halos of {found['halo_bp']:,}; shards of about {found['shard_bp']:,}; "
         f"batches of {found['batch_bp']:,}",
         f"model {found['model']}, clade {found['clade']}, tasks {','.join(found['tasks'])}; {found['device']} in "
         f"{found['precision']}, workers {found['workers']}, threads each {found['threads_per_worker']}",
         f"measured on {measured['bp']:,} bp of it: {measured['bp_per_s'] / 1e3:,.0f} kbp a second and worker, both strands; "
-        f"{measured['load_s']:.1f} s to load, {measured['check_s']:.1f} s to check the input",
+        f"{measured['load_s']:.1f} s to load, {measured['check_s']:.1f} s to check the input{decoys}",
         f"expected time: {_duration(found['expected_s'])}" + ("" if alone else " if workers do not slow each other down"),
         f"expected calls: {', '.join(f'{count:,} {kind}' for kind, count in rows.items()) or 'none'}; about "
         f"{in_bytes(found['expected_bytes_out'])} of results, {in_bytes(found['temporary_bytes'])} more until they are merged",

@@ -49,6 +49,8 @@ class AnnotateOptions:
         clade: Clade that chooses thresholds, motif group and clade bias; empty for the model's own, or else the default.
         tasks: Subset of TASKS; None for all, but promoters only where they are validated.
         thresholds: Probability per kind, above 0 and at most 1, that replaces the model's; EVERY_KIND stands for all others.
+        fdr: Share of the model's calls that may be chance: thresholds are set where decoys of the same genome say so. None for
+            the model's thresholds or those of `thresholds`.
         motifs: "jaspar", or a motif file.
         tfbs_pvalue: A motif hit has this p-value or a smaller one.
         regions: BED file; only calls whose position lies in a region.
@@ -67,6 +69,7 @@ class AnnotateOptions:
     clade: str = ""
     tasks: tuple[str, ...] | None = None
     thresholds: dict[str, float] = field(default_factory=dict)
+    fdr: float | None = None
     motifs: str = "jaspar"
     tfbs_pvalue: float = 1e-6
     regions: Path | None = None
@@ -94,6 +97,11 @@ class AnnotateOptions:
             name = f'thresholds["{kind}"]'
             if not 0 < check_number(name, probability) <= 1:
                 raise UsageError("a probability lies above 0 and not above 1", name, probability)
+        if self.fdr is not None:
+            if not 0 < check_number("fdr", self.fdr) < 1:
+                raise UsageError("lies between 0 and 1", "fdr", self.fdr)
+            if self.thresholds:
+                raise UsageError("sets the threshold of every kind; leave out `thresholds`, or this", "fdr", self.fdr)
         if not 0 < check_number("tfbs_pvalue", self.tfbs_pvalue) < 1:
             raise UsageError("lies between 0 and 1", "tfbs_pvalue", self.tfbs_pvalue)
         if self.regions is not None and not Path(self.regions).exists():

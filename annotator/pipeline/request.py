@@ -41,6 +41,7 @@ class Request:
         settings: Thresholds and calibration of the clade.
         tasks: Names of the tasks, in fixed order.
         scanner: The order's motif scanner; None without motifs.
+        fdr: Share of the model's calls that may be chance; None where thresholds are given.
     """
 
     order: WorkOrder
@@ -49,6 +50,7 @@ class Request:
     settings: CladeSettings
     tasks: tuple[str, ...]
     scanner: MotifScanner | None
+    fdr: float | None = None
 
 
 def resolve(options: AnnotateOptions, machine: Machine) -> Request:
@@ -80,6 +82,8 @@ def resolve(options: AnnotateOptions, machine: Machine) -> Request:
             raise UsageError(f"the model calls {', '.join(manifest.track_set.kinds)}", f'thresholds["{kind}"]', least)
         if kind not in (*kinds, EVERY_KIND):
             logger.warning("`thresholds` %s: this run calls %s only", kind, ", ".join(kinds) or "motifs")
+    if options.fdr is not None and not kinds:
+        logger.warning("`fdr`: this run calls motifs only, which have q-values")
     motifs, source = _motifs(options) if "tfbs" in tasks else ((), "")
     order = WorkOrder(
         model=options.model if folder.parent == BUNDLED else str(folder.resolve()),
@@ -101,7 +105,7 @@ def resolve(options: AnnotateOptions, machine: Machine) -> Request:
         weights_sha256=manifest.weights_sha256,
         libraries=_libraries(manifest, machine),
     )
-    return Request(order, manifest, folder, settings, tasks, motif_scanner(order))
+    return Request(order, manifest, folder, settings, tasks, motif_scanner(order), options.fdr if kinds else None)
 
 
 def _tasks(options: AnnotateOptions, manifest: Manifest, settings: CladeSettings) -> tuple[str, ...]:

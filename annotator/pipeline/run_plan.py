@@ -28,7 +28,11 @@ logger = logging.getLogger(__name__)
 
 
 def make_plan(
-    request: Request, options: AnnotateOptions, genome: Genome, regions: dict[int, NDArray[np.int64]] | None
+    request: Request,
+    options: AnnotateOptions,
+    genome: Genome,
+    regions: dict[int, NDArray[np.int64]] | None,
+    fdr: dict[str, Any] | None = None,
 ) -> RunPlan:
     """Everything that decides the calls: two runs with equal plans write equal calls. The format of the files is no part of it.
 
@@ -37,6 +41,7 @@ def make_plan(
         options: What the user asked for.
         genome: The assembly.
         regions: Wanted intervals [m, 2] per contig index, or None for all of the genome.
+        fdr: The false discovery rate asked for and how it is estimated; None where thresholds are given.
     """
     order = request.order
     windows = asdict(order.windows)
@@ -65,6 +70,7 @@ def make_plan(
         "clade": order.clade,
         "tasks": list(request.tasks),
         "thresholds": order.thresholds,
+        "fdr": fdr,
         "motifs": _motif_plan(order),
         "regions_sha256": None if regions is None else _region_hash(regions),
     }

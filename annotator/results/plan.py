@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -21,9 +21,12 @@ GIVEN: Final = "given"
 COMMAND: Final = "command_sha256"
 """Key of the hash of what the user asked for, apart from those values; it tells the same command from another."""
 
-_NOTES = (GIVEN, COMMAND)
+LADDER: Final = "fdr_ladder"
+"""Key of what decoys said of each threshold; the thresholds themselves are among the values."""
 
-_NAMED_ALIKE = ("clade", "gaps_as_n", "mask_chars", "model", "motifs", "tasks", "thresholds")
+_NOTES = (GIVEN, COMMAND, LADDER)
+
+_NAMED_ALIKE = ("clade", "fdr", "gaps_as_n", "mask_chars", "model", "motifs", "tasks", "thresholds")
 OPTION_OF: Final = {name: name for name in (*CHOSEN, *_NAMED_ALIKE)} | {
     "duplicate_names": "dup_names", "regions_sha256": "regions",
 }  # fmt: skip
@@ -38,11 +41,13 @@ class RunPlan:
         values: Everything that decides the calls, ready for JSON.
         given: Those values of CHOSEN that the user gave; the others follow a run that is already in the folder.
         command_sha256: Hash of what the user asked for; no part of what decides the calls.
+        ladder: By kind of call, what decoys said of each threshold; None where they were not asked.
     """
 
     values: dict[str, Any]
     given: frozenset[str] = frozenset()
     command_sha256: str = ""
+    ladder: dict[str, Any] | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -51,7 +56,12 @@ class RunPlan:
 
     def as_json(self) -> dict[str, Any]:
         """The plan as it stands in plan.json and run.json."""
-        return self.values | {GIVEN: sorted(self.given), COMMAND: self.command_sha256}
+        notes = {GIVEN: sorted(self.given), COMMAND: self.command_sha256}
+        return self.values | notes | ({} if self.ladder is None else {LADDER: self.ladder})
+
+    def with_thresholds(self, thresholds: Mapping[str, float], ladder: dict[str, Any]) -> RunPlan:
+        """The plan with thresholds that decoys gave, and what they said of others."""
+        return replace(self, values=self.values | {"thresholds": dict(thresholds)}, ladder=ladder)
 
     def is_same(self, recorded: dict[str, Any]) -> bool:
         """Whether a recorded plan has the same values, those that the program chose included."""

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from annotator.errors import InputError, ResourceFault, UsageError
 from annotator.files import FolderLock, file_sha256, sweep_temporaries, write_json
 from annotator.output.parts import count_rows
 from annotator.output.schema import PREDICTIONS_FILE
-from annotator.results.plan import OPTION_OF, PLAN_VERSION, RunPlan
+from annotator.results.plan import LADDER, OPTION_OF, PLAN_VERSION, RunPlan
 
 STATE = ".annotator"
 RUN_JSON = "run.json"
@@ -116,25 +116,54 @@ class Workspace:
             pass
         raise UsageError(f"{path}: is not a run.json of this program; choose another folder")
 
-    def refuse_other_plan(self, plan: RunPlan) -> None:
+    def _recorded(self) -> list[tuple[dict[str, Any], bool]]:
+        """The plans that the folder holds, each with whether its run is unfinished."""
+        recorded = [(self._read_run()["plan"], False)] if (self.out_dir / RUN_JSON).exists() else []
+        if (self.state / PLAN_JSON).exists():
+            recorded.append((self._read_plan(), True))  # its shards and those to come must be of one kind
+        return recorded
+
+    def refuse_other_plan(self, plan: RunPlan, passing: Collection[str] = ()) -> None:
         """See that what the folder holds is a run with this plan, but for values that the program chose.
+
+        Args:
+            plan: What is asked for now.
+            passing: Values that may differ, because they are not settled yet.
 
         Raises:
             UsageError: It holds another run; the message names the option.
         """
-        recorded = [(self._read_run()["plan"], False)] if (self.out_dir / RUN_JSON).exists() else []
-        if (self.state / PLAN_JSON).exists():
-            recorded.append((self._read_plan(), True))  # its shards and those to come must be of one kind
-        for old, unfinished in recorded:
+        for old, unfinished in self._recorded():
             if old.get("plan_version") != PLAN_VERSION:
                 raise UsageError(f"{self.out_dir}: holds a run of another version of this program; {INSTEAD}")
             differences = [*plan.differences(old), *(plan.differences(old, strict=True) if unfinished else ())]
             for name, before, now in differences:  # what the user asked for comes first
+                if name in passing:
+                    continue
                 instead = f"leave it out, {INSTEAD}" if name in plan.given else INSTEAD
                 raise UsageError(
                     f"{self.out_dir}: holds another run, with {name} {_short(before)}, not {_short(now)}; {instead}",
                     OPTION_OF.get(name, ""),
                 )
+
+    def settled_thresholds(self, plan: RunPlan, *, begun_only: bool) -> RunPlan | None:
+        """The plan with the thresholds that decoys gave an earlier run of the same plan here; None where there is none.
+
+        Args:
+            plan: What is asked for now, with the model's thresholds.
+            begun_only: Pass over a run that is finished.
+        """
+        try:
+            recorded = self._recorded()
+        except UsageError:  # damaged: that is refused, or overwritten, later
+            return None
+        for old, unfinished in recorded:
+            differing = {name for name, *_ in plan.differences(old, strict=unfinished)}
+            thresholds, ladder = old.get("thresholds"), old.get(LADDER)
+            settled = isinstance(thresholds, dict) and isinstance(ladder, dict)
+            if differing <= {"thresholds"} and settled and (unfinished or not begun_only):
+                return plan.with_thresholds(thresholds, ladder)
+        return None
 
     def _read_plan(self) -> dict[str, Any]:
         path = self.state / PLAN_JSON

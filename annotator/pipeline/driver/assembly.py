@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from annotator.files import write_json
@@ -17,12 +17,14 @@ from annotator.genome.source import open_genome
 from annotator.output.formats.bed import refuse_unwritable_names
 from annotator.output.parts import PartInfo, publish_part
 from annotator.pipeline.announce import HINT, announce_genome, hint_where_nothing_was_called
+from annotator.pipeline.error_rate import DecoyThresholds
 from annotator.pipeline.options import AnnotateOptions, Sample
 from annotator.pipeline.request import Request
 from annotator.pipeline.run_plan import make_plan
 from annotator.pipeline.run_record import Circumstances, files_json, formats_json, run_json
 from annotator.pipeline.worker.order import ShardResult, WorkerReport
 from annotator.pipeline.worker.task import FinishedParts, Task
+from annotator.results.plan import RunPlan
 from annotator.results.workspace import LASTING, RUN_JSON, FinishedShard, Workspace
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class Assembly:
         options: What was asked for.
         task: The work on each shard.
         argv: The command line; None for a call from Python.
+        decoys: Finds the thresholds where they follow from a false discovery rate; None where they are given.
         shards: All shards, by index.
         done: Finished shards by index.
         failed: Why shards were given up, by index.
@@ -51,6 +54,7 @@ class Assembly:
     options: AnnotateOptions
     task: Task
     argv: Sequence[str] | None = None
+    decoys: DecoyThresholds | None = None
     shards: list[Shard] = field(default_factory=list)
     done: dict[int, FinishedShard] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
@@ -77,8 +81,11 @@ class Assembly:
             self.genome = genome = open_genome(sample.fasta, workspace.spool, options.genome, tick)
             refuse_unwritable_names(genome.contigs.names, genome.path)
             self.regions = read_regions(options.regions, genome.contigs, genome.warnings) if options.regions else None
-            self.plan = make_plan(request, options, genome, self.regions)
+            asked = self.decoys.asked(genome.contigs.lengths, self.regions) if self.decoys else None
+            self.plan = make_plan(request, options, genome, self.regions, asked)
             workspace.refuse_foreign_files([*self.task.file_names(genome.contigs, options.formats), RUN_JSON])
+            if self.decoys:
+                self.plan = self._with_thresholds(self.decoys, tick)
             self._replaces = options.overwrite and not workspace.is_unfinished(self.plan)
             if not options.overwrite:
                 workspace.refuse_other_plan(self.plan)
@@ -92,6 +99,17 @@ class Assembly:
         except BaseException:
             workspace.abandon()
             raise
+
+    def _with_thresholds(self, decoys: DecoyThresholds, tick: Tick | None) -> RunPlan:
+        """The plan with thresholds by decoys: those of an earlier run of the same plan in this folder, or found now."""
+        overwrite = self.options.overwrite
+        if not overwrite:
+            self.workspace.refuse_other_plan(self.plan, passing=("thresholds",))  # before anything is computed
+        if (settled := self.workspace.settled_thresholds(self.plan, begun_only=overwrite)) is not None:
+            return settled
+        found = decoys.find(self.genome, self.regions, tick)
+        decoys.tell(self.genome.path, found)
+        return self.plan.with_thresholds(found.thresholds, found.ladder)
 
     def announce(self) -> None:
         """Say what was found in the genome, and how much of it is to be scanned."""
@@ -136,6 +154,8 @@ class Assembly:
             InputError: The FASTA changed under the run.
         """
         cut = pick_shard(self.shards[shard], self.genome.contigs.names, self.genome.bases, self.regions)
+        if self.decoys:
+            cut = replace(cut, thresholds=self.plan.values["thresholds"])
         return stage_bases(cut, self.request.order.windows) if staged else cut
 
     def record(self, shard: int, result: ShardResult, worker: str, report: WorkerReport) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from annotator.calls.batch import Calls
+from annotator.calls.batch import Calls, inside_regions
 from annotator.calls.motif_hits import motif_calls
 from annotator.calls.profiles import PartProfile, count_profiles, surroundings
 from annotator.calls.rules import TrackRule, track_rules
@@ -19,6 +19,7 @@ from annotator.genome.shard_input import ShardInput
 from annotator.models.directory import read_model
 from annotator.models.faults import device_faults
 from annotator.models.loading import load_scan_model
+from annotator.models.manifest import Manifest
 from annotator.motifs.scan import MotifScanner
 from annotator.pipeline.worker.order import WorkOrder, motif_scanner
 from annotator.scan.clock import StageClock
@@ -47,7 +48,7 @@ class ShardWorker:
         torch.set_num_threads(order.threads)
         self.order, self.clock = order, StageClock()
         self.device = torch.device(order.device)
-        self.rules: list[TrackRule | None] = []
+        self._manifest: Manifest | None = None
         self.scorer: WindowScorer | None = None
         with device_faults(self.device, "while the model was loaded"):
             self.feed = BlockFeed(order.windows, self.device, clock=self.clock)
@@ -59,9 +60,19 @@ class ShardWorker:
     def _load_model(self) -> None:
         order = self.order
         folder, manifest = read_model(order.model)
-        self.rules = track_rules(manifest, order.clade, order.thresholds, first_label=len(order.motifs))
+        self._manifest = manifest
         model = load_scan_model(folder, manifest, order.clade, self.device, order.precision)
         self.scorer = WindowScorer(model, batch_bp=order.batch_bp, device=self.device, clock=self.clock)
+
+    def _rules(self, shard: ShardInput) -> list[TrackRule | None]:
+        """Rules of the model's tracks on the genome of a shard."""
+        order = self.order
+        assert self._manifest is not None, "a scorer comes with its manifest"
+        if shard.thresholds is None:
+            thresholds = order.thresholds
+        else:
+            thresholds = {kind: shard.thresholds[kind] for kind in order.kinds}
+        return track_rules(self._manifest, order.clade, thresholds, first_label=len(order.motifs))
 
     @property
     def batch_bp(self) -> int:
@@ -91,12 +102,12 @@ class ShardWorker:
         found: list[Calls] = []
         counts: Counter[str] = Counter(windows=len(block.windows), bases=shard.owned_bp)
         if self.scorer:
-            scored = 0
+            rules, scored = self._rules(shard), 0
             try:
                 for batch in self.scorer.score(block, staged.on_device):
                     scored += len(batch.rows)
                     with self.clock.stage("calls"):
-                        found.append(call_sites(batch, block, self.rules, counts))
+                        found.append(call_sites(batch, block, rules, counts))
             except NotFinite as fault:
                 raise ModelFault(self._describe(fault, shard, block.windows)) from fault
             counts["windows all N"] += len(block.windows) - scored
@@ -105,7 +116,7 @@ class ShardWorker:
                 found.append(motif_calls(self.scanner.scan(staged.on_device), self.widths, block))
         calls = Calls.concatenate(found)
         if shard.regions is not None:
-            calls = calls.take(_inside(calls, shard.regions))
+            calls = calls.take(inside_regions(calls, shard.regions))
         with self.clock.stage("profiles"):
             around = surroundings(shard, block, self.order.windows.halo_bp)
             profiles = count_profiles(calls, shard, around, self.order.labels)
@@ -120,14 +131,3 @@ class ShardWorker:
             f"model {self.order.model}: NaN or infinity in window {shard.names[contig]}:{start}-{end} "
             f"(0-based), strand {fault.strand.symbol}"
         )
-
-
-def _inside(calls: Calls, regions: dict[int, NDArray[np.int64]]) -> NDArray[np.bool_]:
-    """Whether each call's position lies in a region."""
-    inside = np.zeros(len(calls), bool)
-    for contig, intervals in regions.items():
-        mine = np.flatnonzero(calls.contig == contig)
-        position = calls.position[mine]
-        at = np.searchsorted(intervals[:, 0], position, side="right") - 1
-        inside[mine] = (at >= 0) & (position < intervals[np.maximum(at, 0), 1])
-    return inside
