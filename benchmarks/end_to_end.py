@@ -243,7 +243,7 @@ def engine_alone(args: argparse.Namespace, flops: int, where: dict[str, Any]) ->
     for shard, following in zip(shards, [*shards[1:], None], strict=True):
         if following is not None:
             worker.feed.announce(following)
-        calls += len(worker.work(shard)[0])
+        calls += len(worker.work(shard).calls)
     seconds = time.perf_counter() - began
     memory = peak_memory_bytes(device)
     one = Measured((seconds,), memory, calls, dict(worker.clock.seconds))
@@ -325,7 +325,7 @@ def _calls_of(order: WorkOrder, bases: NDArray[np.uint8]) -> Found:
     """Calls of a worker on one contig."""
     lengths = np.array([len(bases)], np.int64)
     worker, genome = ShardWorker(order), whole_contig("parity", bases)
-    found = [worker.work(genome(shard))[0] for shard in plan_shards(lengths, order.windows)]
+    found = [worker.work(genome(shard)).calls for shard in plan_shards(lengths, order.windows)]
     return {
         (int(kind), int(strand), int(position), int(motif)): float(probability)
         for calls in found

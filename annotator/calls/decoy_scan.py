@@ -124,7 +124,7 @@ class DecoyScan:
 
 
 def shuffled_block(block: Block) -> NDArray[np.uint8]:
-    """The bases of a block as a decoy: its stretches shuffled piece by piece, with the context that the windows see; uint8, [n]."""
+    """The bases of a block as a decoy, uint8, [n]: shuffled piece by piece, the context that its windows see included."""
     edges = block.windows.stretch_offset.tolist()
     cuts = np.concatenate([np.arange(start, end, SHUFFLED_BP) for start, end in zip(edges, edges[1:], strict=False)])
     first = block.spans[0]

@@ -74,7 +74,7 @@ def count_ladder(calls: NDArray[np.floating], decoy_calls: NDArray[np.floating])
 
 
 def at_least(probability: NDArray[np.floating]) -> NDArray[np.int64]:
-    """How many of some probabilities reach each threshold of LADDER, int64, [len(LADDER)]; compared as calls hold them, float32."""
+    """How many of some probabilities reach each threshold of LADDER, int64, [len(LADDER)]; compared in float32, as calls are."""
     ascending = np.sort(probability.astype(np.float32))
     reach: NDArray[np.int64] = len(ascending) - np.searchsorted(ascending, np.array(LADDER, np.float32), side="left")
     return reach

@@ -82,9 +82,9 @@ def annotate(
     """Call promoters, splice sites and TF binding sites of assemblies, both strands."""
     setup_logging(quiet=quiet, verbose=verbose)
     options = annotate_options(
-        model=model, clade=clade, tasks=tasks, threshold=threshold, fdr=fdr, motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions,
-        device=device, precision=precision, threads=threads, shard_bp=shard_bp, overwrite=overwrite, dup_names=dup_names,
-        gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check,
+        model=model, clade=clade, tasks=tasks, threshold=threshold, fdr=fdr, motifs=motifs, tfbs_pvalue=tfbs_pvalue,
+        regions=regions, device=device, precision=precision, threads=threads, shard_bp=shard_bp, overwrite=overwrite,
+        dup_names=dup_names, gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check,
         formats={"bed": BedOptions(not no_header, bed6, bed_extra)},
     )  # fmt: skip
     execution = execution_options(

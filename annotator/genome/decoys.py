@@ -133,9 +133,10 @@ def _last_edges(
     while len(pending):
         pick = first_edge[pending] + (rng.random((len(pending), 4)) * counts[pending]).astype(np.int64)
         chosen[pending] = pick
-        leads_to = np.where(leaves[pending], target[np.minimum(pick, len(target) - 1)] if len(target) else 0, final[pending, None])
-        reached = leads_to
+        drawn = target[np.minimum(pick, len(target) - 1)] if len(target) else pick
+        leads_to = reached = np.where(leaves[pending], drawn, final[pending, None])
         for _ in range(2):  # three steps lead past every other vertex
             reached = np.take_along_axis(leads_to, reached, 1)
         pending = pending[(reached != final[pending, None]).any(1)]
-    return chosen[leaves]
+    last: NDArray[np.int64] = chosen[leaves]
+    return last

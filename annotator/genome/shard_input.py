@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class ShardInput:
     lengths: NDArray[np.int64]
     bases: StoredBases | StagedBases
     regions: dict[int, NDArray[np.int64]] | None = None
-    thresholds: Mapping[str, float] | None = None
+    thresholds: Mapping[Any, float] | None = None
 
     @property
     def owned_bp(self) -> int:

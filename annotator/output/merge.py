@@ -18,6 +18,7 @@ from annotator.output.formats.base import Format, OutputRun
 from annotator.output.formats.bed import refuse_unwritable_names
 from annotator.output.formats.write import fill_formats, format_names
 from annotator.output.parts import PartInfo, read_first_row, read_part
+from annotator.output.q_values import q_value_table, with_q_values
 from annotator.output.schema import PREDICTIONS_FILE, SORT_KEY_IN_CONTIG, TABLE_SCHEMA, parquet_metadata
 
 BLOCK_ROWS: Final = 1 << 17
@@ -44,6 +45,7 @@ def merge_parts(
     tick: Callable[[], None] | None = None,
     block_rows: int = BLOCK_ROWS,
     texts: Mapping[str, str] | None = None,
+    tests: Mapping[str, int] | None = None,
 ) -> dict[str, PartInfo]:
     """Write the final files of a run; all appear together, or none.
 
@@ -59,6 +61,7 @@ def merge_parts(
         tick: Called again and again; what it raises ends the merge, and no file appears.
         block_rows: Rows of a Parquet row group. Another number gives other bytes, so leave it outside tests.
         texts: Further files that appear together with the others: their contents by name.
+        tests: By matrix id, how many windows were compared with the motif: with it hits get q-values.
 
     Returns:
         File name -> rows and sha256, for every name of `final_names` and of `texts`; what holds no calls counts 0 rows.
@@ -70,8 +73,8 @@ def merge_parts(
             not in `run.kinds`.
 
     Notes:
-        Holds one part, one block and the rows that wait at a border; disk: the final files and, for the time of the
-        merge, the rows once more in `.tmp-*` pieces.
+        Where hits get q-values, the parts are read twice: first to count. Holds one part, one block and the rows that wait at
+        a border; disk: the final files and, for the time of the merge, the rows once more in `.tmp-*` pieces.
     """
     if expected is not None and len(expected) != len(parts):
         raise ValueError(f"{len(parts)} parts, but {len(expected)} in the journal")
@@ -80,6 +83,8 @@ def merge_parts(
     names = (*final_names(run, formats), *texts)
     rows_in_order = _without(_ordered(parts, expected), leave_out)
     blocks = _checked(_blocks(rows_in_order, block_rows), run.contig_names, run.kinds)
+    if tests:
+        blocks = with_q_values(blocks, q_value_table(parts, tests, leave_out))
     with (
         temporary_folder(out_dir) as scratch,
         atomic_files([out_dir / name for name in names]) as temporaries,

@@ -14,8 +14,8 @@ from annotator.errors import InputError
 from annotator.files import atomic_file
 from annotator.output.schema import PART_METADATA, TABLE_SCHEMA
 
-PROFILES = "profiles"
-"""Key of the text in a part's metadata."""
+PROFILES, TESTED = "profiles", "tested"
+"""Keys of the texts in a part's metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,13 @@ class PartInfo:
     sha256: str
 
 
-def part_bytes(table: pl.DataFrame, profiles: str = "") -> tuple[bytes, PartInfo]:
+def part_bytes(table: pl.DataFrame, profiles: str = "", tested: str = "") -> tuple[bytes, PartInfo]:
     """One part as the bytes of a Parquet file; equal tables give equal bytes.
 
     Args:
         table: Rows of consecutive contigs, as `calls_table` returns them.
         profiles: Text that travels with the rows, in the file's metadata: what was counted around the calls.
+        tested: Another such text: the positions that motifs were compared with.
 
     Returns:
         The bytes; their rows and sha256.
@@ -46,8 +47,8 @@ def part_bytes(table: pl.DataFrame, profiles: str = "") -> tuple[bytes, PartInfo
     """
     if table.schema != TABLE_SCHEMA:
         raise ValueError(f"a part must have the schema {TABLE_SCHEMA}, not {table.schema}")
-    file = io.BytesIO()
-    table.write_parquet(file, compression="zstd", compression_level=1, metadata=PART_METADATA | {PROFILES: profiles})
+    file, texts = io.BytesIO(), {PROFILES: profiles, TESTED: tested}
+    table.write_parquet(file, compression="zstd", compression_level=1, metadata=PART_METADATA | texts)
     data = file.getvalue()
     return data, PartInfo(table.height, hashlib.sha256(data).hexdigest())
 
@@ -94,6 +95,20 @@ def read_part(path: Path, expected: PartInfo | None = None) -> pl.DataFrame:
     return table
 
 
+def read_part_hits(path: Path) -> pl.DataFrame:
+    """The motif hits of a part, as many rows as it has: columns chrom, motif_id and p_value.
+
+    Raises:
+        InputError: The part is missing or damaged.
+    """
+    try:
+        with path.open("rb") as handle:
+            hits = _parsed(handle, path, columns=["chrom", "motif_id", "p_value"])
+    except OSError as error:
+        raise InputError(f"cannot read part {path}: {error.strerror}") from error
+    return hits.filter(pl.col("motif_id").is_not_null() & pl.col("p_value").is_not_null())
+
+
 def count_rows(path: Path) -> int:
     """How many rows a part has, by its footer.
 
@@ -120,15 +135,19 @@ def read_first_row(path: Path) -> tuple[str, int] | None:
     return None if head.is_empty() else (head["chrom"][0], head["start"][0])
 
 
-def read_part_profiles(path: Path) -> str:
-    """The text that `part_bytes` put beside a part's rows; empty where there is none.
+def read_part_text(path: Path, key: str) -> str:
+    """A text that `part_bytes` put beside a part's rows; empty where there is none.
+
+    Args:
+        path: A file of `publish_part`.
+        key: PROFILES or TESTED.
 
     Raises:
         InputError: The part is missing or damaged.
     """
     try:
         with path.open("rb") as handle:
-            return pl.read_parquet_metadata(handle).get(PROFILES, "")
+            return pl.read_parquet_metadata(handle).get(key, "")
     except OSError as error:
         raise InputError(f"cannot read part {path}: {error.strerror}") from error
     except pl.exceptions.PolarsError as error:

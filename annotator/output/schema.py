@@ -9,7 +9,7 @@ from typing import Final
 
 import polars as pl
 
-SCHEMA_VERSION: Final = "2"
+SCHEMA_VERSION: Final = "3"
 COORDINATE_SYSTEM: Final = "0-based-half-open"
 PREDICTIONS_FILE: Final = "predictions.parquet"
 
@@ -28,11 +28,12 @@ TABLE_SCHEMA: Final = pl.Schema(
         "name": pl.String(),
         "motif_id": pl.String(),
         "p_value": pl.Float64(),
+        "q_value": pl.Float64(),
         "bits": pl.Float32(),
         "model": pl.String(),
     }
 )
-"""Column names and types of `predictions.parquet`, in order."""
+"""Column names and types of `predictions.parquet`, in order; in a part every q_value is null, for it takes all parts to tell."""
 
 SORT_KEY_IN_CONTIG: Final = ("start", "end", "kind", "strand", "motif_id", "position")
 """Ascending, nulls first, within one contig; contigs follow the FASTA. As strings "+" sorts before "-"."""

@@ -80,6 +80,7 @@ def calls_table(
             "name": names.zip_with(labelled, kind),
             "motif_id": ids,
             "p_value": ordered["p_value"].fill_nan(None),
+            "q_value": pl.Series([None], dtype=pl.Float64).new_from_index(0, ordered.height),
             "bits": ordered["bits"].fill_nan(None),
             "model": _pick((model, motif_model), ids.is_not_null().to_numpy().astype(np.int64)),
         },

@@ -114,7 +114,7 @@ def _warm_up(request: Request, pieces: list[ShardInput]) -> dict[str, Any]:
     rows: Counter[str] = Counter()
     for piece in pieces:
         began = time.perf_counter()
-        calls, _, _ = worker.work(piece)
+        calls = worker.work(piece).calls
         seconds += time.perf_counter() - began
         bases += piece.owned_bp
         rows.update(KINDS[kind].value for kind in calls.kind.tolist())
@@ -173,8 +173,8 @@ def to_text(found: dict[str, Any]) -> str:
         if asked := genome.get("fdr"):
             chosen = ", ".join(f"{kind} {threshold:.3f}" for kind, threshold in genome["thresholds"].items())
             lines.append(
-                f"thresholds at a false discovery rate of {asked['rate']:g}: {chosen}; {asked['scanned_bp'] / 1e6:.2f} Mb scanned "
-                f"for it, half of them decoys (seed {asked['seed']})"
+                f"thresholds at a false discovery rate of {asked['rate']:g}: {chosen}; {asked['scanned_bp'] / 1e6:.2f} Mb "
+                f"scanned for it, half of them decoys (seed {asked['seed']})"
             )
     memory = ", ".join(f"{device} {in_bytes(size)}" for device, size in found["memory_bytes_per_worker"].items())
     alone = found["workers"] == 1

@@ -59,7 +59,7 @@ class RunPlan:
         notes = {GIVEN: sorted(self.given), COMMAND: self.command_sha256}
         return self.values | notes | ({} if self.ladder is None else {LADDER: self.ladder})
 
-    def with_thresholds(self, thresholds: Mapping[str, float], ladder: dict[str, Any]) -> RunPlan:
+    def with_thresholds(self, thresholds: Mapping[Any, float], ladder: dict[str, Any]) -> RunPlan:
         """The plan with thresholds that decoys gave, and what they said of others."""
         return replace(self, values=self.values | {"thresholds": dict(thresholds)}, ladder=ladder)
 

@@ -160,8 +160,9 @@ class Workspace:
         for old, unfinished in recorded:
             differing = {name for name, *_ in plan.differences(old, strict=unfinished)}
             thresholds, ladder = old.get("thresholds"), old.get(LADDER)
-            settled = isinstance(thresholds, dict) and isinstance(ladder, dict)
-            if differing <= {"thresholds"} and settled and (unfinished or not begun_only):
+            if differing - {"thresholds"} or (begun_only and not unfinished):
+                continue
+            if isinstance(thresholds, dict) and isinstance(ladder, dict):
                 return plan.with_thresholds(thresholds, ladder)
         return None
 

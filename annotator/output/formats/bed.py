@@ -30,7 +30,7 @@ BED6_COLUMNS: Final = ("chrom", "start", "end", "name", "score", "strand")
 BED9_COLUMNS: Final = (*BED6_COLUMNS, "thickStart", "thickEnd", "itemRgb")
 SITE_EXTRA: Final = ("probability", "kind", "model", "position")
 """Columns that `--bed-extra` adds to the calls of a model."""
-MOTIF_EXTRA: Final = ("motif_id", "p_value", "bits", "kind", "model", "probability")
+MOTIF_EXTRA: Final = ("motif_id", "p_value", "q_value", "bits", "kind", "model", "probability")
 """Columns that `--bed-extra` adds to binding sites."""
 
 _ITEM_RGB = {kind.value: kind.rgb for kind in KINDS}
@@ -126,8 +126,8 @@ def bed_text(table: pl.DataFrame, file: BedFile, options: BedOptions) -> bytes:
     """The BED lines of the rows of `table` that belong in `file`, in table order.
 
     The thick part of a promoter is its TSS, one base; that of any other call is the whole of it. Probabilities have 6
-    decimals, bits 4, p-values 3 significant digits; what is null is ".". Characters of names that BED does not allow become
-    "_".
+    decimals, bits 4, p-values and q-values 3 significant digits; what is null is ".". Characters of names that BED does not
+    allow become "_".
 
     Args:
         table: Rows of `TABLE_SCHEMA`.
@@ -239,7 +239,7 @@ def _column(column: str, rows: pl.DataFrame) -> pl.Expr:
             return pl.col(column).cast(pl.Decimal(18, 6)).cast(pl.String)
         case "bits":
             return pl.col(column).cast(pl.Decimal(18, 4)).cast(pl.String)
-        case "p_value":
+        case "p_value" | "q_value":
             # A motif has few different p-values, so each is formatted once; Polars has no "%.3g" of its own.
             values = rows[column].drop_nulls().unique()
             texts = pl.Series([f"{value:.3g}" for value in values], dtype=pl.String)

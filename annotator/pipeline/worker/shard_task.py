@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.calls.profiles import profiles_from_text, profiles_json, profiles_to_text, sum_profiles
+from annotator.calls.tested_positions import sum_tested, tested_to_text
 from annotator.errors import EnvironmentFault
 from annotator.genome.contigs import ContigTable
 from annotator.genome.plan import Shard, plan_shards
+from annotator.kinds import STRANDS
 from annotator.machine import usable_cpus
 from annotator.output.formats.base import OutputRun
 from annotator.output.formats.registry import make_formats
 from annotator.output.merge import final_names, merge_parts
-from annotator.output.parts import PartInfo, part_bytes, read_part_profiles
+from annotator.output.parts import PROFILES, TESTED, PartInfo, part_bytes, read_part_text
 from annotator.output.rewrite import rewrite_formats
 from annotator.output.table import calls_table
 from annotator.pipeline.worker.order import ShardResult, WorkerReport, WorkOrder
@@ -70,13 +72,15 @@ class ShardTask:
             ResourceFault: A file cannot be written.
         """
         contigs, order = parts.contigs, self.order
-        counted = (profiles_from_text(read_part_profiles(path), str(path)) for path in parts.paths)
+        counted = (profiles_from_text(read_part_text(path, PROFILES), str(path)) for path in parts.paths)
         features = [name for matrix, name in order.labels if matrix is None]
         profiles = sum_profiles(counted, order.reported_kinds, features, parts.leave_out)
+        tested = sum_tested(((str(path), read_part_text(path, TESTED)) for path in parts.paths), parts.leave_out)
         lines = (f"{name}\t{length}\n" for name, length in zip(contigs.names, contigs.lengths.tolist(), strict=True))
         return merge_parts(
             parts.paths, out_dir, run=self._output(contigs), formats=make_formats(parts.formats), tool_version=program_version(),
             expected=parts.expected, threads=usable_cpus(), leave_out=parts.leave_out, tick=tick,
+            tests={motif.matrix_id: len(STRANDS) * tested[motif.width] for motif in order.motifs},
             texts={CONTIGS_TSV: "".join(lines), PROFILES_JSON: profiles_json(profiles)},
         )  # fmt: skip
 
@@ -116,11 +120,11 @@ class ShardTask:
     def process(self, work: ShardInput) -> ShardResult:
         """Call a shard's sites and lay them out as a part, with the bases counted around them."""
         worker, order = self._loaded, self.order
-        calls, counts, profiles = worker.work(work)
+        found = worker.work(work)
         with worker.clock.stage("write"):
-            table = calls_table(calls, work.names, order.labels, order.model_name, order.motif_source)
-            data, info = part_bytes(table, profiles_to_text(profiles))
-        return ShardResult(data, info.rows, info.sha256, dict(counts))
+            table = calls_table(found.calls, work.names, order.labels, order.model_name, order.motif_source)
+            data, info = part_bytes(table, profiles_to_text(found.profiles), tested_to_text(found.tested))
+        return ShardResult(data, info.rows, info.sha256, dict(found.counts))
 
     def report(self) -> WorkerReport:
         """Time, kernels, batch and memory."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from annotator.calls.batch import Calls, inside_regions
 from annotator.calls.motif_hits import motif_calls
 from annotator.calls.profiles import PartProfile, count_profiles, surroundings
 from annotator.calls.rules import TrackRule, track_rules
 from annotator.calls.sites import call_sites
+from annotator.calls.tested_positions import TestedPositions, count_tested
 from annotator.errors import ModelFault
 from annotator.genome.plan import Windows
 from annotator.genome.shard_input import ShardInput
@@ -25,6 +26,23 @@ from annotator.pipeline.worker.order import WorkOrder, motif_scanner
 from annotator.scan.clock import StageClock
 from annotator.scan.feed import BlockFeed, StagedBlock
 from annotator.scan.windows import NotFinite, WindowScorer
+
+
+@dataclass(frozen=True, eq=False)
+class ShardFindings:
+    """What was found in a shard.
+
+    Attributes:
+        calls: The calls it owns, unsorted.
+        counts: What was counted on the way.
+        profiles: The bases counted around the calls.
+        tested: The positions that motifs were compared with; nothing without motifs.
+    """
+
+    calls: Calls
+    counts: Counter[str]
+    profiles: list[PartProfile]
+    tested: list[TestedPositions]
 
 
 class ShardWorker:
@@ -79,14 +97,11 @@ class ShardWorker:
         """Bases of a batch as they are now; less than ordered where memory ran out."""
         return self.scorer.batch_bp if self.scorer else self.order.batch_bp
 
-    def work(self, shard: ShardInput) -> tuple[Calls, Counter[str], list[PartProfile]]:
+    def work(self, shard: ShardInput) -> ShardFindings:
         """Score a shard and call its sites and motifs.
 
         Args:
             shard: The shard.
-
-        Returns:
-            The calls it owns, unsorted; counts; and the bases counted around the calls.
 
         Raises:
             InputError: The FASTA changed under the run.
@@ -97,7 +112,7 @@ class ShardWorker:
         with device_faults(self.device, f"on {shard.place}"):
             return self._work(self.feed.block(shard))
 
-    def _work(self, staged: StagedBlock) -> tuple[Calls, Counter[str], list[PartProfile]]:
+    def _work(self, staged: StagedBlock) -> ShardFindings:
         shard, block = staged.shard, staged.block
         found: list[Calls] = []
         counts: Counter[str] = Counter(windows=len(block.windows), bases=shard.owned_bp)
@@ -111,8 +126,10 @@ class ShardWorker:
             except NotFinite as fault:
                 raise ModelFault(self._describe(fault, shard, block.windows)) from fault
             counts["windows all N"] += len(block.windows) - scored
+        tested: list[TestedPositions] = []
         if self.scanner:
             with self.clock.stage("motifs"):
+                tested = count_tested(self.widths.tolist(), shard, block)
                 found.append(motif_calls(self.scanner.scan(staged.on_device), self.widths, block))
         calls = Calls.concatenate(found)
         if shard.regions is not None:
@@ -120,7 +137,7 @@ class ShardWorker:
         with self.clock.stage("profiles"):
             around = surroundings(shard, block, self.order.windows.halo_bp)
             profiles = count_profiles(calls, shard, around, self.order.labels)
-        return calls, counts, profiles
+        return ShardFindings(calls, counts, profiles, tested)
 
     def _describe(self, fault: NotFinite, shard: ShardInput, windows: Windows) -> str:
         window = fault.window
