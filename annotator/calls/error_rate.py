@@ -80,23 +80,22 @@ def at_least(probability: NDArray[np.floating]) -> NDArray[np.int64]:
     return reach
 
 
-def fit_factor(ladder: LadderCounts, false_calls: NDArray[np.int64]) -> float | None:
-    """The factor with which the estimates come closest to the annotated error rates.
+def fit_factor(ladder: LadderCounts, annotated: NDArray[np.float64]) -> float | None:
+    """The factor with which the estimates come closest to the error rates that an annotation shows.
 
     Args:
         ladder: Calls of one kind on an annotated genome and on its decoys.
-        false_calls: Those of `ladder.calls` that the annotation does not have, by threshold, int64, [len(LADDER)]; ambiguous
-            sites are left out of both.
+        annotated: Share of the calls that the annotation does not have, by threshold, float64, [len(LADDER)].
 
     Returns:
-        Geometric mean, over the thresholds whose annotated error rate lies in [FITTED_FROM, FITTED_TO], of the false calls per
-        call on a decoy; None where no such threshold has LEAST_DECOY_CALLS.
+        Geometric mean, over the thresholds whose annotated error rate lies in [FITTED_FROM, FITTED_TO], of that rate over the
+        estimate without a factor; None where no such threshold has LEAST_DECOY_CALLS.
     """
-    annotated = false_calls / np.maximum(ladder.calls, 1)
-    used = (annotated >= FITTED_FROM) & (annotated <= FITTED_TO) & (ladder.decoy_calls >= LEAST_DECOY_CALLS) & (false_calls > 0)
+    used = (annotated >= FITTED_FROM) & (annotated <= FITTED_TO) & (ladder.decoy_calls >= LEAST_DECOY_CALLS)
     if not used.any():
         return None
-    return float(np.exp(np.log(false_calls[used] / (ladder.decoy_calls[used] + 1)).mean()))
+    bare = (ladder.decoy_calls[used] + 1) / ladder.calls[used]
+    return float(np.exp(np.log(annotated[used] / bare).mean()))
 
 
 @dataclass(frozen=True, eq=False)

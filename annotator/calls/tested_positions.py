@@ -22,7 +22,7 @@ from annotator.scan.block import Block
 
 
 @dataclass(frozen=True)
-class TestedPositions:
+class PositionCounts:
     """Positions of a part of a run at which a window of known bases begins.
 
     Attributes:
@@ -34,7 +34,7 @@ class TestedPositions:
     by_width: dict[int, int]
 
 
-def count_tested(widths: Collection[int], shard: ShardInput, block: Block) -> list[TestedPositions]:
+def count_positions(widths: Collection[int], shard: ShardInput, block: Block) -> list[PositionCounts]:
     """Count the positions that a shard compares motifs with: those it owns, inside its regions, whose window has no N.
 
     Args:
@@ -58,7 +58,7 @@ def count_tested(widths: Collection[int], shard: ShardInput, block: Block) -> li
         positions = _begun_before(high, run_start, run_end, width) - _begun_before(low, run_start, run_end, width)
         for g, by_width in found.items():
             by_width[width] = int(positions[group == g].sum())
-    return [TestedPositions(names[g], by_width) for g, by_width in found.items()]
+    return [PositionCounts(names[g], by_width) for g, by_width in found.items()]
 
 
 def _owned(shard: ShardInput, block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -88,16 +88,16 @@ def _begun_before(
     return np.where(run < 0, 0, count)
 
 
-def tested_to_text(tested: Sequence[TestedPositions]) -> str:
+def positions_to_text(tested: Sequence[PositionCounts]) -> str:
     """The counts of a part as text that is kept inside the part."""
     return json.dumps([[each.contig, list(each.by_width.items())] for each in tested])
 
 
-def sum_tested(texts: Iterable[tuple[str, str]], leave_out: Collection[str]) -> Counter[int]:
+def sum_positions(texts: Iterable[tuple[str, str]], leave_out: Collection[str]) -> Counter[int]:
     """Positions of a run by width of the window in bp.
 
     Args:
-        texts: Of each part its name, for the message, and its result of `tested_to_text`; no text counts nothing.
+        texts: Of each part its name, for the message, and its result of `positions_to_text`; no text counts nothing.
         leave_out: Contigs that the run does not report.
 
     Raises:

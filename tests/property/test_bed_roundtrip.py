@@ -45,7 +45,7 @@ def test_C02_bed_and_parquet_hold_the_same_calls(
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         parts, infos = cases.write_parts(cases.make_calls(rows, seed, neural=0.5), cuts, Path(folder) / "parts")
-        cases.merge(parts, out, expected=infos, bed=BedOptions(bed_extra=True), block_rows=16)
+        cases.merge(parts, out, expected=infos, bed=BedOptions(bed_extra=True), block_rows=16, tests=cases.TESTS)
         predictions = pl.read_parquet(out / "predictions.parquet").to_dicts()
         assert len(predictions) == len(rows)
         found = []
@@ -56,7 +56,7 @@ def test_C02_bed_and_parquet_hold_the_same_calls(
         return tuple(str(row[name]) for name in ("chrom", "start", "end", "kind", "strand", "score", "model"))
 
     def extras(row: Mapping[str, object]) -> tuple[object, ...]:
-        return tuple(row.get(name, ".") for name in ("position", "probability", "motif_id", "p_value", "bits"))
+        return tuple(row.get(name, ".") for name in ("position", "probability", "motif_id", "p_value", "q_value", "bits"))
 
     expected = []
     for row in predictions:
@@ -65,6 +65,7 @@ def test_C02_bed_and_parquet_hold_the_same_calls(
             "probability": text(row["probability"], ".6f"),
             "motif_id": row["motif_id"] or ".",
             "p_value": text(row["p_value"], ".3g"),
+            "q_value": text(row["q_value"], ".3g"),
             "bits": text(row["bits"], ".4f"),
         }
         expected.append((common(row), extras(values), row["name"].replace(" ", "_")))

@@ -30,6 +30,9 @@ MOTIFS = [("MA0001.1", "AGL3"), ("MA0009.2", "TBXT"), ("MA0001.1-b", "EWSR1-FLI1
 FEATURES = [(None, "CTCF"), (None, "polyA signal"), (None, "AGL3")]
 """Tracks of the model, the last one named like a motif."""
 
+TESTS = {matrix_id: 2 * sum(CONTIGS.values()) for matrix_id, _ in MOTIFS}
+"""Windows that each motif was compared with, about: the q-values of the tests need no more."""
+
 LABELS: list[tuple[str | None, str]] = [*MOTIFS, *FEATURES]
 WIDTH_BP = {"tfbs": 10, "feature": 14}
 MODEL, MOTIF_MODEL = "compact-1", "JASPAR2024"

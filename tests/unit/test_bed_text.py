@@ -66,7 +66,7 @@ def test_lines_of_each_file() -> None:
         "chr2\t297\t299\tdonor\t700\t-\t297\t299\t230,159,0\t0.700000\tdonor\tcompact-1\t299",
     ]
     assert lines(calls, TFBS) == [
-        "chr2\t300\t310\tArnt::Ahr_(var.2)\t522\t-\t300\t310\t86,180,233\tMA0004.1\t6e-06\t11.2500\ttfbs\tJASPAR2024\t."
+        "chr2\t300\t310\tArnt::Ahr_(var.2)\t522\t-\t300\t310\t86,180,233\tMA0004.1\t6e-06\t.\t11.2500\ttfbs\tJASPAR2024\t."
     ]
     assert lines(calls, FEATURES) == ["chr2\t400\t414\tpolyA_signal\t700\t-\t400\t414\t0,0,0\t0.700000\tfeature\tcompact-1\t400"]
     assert lines(calls, PROMOTERS) == []
@@ -79,7 +79,7 @@ def test_a_binding_site_the_model_found_has_a_probability_and_no_matrix() -> Non
         probability=np.array([0.7], np.float32),
         score=np.array([700], np.uint16),
     )
-    assert lines(calls, TFBS) == ["chr2\t300\t310\tCTCF\t700\t-\t300\t310\t86,180,233\t.\t.\t.\ttfbs\tcompact-1\t0.700000"]
+    assert lines(calls, TFBS) == ["chr2\t300\t310\tCTCF\t700\t-\t300\t310\t86,180,233\t.\t.\t.\t.\ttfbs\tcompact-1\t0.700000"]
     assert lines(calls, FEATURES) == []
 
 
@@ -117,7 +117,7 @@ def test_p_values_and_bits(p_value: float, bits: float, texts: tuple[str, str]) 
     calls = cases.make_calls([(0, "tfbs", 99, 1)])
     calls = dataclasses.replace(calls, p_value=np.array([p_value]), bits=np.array([bits], np.float32))
     fields = lines(calls, TFBS)[0].split("\t")
-    assert (fields[10], fields[11]) == texts
+    assert (fields[10], fields[12]) == texts
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_A24_names_of_motifs_and_features_never_break_a_line(name: str, shown: s
     calls = cases.make_calls([(0, "tfbs", 99, 1)])
     (line,) = lines(calls, TFBS, labels=[(name, name)] * len(cases.MOTIFS))
     fields = line.split("\t")
-    assert len(fields) == 15
+    assert len(fields) == 16
     assert (fields[3], fields[9]) == (shown, shown)
     (line,) = lines(cases.make_calls([(0, "feature", 99, 1)]), FEATURES, labels=[(None, name)] * len(cases.LABELS))
     fields = line.split("\t")
@@ -163,7 +163,7 @@ def test_one_header_line_names_the_columns() -> None:
     assert {bed_header(file, BedOptions()) for file in BED_FILES} == {nine + "\n"}
     for file in (PROMOTERS, SPLICE_SITES, FEATURES):
         assert bed_header(file, EXTRA) == nine + "\tprobability\tkind\tmodel\tposition\n"
-    assert bed_header(TFBS, EXTRA) == nine + "\tmotif_id\tp_value\tbits\tkind\tmodel\tprobability\n"
+    assert bed_header(TFBS, EXTRA) == nine + "\tmotif_id\tp_value\tq_value\tbits\tkind\tmodel\tprobability\n"
     assert bed_header(TFBS, BedOptions(bed6=True)) == "#chrom\tstart\tend\tname\tscore\tstrand\n"
     assert {bed_header(TFBS, BedOptions(False, *more)) for more in ((False, False), (True, False), (False, True))} == {""}
 

@@ -77,7 +77,7 @@ def test_C09_files_do_not_depend_on_how_the_genome_was_cut(tmp_path: Path, seed:
     results = []
     for name, cuts in CUTS.items():
         parts, _ = cases.write_parts(calls, cuts, tmp_path / name / "parts")
-        cases.merge(parts, tmp_path / name / "out")
+        cases.merge(parts, tmp_path / name / "out", tests=cases.TESTS)
         results.append(cases.contents(tmp_path / name / "out"))
     assert len(results[0]) == len(ALL_FILES)
     assert all(result == results[0] for result in results[1:])
@@ -214,7 +214,7 @@ def test_bed_options_reach_the_files(calls: Calls, tmp_path: Path) -> None:
     report = validate(path, cases.CONTIGS, None, 6)
     assert (report.errors, report.columns) == ([], 6)
     cases.merge(parts, tmp_path / "extra", bed=BedOptions(bed_extra=True))
-    for name, columns in (("tfbs.bed.gz", 15), ("features.bed.gz", 13)):
+    for name, columns in (("tfbs.bed.gz", 16), ("features.bed.gz", 13)):
         report = validate(tmp_path / "extra" / name, cases.CONTIGS, None, extra=True)
         assert (report.errors, report.columns) == ([], columns)
         assert validate(tmp_path / "extra" / name, cases.CONTIGS).errors[0] == f"line 2: {columns} columns, not 9"

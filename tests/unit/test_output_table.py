@@ -33,6 +33,7 @@ def test_schema_is_the_agreed_one() -> None:
         "name": pl.String,
         "motif_id": pl.String,
         "p_value": pl.Float64,
+        "q_value": pl.Float64,
         "bits": pl.Float32,
         "model": pl.String,
     }
@@ -61,6 +62,7 @@ def test_rows_keep_their_values_and_are_sorted() -> None:
                 "name": label,
                 "motif_id": motif_id,
                 "p_value": float(calls.p_value[i]) if hit else None,
+                "q_value": None,
                 "bits": float(calls.bits[i]) if hit else None,
                 "model": cases.MOTIF_MODEL if hit else cases.MODEL,
             }

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.calls.profiles import profiles_from_text, profiles_json, profiles_to_text, sum_profiles
-from annotator.calls.tested_positions import sum_tested, tested_to_text
+from annotator.calls.tested_positions import positions_to_text, sum_positions
 from annotator.errors import EnvironmentFault
 from annotator.genome.contigs import ContigTable
 from annotator.genome.plan import Shard, plan_shards
@@ -75,7 +75,7 @@ class ShardTask:
         counted = (profiles_from_text(read_part_text(path, PROFILES), str(path)) for path in parts.paths)
         features = [name for matrix, name in order.labels if matrix is None]
         profiles = sum_profiles(counted, order.reported_kinds, features, parts.leave_out)
-        tested = sum_tested(((str(path), read_part_text(path, TESTED)) for path in parts.paths), parts.leave_out)
+        tested = sum_positions(((str(path), read_part_text(path, TESTED)) for path in parts.paths), parts.leave_out)
         lines = (f"{name}\t{length}\n" for name, length in zip(contigs.names, contigs.lengths.tolist(), strict=True))
         return merge_parts(
             parts.paths, out_dir, run=self._output(contigs), formats=make_formats(parts.formats), tool_version=program_version(),
@@ -123,7 +123,7 @@ class ShardTask:
         found = worker.work(work)
         with worker.clock.stage("write"):
             table = calls_table(found.calls, work.names, order.labels, order.model_name, order.motif_source)
-            data, info = part_bytes(table, profiles_to_text(found.profiles), tested_to_text(found.tested))
+            data, info = part_bytes(table, profiles_to_text(found.profiles), positions_to_text(found.tested))
         return ShardResult(data, info.rows, info.sha256, dict(found.counts))
 
     def report(self) -> WorkerReport:

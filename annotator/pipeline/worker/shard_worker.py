@@ -13,7 +13,7 @@ from annotator.calls.motif_hits import motif_calls
 from annotator.calls.profiles import PartProfile, count_profiles, surroundings
 from annotator.calls.rules import TrackRule, track_rules
 from annotator.calls.sites import call_sites
-from annotator.calls.tested_positions import TestedPositions, count_tested
+from annotator.calls.tested_positions import PositionCounts, count_positions
 from annotator.errors import ModelFault
 from annotator.genome.plan import Windows
 from annotator.genome.shard_input import ShardInput
@@ -42,7 +42,7 @@ class ShardFindings:
     calls: Calls
     counts: Counter[str]
     profiles: list[PartProfile]
-    tested: list[TestedPositions]
+    tested: list[PositionCounts]
 
 
 class ShardWorker:
@@ -126,10 +126,10 @@ class ShardWorker:
             except NotFinite as fault:
                 raise ModelFault(self._describe(fault, shard, block.windows)) from fault
             counts["windows all N"] += len(block.windows) - scored
-        tested: list[TestedPositions] = []
+        tested: list[PositionCounts] = []
         if self.scanner:
             with self.clock.stage("motifs"):
-                tested = count_tested(self.widths.tolist(), shard, block)
+                tested = count_positions(self.widths.tolist(), shard, block)
                 found.append(motif_calls(self.scanner.scan(staged.on_device), self.widths, block))
         calls = Calls.concatenate(found)
         if shard.regions is not None:
