@@ -185,3 +185,5 @@ SPLICE_TRACKS = ("donor", "acceptor")
 
 CLADES = ("vertebrate", "invertebrate", "plant", "fungi")
 DEFAULT_CLADE = "vertebrate"
+AUTO_CLADE = "auto"
+"""Asks for the clade whose settings fit the genome best."""

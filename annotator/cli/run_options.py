@@ -12,7 +12,7 @@ import typer
 from annotator.cli.values import comma_list
 from annotator.errors import UsageError
 from annotator.genome.options import GenomeOptions
-from annotator.kinds import CLADES, DEFAULT_CLADE, EVERY_KIND, TASKS
+from annotator.kinds import AUTO_CLADE, CLADES, DEFAULT_CLADE, EVERY_KIND, TASKS
 from annotator.models.options import PRECISIONS
 from annotator.pipeline.options import AnnotateOptions, ExecutionOptions
 
@@ -30,7 +30,8 @@ Model = Annotated[str, typer.Option(help="Bundled model (annotator models list) 
 Clade = Annotated[
     str,
     typer.Option(
-        help=f"One of {', '.join(CLADES)}: chooses thresholds and JASPAR's group; the model's own by default, or {DEFAULT_CLADE}."
+        help=f"One of {', '.join(CLADES)}: chooses network, thresholds and JASPAR's group; the model's own by default, or "
+        f"{DEFAULT_CLADE}; {AUTO_CLADE}: the one that fits the genome best."
     ),
 ]
 Tasks = Annotated[

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.calls.batch import Calls
-from annotator.calls.decoy_scan import DecoyScan
 from annotator.calls.error_rate import LadderCounts, at_least, count_ladder, fit_factor
+from annotator.calls.sample_scan import SampleScan
 from annotator.genome.decoys import sample_spans
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import STRANDS, Kind
@@ -67,8 +67,10 @@ def annotated_ladders(
     lengths = genome.contig_ends - genome.contig_starts
     starts = genome.contig_starts.tolist()
     sample = sample_spans(lengths, PlanOptions(**manifest.plan), sample_bp=sample_bp)
-    scan = DecoyScan(folder, manifest, clade, kinds, device)
-    real, decoy = scan.calls(sample, lengths, lambda contig, a, b: genome.bases[starts[contig] + a : starts[contig] + b])
+    scan = SampleScan(folder, manifest, clade, kinds, device)
+    real, decoy = scan.calls_and_decoys(
+        sample, lengths, lambda contig, a, b: genome.bases[starts[contig] + a : starts[contig] + b]
+    )
     found = {}
     for kind in kinds:
         calls, on_decoys = real.take(real.kind == kind.code), decoy.take(decoy.kind == kind.code)

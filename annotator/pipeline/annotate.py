@@ -7,7 +7,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from annotator.errors import EnvironmentFault, PartialFailure, UsageError
+from annotator.kinds import AUTO_CLADE
 from annotator.pipeline.announce import announce_batch, announce_files, announce_hint, announce_run
+from annotator.pipeline.clade_fit import CladeFits, advises, with_chosen_clade
 from annotator.pipeline.driver.assembly import Assembly
 from annotator.pipeline.driver.progress import Progress
 from annotator.pipeline.driver.run import AssemblyResult, Run
@@ -121,9 +123,11 @@ def annotate(
             followed = options
             executor = stack.enter_context(closing(choose_executor(options, execution)))
             machine = executor.machine(options.device)
+        followed = with_chosen_clade(samples, followed, machine)
         request = resolve(followed, machine)
         announce_run(request)
         work = task(request.order, request.scanner)
         decoys = None if request.fdr is None else DecoyThresholds(request, request.fdr)
-        assemblies = [Assembly(sample, request, options, work, argv, decoys) for sample in samples]
+        clades = CladeFits(request) if options.clade != AUTO_CLADE and advises(request) else None
+        assemblies = [Assembly(sample, request, options, work, argv, decoys, clades) for sample in samples]
         return Run(assemblies, work, executor, execution, progress, request.order.batch_bp).work()

@@ -14,9 +14,10 @@ from annotator.calls.error_rate import ErrorRate, choose_by_error_rate
 from annotator.genome.decoys import DECOY_SEED, SHUFFLED_BP, sample_spans
 from annotator.genome.source import Genome
 from annotator.pipeline.request import Request
+from annotator.pipeline.sample_scan import load_sample_scan
 
 if TYPE_CHECKING:
-    from annotator.calls.decoy_scan import DecoyScan
+    from annotator.calls.sample_scan import SampleScan
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class DecoyThresholds:
             fdr: Share of the calls that may be chance.
         """
         self._request, self._fdr = request, fdr
-        self._scan: DecoyScan | None = None
+        self._scan: SampleScan | None = None
         self._lock = threading.Lock()
 
     def asked(self, lengths: NDArray[np.int64], regions: Regions) -> dict[str, Any]:
@@ -83,21 +84,7 @@ class DecoyThresholds:
                 "; ".join(found.missed.values()), ", ".join(f"{kind} {found.thresholds[kind]:.3f}" for kind in found.missed),
             )  # fmt: skip
 
-    def _loaded(self) -> DecoyScan:
+    def _loaded(self) -> SampleScan:
         if self._scan is None:
-            import torch
-
-            from annotator.calls.decoy_scan import DecoyScan
-            from annotator.models.device import cuda_fault
-
-            order, request = self._request.order, self._request
-            device, precision = order.device, order.precision
-            if device != "cpu" and (fault := cuda_fault()) is not None:
-                logger.warning("decoys are scanned on the CPU of the driver: %s", fault)
-                device, precision = "cpu", "float32"
-            torch.set_num_threads(order.threads)
-            batch_bp = order.batch_bp if device == order.device else 0
-            self._scan = DecoyScan(
-                request.folder, request.manifest, order.clade, order.kinds, device, precision=precision, batch_bp=batch_bp
-            )
+            self._scan = load_sample_scan(self._request, self._request.order.clade, self._request.order.kinds)
         return self._scan

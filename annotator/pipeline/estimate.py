@@ -20,6 +20,7 @@ from annotator.kinds import KINDS
 from annotator.machine import usable_cpus
 from annotator.output.formats.bed import refuse_unwritable_names
 from annotator.pipeline.announce import TFBS_ROW_BYTES, in_bytes
+from annotator.pipeline.clade_fit import with_chosen_clade
 from annotator.pipeline.error_rate import DecoyThresholds
 from annotator.pipeline.executors.machine import this_process
 from annotator.pipeline.options import AnnotateOptions, Sample
@@ -50,6 +51,7 @@ def estimate(samples: Sequence[Sample], options: AnnotateOptions, workers: int) 
     machine = this_process(options.device)
     if machine.kind == "cpu" and not workers:
         machine = replace(machine, threads=usable_cpus())
+    options = with_chosen_clade(samples, options, machine)
     request = resolve(options, machine)
     windows = request.order.windows
     began = time.perf_counter()

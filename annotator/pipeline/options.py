@@ -10,7 +10,7 @@ from pathlib import Path
 from annotator.checks import check_choice, check_count, check_device, check_flags, check_number
 from annotator.errors import UsageError
 from annotator.genome.options import GenomeOptions
-from annotator.kinds import CLADES, TASKS
+from annotator.kinds import AUTO_CLADE, CLADES, TASKS
 from annotator.models.options import PRECISIONS
 from annotator.output.options import DEFAULT_FORMATS
 
@@ -46,7 +46,8 @@ class AnnotateOptions:
 
     Attributes:
         model: Bundled model's name or a model directory.
-        clade: Clade that chooses thresholds, motif group and clade bias; empty for the model's own, or else the default.
+        clade: Clade that chooses thresholds, motif group and network; empty for the model's own, or else the default;
+            `AUTO_CLADE` for the one that fits the genome best.
         tasks: Subset of TASKS; None for all, but promoters only where they are validated.
         thresholds: Probability per kind, above 0 and at most 1, that replaces the model's; EVERY_KIND stands for all others.
         fdr: Share of the model's calls that may be chance: thresholds are set where decoys of the same genome say so. None for
@@ -89,7 +90,7 @@ class AnnotateOptions:
             UsageError: One is wrong; the message names the field.
         """
         if self.clade:
-            check_choice("clade", self.clade, CLADES)
+            check_choice("clade", self.clade, (*CLADES, AUTO_CLADE))
         check_choice("precision", self.precision, PRECISIONS)
         check_device(self.device)
         self._check_tasks()

@@ -143,10 +143,8 @@ def test_a_tiny_genome_falls_back_and_says_so(model: Path, tmp_path: Path, capfd
     assert main(arguments(fasta, tmp_path / "out", model, "-q")) == 0
     warned = [line for line in capfd.readouterr().err.splitlines() if "fdr" in line]
     assert len(warned) == 1
-    assert (
-        "--fdr 0.1 cannot be estimated or reached (1 donor calls in the sample are too few; 0 acceptor calls in the sample are too few"
-        in warned[0]
-    )
+    few = "1 donor calls in the sample are too few; 0 acceptor calls in the sample are too few"
+    assert f"--fdr 0.1 cannot be estimated or reached ({few}" in warned[0]
     assert "the model's thresholds are used: donor 0.500, acceptor 0.500" in warned[0]
     assert plan_of(tmp_path / "out")["thresholds"] == {"donor": 0.5, "acceptor": 0.5}
     without = [a for a in arguments(fasta, tmp_path / "without", model, "-q") if a not in ("--fdr", "0.1")]

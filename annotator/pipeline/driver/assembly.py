@@ -17,6 +17,7 @@ from annotator.genome.source import open_genome
 from annotator.output.formats.bed import refuse_unwritable_names
 from annotator.output.parts import PartInfo, publish_part
 from annotator.pipeline.announce import HINT, announce_genome, hint_where_nothing_was_called
+from annotator.pipeline.clade_fit import CladeFits
 from annotator.pipeline.error_rate import DecoyThresholds
 from annotator.pipeline.options import AnnotateOptions, Sample
 from annotator.pipeline.request import Request
@@ -43,6 +44,7 @@ class Assembly:
         task: The work on each shard.
         argv: The command line; None for a call from Python.
         decoys: Finds the thresholds where they follow from a false discovery rate; None where they are given.
+        clades: Sees whether another clade fits the genome better; None where there is none to compare with.
         shards: All shards, by index.
         done: Finished shards by index.
         failed: Why shards were given up, by index.
@@ -55,6 +57,7 @@ class Assembly:
     task: Task
     argv: Sequence[str] | None = None
     decoys: DecoyThresholds | None = None
+    clades: CladeFits | None = None
     shards: list[Shard] = field(default_factory=list)
     done: dict[int, FinishedShard] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
@@ -96,6 +99,8 @@ class Assembly:
             self.shards = list(self.task.plan(genome.contigs.lengths, self.regions))
             if not self._replaces:
                 self.done = workspace.finished_shards(self.plan)
+            if self.clades and not self.done:
+                self.clades.advise(genome, self.regions, tick)
         except BaseException:
             workspace.abandon()
             raise

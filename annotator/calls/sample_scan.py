@@ -6,7 +6,7 @@ Coordinates: 0-based half-open on the plus strand of a contig.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,8 +33,8 @@ BLOCK_BP = 1_000_000
 """Bases that are read, shuffled and scanned at a time, about."""
 
 
-class DecoyScan:
-    """A model on a device that calls a sample of a genome twice: as it is, and shuffled."""
+class SampleScan:
+    """A model on a device that calls a sample of a genome, as it is or beside decoys."""
 
     def __init__(
         self, folder: Path, manifest: Manifest, clade: str, kinds: Sequence[Kind], device: str, *, precision: str = "auto",
@@ -69,6 +69,17 @@ class DecoyScan:
         read_bases: ReadBases,
         regions: dict[int, NDArray[np.int64]] | None = None,
         tick: Callable[[], None] | None = None,
+    ) -> Calls:
+        """The calls on the sampled bases as they are; arguments and errors as of `calls_and_decoys`."""
+        return Calls.concatenate([self._call(b, regions) for b in self._blocks(sample, lengths, read_bases, tick)])
+
+    def calls_and_decoys(
+        self,
+        sample: Sequence[tuple[Span, ...]],
+        lengths: NDArray[np.int64],
+        read_bases: ReadBases,
+        regions: dict[int, NDArray[np.int64]] | None = None,
+        tick: Callable[[], None] | None = None,
     ) -> tuple[Calls, Calls]:
         """The calls at LADDER's lowest threshold and above.
 
@@ -87,10 +98,7 @@ class DecoyScan:
             AnnotatorError: The genome cannot be read, the model gave NaN, or memory ran out.
         """
         found: tuple[list[Calls], list[Calls]] = ([], [])
-        for spans in _in_blocks(sample, max(BLOCK_BP, self._scorer.batch_bp)):
-            if tick:
-                tick()
-            block = Block.read(spans, lengths, self._plan, read_bases)
+        for block in self._blocks(sample, lengths, read_bases, tick):
             for bases, calls in zip((block.bases, shuffled_block(block)), found, strict=True):
                 calls.append(self._call(replace(block, bases=bases), regions))
         real, decoy = map(Calls.concatenate, found)
@@ -105,11 +113,23 @@ class DecoyScan:
         tick: Callable[[], None] | None = None,
     ) -> dict[Kind, LadderCounts]:
         """The calls of each kind by threshold; arguments and errors as of `calls`."""
-        real, decoy = self.calls(sample, lengths, read_bases, regions, tick)
+        real, decoy = self.calls_and_decoys(sample, lengths, read_bases, regions, tick)
         return {
             kind: count_ladder(real.probability[real.kind == kind.code], decoy.probability[decoy.kind == kind.code])
             for kind in self.kinds
         }
+
+    def _blocks(
+        self,
+        sample: Sequence[tuple[Span, ...]],
+        lengths: NDArray[np.int64],
+        read_bases: ReadBases,
+        tick: Callable[[], None] | None,
+    ) -> Iterator[Block]:
+        for spans in _in_blocks(sample, max(BLOCK_BP, self._scorer.batch_bp)):
+            if tick:
+                tick()
+            yield Block.read(spans, lengths, self._plan, read_bases)
 
     def _call(self, block: Block, regions: dict[int, NDArray[np.int64]] | None) -> Calls:
         first = block.spans[0]
