@@ -183,7 +183,7 @@ def _cut(
     """Fill one row of a batch with the window [start, start + window_bp), of the contig that holds `place`."""
     genome = lesson.genome
     length, margin = options.window_bp, options.margin_bp
-    low, high = genome.contig_span(place)
+    contig = low, high = genome.contig_span(place)
     if genome.trim_bp:
         left, right = rng.integers(genome.trim_bp + 1, size=2)
         if high - low > left + right + 1000:
@@ -213,7 +213,8 @@ def _cut(
         track_weights[learnt.unknown[_between(learnt.unknown, start, start + length)] - start, track] = 0.0
         if kind not in SPLICE_TRACKS:
             reach = int(4 * options.tss_sigma_bp)
-            for site in learnt.positions[_between(learnt.positions, start - reach, start + length + reach)]:
+            first_site, end_site = max(start - reach, contig[0]), min(start + length + reach, contig[1])
+            for site in learnt.positions[_between(learnt.positions, first_site, end_site)]:
                 around = np.arange(max(site - reach, start), min(site + reach + 1, start + length))
                 bell = np.exp(-0.5 * ((around - site) / options.tss_sigma_bp) ** 2)
                 np.maximum.at(targets[:, track], around - start, bell.astype(np.float32))
