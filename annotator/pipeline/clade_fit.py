@@ -90,7 +90,8 @@ class CladeFits:
         if (better := better_clade(fits, own)) is not None:
             logger.warning(
                 "%s: the settings of clade %s fit this genome better than those of %s (expected F1 of splice calls on a sample: "
-                "%.2f against %.2f); choose with `clade`", genome.path, better, own, fits[better].expected_f1, fits[own].expected_f1,
+                "%.2f against %.2f); choose with `clade`",
+                genome.path, better, own, fits[better].expected_f1, fits[own].expected_f1,
             )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from annotator.errors import UsageError
 from annotator.evaluation.metrics import average_precision, topk
 from annotator.evaluation.scores import genome_logits, site_examples
 from annotator.genome.plan import PlanOptions
-from annotator.kinds import Kind
+from annotator.kinds import CLADES, Kind
 from annotator.labels.labelled import TRIM_SEED, LabelledGenome, trim_contigs
 from annotator.models.directory import write_model
 from annotator.models.families.compact.net import CLADE_INDEX, COMPACT_TRACKS, CompactNet
@@ -52,6 +53,8 @@ def export_model(
     *,
     device: torch.device,
     steps: int,
+    clades_of: Sequence[str] = CLADES,
+    card: Mapping[str, str] | None = None,
 ) -> Path:
     """Calibrate on validation genomes and write a model directory.
 
@@ -63,6 +66,8 @@ def export_model(
         folder: Where to; replaced when complete.
         device: Where to compute.
         steps: Optimiser steps the weights have seen.
+        clades_of: Clades that the model is to have settings for.
+        card: What else there is to know of the training, in words, by the names of `annotator.models.describe.CARD`.
 
     Returns:
         `folder`.
@@ -72,7 +77,8 @@ def export_model(
     sides = (*settings.validation, *(settings.organisms if settings.held_out else ()))
     centred = {organism.name for organism in sides if organism.gene_centred}
     learnt = {genome.clade for genome in genomes}
-    for clade, place in CLADE_INDEX.items():
+    for clade in clades_of:
+        place = CLADE_INDEX[clade]
         own = [genome for genome in validation if genome.clade == clade]
         index = place if own or settings.init or clade in learnt else 0  # the bias of a clade that was never seen says nothing
         # a clade without validation data borrows the clade-free bias, calibrated on whole chromosomes of the others
@@ -104,6 +110,7 @@ def export_model(
             },
             "windows": asdict(settings.windows), "schedule": asdict(settings.train), "steps_done": steps,
             "device": device.type, "torch": torch.__version__, "note": settings.note,
+            **(card or {}),
         },
         metrics={"split": "validation", **metrics}, default_clade=own_clade([entry.clade for entry in entries(settings)], clades),
     )  # fmt: skip

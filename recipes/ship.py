@@ -1,0 +1,124 @@
+"""One command from checkpoints to the bundled model: calibrated, thresholded, measured on validation data, with its card.
+
+    python recipes/ship.py --data DATA --checkpoint vertebrate=run/model.safetensors -o annotator/models/bundled/compact
+
+Every clade of ship.toml's cards gets the network of its checkpoint; without one it keeps the network that the present bundled
+model has for it. Calibration and thresholds are set on the recipe's validation genomes of the clade, decoy factors on those that
+are no loci cut around genes. `python benchmarks/accuracy_tables.py` then measures the test splits and writes the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from annotator.cli.progress import setup_logging
+from annotator.cli.recipe import read_recipe
+from annotator.evaluation.decoy_factor import annotated_ladders, fit_decoy_factors
+from annotator.labels.genomes import load_genome
+from annotator.labels.labelled import LabelledGenome
+from annotator.models.directory import read_model, write_model
+from annotator.models.families.compact.merge import merge_clades
+from annotator.models.manifest import Manifest
+from annotator.models.weights import read_safetensors
+from annotator.training.compact.export import export_model
+from annotator.training.compact.options import TrainingSettings
+from annotator.training.compact.start import first_network
+
+HERE = Path(__file__).resolve().parent
+logger = logging.getLogger("ship")
+
+
+def of_clade(settings: TrainingSettings, clade: str) -> TrainingSettings:
+    """The part of a recipe that a clade's network learns from and is measured on."""
+    organisms, promoters, validation = (
+        tuple(entry for entry in side if entry.clade == clade)
+        for side in (settings.organisms, settings.promoters, settings.validation)
+    )
+    return replace(settings, organisms=organisms, promoters=promoters, validation=validation)
+
+
+def with_decoy_factors(folder: Path, clade: str, genomes: list[LabelledGenome], centred: set[str]) -> None:
+    """Fit the clade's decoy factors and write them into the model; several genomes give their geometric mean."""
+    path, manifest = read_model(str(folder))
+    found: dict[Any, list[float]] = {}
+    for genome in genomes:
+        if genome.name not in centred:
+            for kind, factor in fit_decoy_factors(annotated_ladders(path, manifest, clade, genome)).items():
+                found.setdefault(kind, []).append(factor)
+    factors = {kind: round(float(torch.tensor(values).log().mean().exp()), 3) for kind, values in found.items()}
+    logger.info("%s: decoy factors %s", clade, {kind.value: factor for kind, factor in factors.items()})
+    clades = manifest.clades | {clade: replace(manifest.clades[clade], decoy_factor=factors)}
+    write_model(folder, replace(manifest, clades=clades, version=""), read_safetensors(path / manifest.weights))
+
+
+def ship_clade(
+    settings: TrainingSettings, clade: str, start: str, card: dict[str, str], folder: Path, spool: Path, steps: int
+) -> Path:
+    """A calibrated model of one clade."""
+    part = replace(of_clade(settings, clade), init=start)
+    validation = [load_genome(organism, spool / f"{clade}-{organism.name}") for organism in part.validation]
+    net = first_network(part)[0].eval()
+    export_model(
+        replace(part, init=card.get("begun from", "random weights")), net, [], validation, folder,
+        device=torch.device("cpu"), steps=steps, clades_of=(clade,), card=card,
+    )  # fmt: skip
+    centred = {organism.name for organism in part.validation if organism.gene_centred}
+    with_decoy_factors(folder, clade, validation, centred)
+    return folder
+
+
+def steps_of(manifest: Manifest | None, clade: str) -> int:
+    """Steps of a clade's present network."""
+    return int(manifest.training.get(clade, {}).get("steps_done", 0)) if manifest else 0
+
+
+def main() -> None:
+    """Run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--ship", type=Path, default=HERE / "ship.toml")
+    parser.add_argument("--checkpoint", action="append", default=[], metavar="CLADE=FILE")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    args = parser.parse_args()
+    setup_logging(quiet=False, verbose=False)
+    torch.set_num_threads(args.threads)
+    plan = tomllib.loads(args.ship.read_text(encoding="utf-8"))
+    settings = replace(read_recipe(args.ship.parent / plan["recipe"], args.data, plan["name"]), licence=plan["licence"])
+    given = dict(entry.split("=", 1) for entry in args.checkpoint)
+    present = read_model(plan["name"]) if set(plan["card"]) - set(given) else None
+    with tempfile.TemporaryDirectory(prefix="ship-") as scratch:
+        models = []
+        for clade, card in plan["card"].items():
+            start = given.get(clade, "")
+            if not start:
+                assert present is not None
+                start = str(Path(scratch) / f"{clade}.safetensors")
+                write_network(*present, clade, Path(start))
+            words = {key: value for key, value in card.items() if key != "steps"}
+            steps = card.get("steps", steps_of(present[1] if present else None, clade))
+            models.append(str(ship_clade(settings, clade, start, words, Path(scratch) / clade, Path(scratch), steps)))
+        merge_clades(models, args.out, name=plan["name"], licence=plan["licence"], version=plan["version"])
+    logger.info("wrote %s", args.out)
+
+
+def write_network(folder: Path, manifest: Manifest, clade: str, path: Path) -> None:
+    """The bare checkpoint of a clade's network in a model of several."""
+    from annotator.models.weights import write_safetensors
+
+    prefix = f"{manifest.clades[clade].network}."
+    tensors = load_file(folder / manifest.weights)
+    write_safetensors(path, {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
+
+
+if __name__ == "__main__":
+    main()
