@@ -46,7 +46,7 @@ def write_pack(path: Path, data: TrainingData) -> None:
         header[side] = [_entry(source) for source in sources]
         for number, source in enumerate(sources):
             arrays |= {f"{side}/{number}/{name}": array for name, array in _arrays(source.genome).items()}
-    text = np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8)
+    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
     with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in {"header": text, **arrays}.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -72,7 +72,7 @@ def read_pack(path: Path) -> TrainingData:
             )
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise InputError(f"{path}: damaged pack ({error})") from None
     return TrainingData(learnt, validation)
 
@@ -146,7 +146,7 @@ class _Members:
     def header(self) -> dict[str, Any]:
         """What the pack says of itself."""
         if "header" not in self._file:
-            raise InputError(f"{self.path}: not a pack of `annotator train`: no member `header`")
+            raise InputError(f"{self.path}: not a pack of `annotator train`: no member called header")
         try:
             header: Any = json.loads(self.array("header", np.uint8).tobytes())
         except ValueError as error:
