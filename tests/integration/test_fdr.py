@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from safetensors.torch import load_file, save_file
 import annotator
 from annotator.calls.error_rate import LADDER
 from annotator.cli.app import main
+from annotator.errors import InputError
+from annotator.models.manifest import read_manifest
 from annotator.pipeline.error_rate import DecoyThresholds
 from annotator.tokens.vocabulary import KmerVocabulary
 from tests.support.detector import ACCEPTOR, DONOR, write_detector
@@ -144,12 +147,31 @@ def test_a_tiny_genome_falls_back_and_says_so(model: Path, tmp_path: Path, capfd
     warned = [line for line in capfd.readouterr().err.splitlines() if "fdr" in line]
     assert len(warned) == 1
     few = "1 donor calls in the sample are too few; 0 acceptor calls in the sample are too few"
-    assert f"--fdr 0.1 cannot be estimated or reached ({few}" in warned[0]
+    assert f"--fdr 0.1 cannot be estimated or reached ({few}); " in warned[0]
     assert "the model's thresholds are used: donor 0.500, acceptor 0.500" in warned[0]
     assert plan_of(tmp_path / "out")["thresholds"] == {"donor": 0.5, "acceptor": 0.5}
     without = [a for a in arguments(fasta, tmp_path / "without", model, "-q") if a not in ("--fdr", "0.1")]
     assert main(without) == 0
     assert results(tmp_path / "without") == results(tmp_path / "out")
+
+
+def test_the_factor_of_the_model_counts(strong_only: Path, finished: Path, model: Path, tmp_path: Path) -> None:
+    """Twice as many false calls as decoys show put the rate out of reach."""
+    folder = shutil.copytree(model, tmp_path / "model")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["clades"]["vertebrate"]["decoy_factor"] = {"donor": 2.0}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert main(arguments(strong_only, tmp_path / "out", folder, "-q")) == 0
+    plan, before = plan_of(tmp_path / "out"), plan_of(finished)
+    assert plan["thresholds"]["donor"] == 0.5 and plan["fdr"]["factor"] == {"donor": 2.0, "acceptor": 1.0}
+    for twice, once in zip(plan["fdr_ladder"]["donor"], before["fdr_ladder"]["donor"], strict=True):
+        assert twice["fdr"] == pytest.approx(2 * once["fdr"], abs=2e-6)
+    manifest["clades"]["vertebrate"]["decoy_factor"] = {"donor": 0}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(
+        InputError, match=r"manifest\.json: field 'clades\.vertebrate\.decoy_factor': 0\.0 of donor is not above 0"
+    ):
+        read_manifest(folder)
 
 
 def test_calls_and_decoys_keep_to_the_regions(strong_only: Path, model: Path, tmp_path: Path) -> None:
