@@ -37,15 +37,6 @@ HERE = Path(__file__).resolve().parent
 logger = logging.getLogger("ship")
 
 
-def of_clade(settings: TrainingSettings, clade: str) -> TrainingSettings:
-    """The part of a recipe that a clade's network learns from and is measured on."""
-    organisms, promoters, validation = (
-        tuple(entry for entry in side if entry.clade == clade)
-        for side in (settings.organisms, settings.promoters, settings.validation)
-    )
-    return replace(settings, organisms=organisms, promoters=promoters, validation=validation)
-
-
 def with_decoy_factors(folder: Path, clade: str, genomes: list[LabelledGenome], centred: set[str]) -> None:
     """Fit the clade's decoy factors and write them into the model; several genomes give their geometric mean."""
     path, manifest = read_model(str(folder))
@@ -64,7 +55,7 @@ def ship_clade(
     settings: TrainingSettings, clade: str, start: str, card: dict[str, str], folder: Path, spool: Path, steps: int
 ) -> Path:
     """A calibrated model of one clade."""
-    part = replace(of_clade(settings, clade), init=start)
+    part = replace(settings.of_clade(clade), init=start)
     validation = [load_genome(organism, spool / f"{clade}-{organism.name}") for organism in part.validation]
     net = first_network(part)[0].eval()
     export_model(

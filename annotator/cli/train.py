@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from annotator.cli.progress import setup_logging
-from annotator.cli.values import AcceptAnnotation, Device, Quiet, Threads, Verbose, comma_list, model_name, thread_count
+from annotator.cli.values import AcceptAnnotation, Device, Quiet, Threads, Verbose, comma_list, model_name, one_of, thread_count
 from annotator.errors import UsageError
-from annotator.kinds import DEFAULT_CLADE
+from annotator.kinds import CLADES, DEFAULT_CLADE
 from annotator.preflight import check_run
 
 
@@ -46,6 +46,12 @@ def train(
     val_truth: Annotated[list[Path] | None, typer.Option("--val-truth", "--val-gtf", help="Its sites.")] = None,
     val_mask: Annotated[list[str] | None, typer.Option(help="Its sites left out of scoring; '-' for none.")] = None,
     val_clade: Annotated[list[str] | None, typer.Option(help="Its clade; that of the genomes learnt from by default.")] = None,
+    only: Annotated[
+        str,
+        typer.Option(
+            help="Learn from the recipe's genomes of this clade alone: a network of its own, for `annotator models merge`."
+        ),
+    ] = "",
     init: Annotated[
         str,
         typer.Option(
@@ -86,6 +92,10 @@ def train(
         refuse_loose(prefix, files, others)
     own = recipe is not None and recipe.resolve() != RECIPE.resolve()
     settings = replace(read_recipe(recipe or RECIPE, data, model_name(name, out) if out else name), licence=licence, init=init)
+    if only:
+        if fasta or (pack is not None and not own):
+            raise UsageError("--only: chooses among the genomes of a recipe; name it, and leave --fasta out")
+        settings = settings.of_clade(one_of("--only", only, CLADES))
     if pack is not None and not own:
         settings = replace(settings, organisms=(), promoters=(), validation=())
     if fasta:

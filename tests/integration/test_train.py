@@ -8,6 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from annotator.cli.app import main
+from annotator.cli.recipe import read_recipe
 from tests.support import train_recipe
 from tests.support.runs import annotate, plant, random_bases, revcomp, table, write_fasta
 
@@ -139,3 +140,25 @@ def test_options_that_do_not_match(tmp_path: Path) -> None:
     assert main([*base, "--fasta", "a.fa", "--truth", "a.bed", "--clade", "fish"]) == 2
     assert main(["train", str(tmp_path / "none.toml"), "-o", str(tmp_path / "o")]) == 2
     assert main([*base, "--fasta", str(tmp_path / "none.fa"), "--truth", "a.bed"]) == 2
+
+
+def test_a_network_of_one_clade_learns_from_its_genomes_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = '[[{}]]\nname = "{}"\nclade = "{}"\nfasta = "{}.fa"\ntruth = "{}.bed"\n'
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        RECIPE.format(steps=1)
+        + "".join(entry.format("organism", name, clade, name, name) for name, clade in (("moss", "plant"), ("yeast", "fungi")))
+        + entry.format("validation", "fern", "plant", "fern", "fern")
+    )
+    part = read_recipe(recipe, tmp_path, "tiny").of_clade("plant")
+    assert [o.name for o in part.organisms] == ["moss"] and [o.name for o in part.validation] == ["fern"]
+    base = ["train", str(recipe), "-o", str(tmp_path / "o"), "-q", "--only"]
+    for clade, said in (
+        ("fungi", "the recipe has no genome of this clade to calibrate on"),
+        ("vertebrate", "the recipe has no genome of this clade to learn from"),
+        ("fish", "--only fish: choose from"),
+    ):
+        assert main([*base, clade]) == 2
+        assert said in capsys.readouterr().err
+    assert main([*base, "plant", "--fasta", str(recipe)]) == 2
+    assert not (tmp_path / "o").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from annotator.checks import check_count, check_not_negative, check_share
+from annotator.errors import UsageError
 from annotator.kinds import Kind
 from annotator.labels.options import Organism, PromoterWindows
 from annotator.training.options import LoopOptions, WindowOptions
@@ -108,3 +109,16 @@ class TrainingSettings:
     held_out: tuple[str, ...] = ()
     note: str = ""
     promoters: tuple[PromoterWindows, ...] = ()
+
+    def of_clade(self, clade: str) -> TrainingSettings:
+        """The part of a recipe that a network of one clade alone learns from and is calibrated on.
+
+        Raises:
+            UsageError: The recipe has nothing of the clade to learn from, or nothing to calibrate on.
+        """
+        organisms, validation = (tuple(o for o in side if o.clade == clade) for side in (self.organisms, self.validation))
+        for side, what in ((organisms, "learn from"), (validation, "calibrate on")):
+            if not side:
+                raise UsageError(f"the recipe has no genome of this clade to {what}", "only", clade)
+        promoters = tuple(windows for windows in self.promoters if windows.clade == clade)
+        return replace(self, organisms=organisms, promoters=promoters, validation=validation)
