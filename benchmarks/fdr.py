@@ -87,6 +87,25 @@ def rows(name: str, ladders: dict[Kind, AnnotatedLadder], factors: dict[Kind, fl
     return table
 
 
+def ladder_rows(name: str, ladders: dict[Kind, AnnotatedLadder]) -> list[Row]:
+    """One row for each kind: the counts of every threshold."""
+    return [
+        {
+            "genome": name, "kind": kind.value, "threshold": list(LADDER), "calls": ladder.counts.calls.tolist(),
+            "decoy_calls": ladder.counts.decoy_calls.tolist(), "true_calls": ladder.true_calls.tolist(),
+            "false_calls": ladder.false_calls.tolist(),
+        }
+        for kind, ladder in ladders.items()
+    ]  # fmt: skip
+
+
+def write_rows(path: Path | None, table: list[Row]) -> None:
+    """Add rows to a file."""
+    if path:
+        with path.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in table)
+
+
 def main() -> None:
     """Run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,6 +116,7 @@ def main() -> None:
     parser.add_argument("--sample-mb", type=float, default=3.0, help="sampled of each genome; 0 for as much as a run samples")
     parser.add_argument("--manifest", action="store_true", help="take the factors of the model's manifest, and fit none")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--ladders", type=Path, help="all ladders, validation genomes too, are added to this file likewise")
     parser.add_argument("--json", type=Path, help="rows are added to this file, one JSON object a line")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -110,15 +130,17 @@ def main() -> None:
         if args.manifest:
             fitted[clade] = manifest.clades[clade].decoy_factor
         elif clade not in fitted:
-            fitted[clade] = fit_decoy_factors(scan(args.model, args.data, measured.validation, clade, sample_bp))
+            ladders = scan(args.model, args.data, measured.validation, clade, sample_bp)
+            write_rows(args.ladders, ladder_rows(measured.validation, ladders))
+            fitted[clade] = fit_decoy_factors(ladders)
             print(f"factor of clade {clade}, fitted on {measured.validation}: {json.dumps(fitted[clade])}", flush=True)
-        for row in rows(measured.test, scan(args.model, args.data, measured.test, clade, sample_bp), fitted[clade], rates):
+        ladders = scan(args.model, args.data, measured.test, clade, sample_bp)
+        write_rows(args.ladders, ladder_rows(measured.test, ladders))
+        for row in rows(measured.test, ladders, fitted[clade], rates):
             print("  ".join(f"{key}={value}" for key, value in row.items()), flush=True)
             table.append({"model": manifest.name, "version": manifest.version, "clade": clade} | row)
         print(f"  {name}: {time.perf_counter() - began:.0f} s", flush=True)
-    if args.json:
-        with args.json.open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in table)
+    write_rows(args.json, table)
 
 
 if __name__ == "__main__":

@@ -319,6 +319,8 @@ def _scan(path: Path) -> pl.LazyFrame:
         schema = table.collect_schema()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path}: cannot be read: {_in_one_line(error)}") from None
+    if dict(schema) == {name: kind for name, kind in TABLE_SCHEMA.items() if name != "q_value"}:  # of a version without
+        return table.with_columns(pl.lit(None, pl.Float64).alias("q_value")).select(list(TABLE_SCHEMA))
     if schema != TABLE_SCHEMA:
         raise InputError(f"{path}: has not the columns of {PREDICTIONS_FILE}")
     return table

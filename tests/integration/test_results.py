@@ -151,6 +151,8 @@ def test_read_calls(done: Results, table: pl.DataFrame, tmp_path: Path) -> None:
         annotator.read_calls(tmp_path / "x.parquet")
     with pytest.raises(UsageError, match="no such folder"):
         annotator.read_calls(tmp_path / "none")
+    table.drop("q_value").write_parquet(tmp_path / "earlier.parquet")  # as versions without q-values wrote it
+    assert annotator.read_calls(tmp_path / "earlier.parquet").equals(table.with_columns(q_value=pl.lit(None, pl.Float64)))
 
 
 def test_what_is_no_results_folder(done: Results, tmp_path: Path) -> None:
