@@ -22,7 +22,7 @@ from annotator.kinds import EVERY_KIND
 from annotator.output.options import BedOptions
 from annotator.pipeline.annotate import annotate_into
 from annotator.pipeline.driver.progress import Progress, Silence
-from annotator.pipeline.options import RAY_OFF, SHARED, AnnotateOptions, ExecutionOptions
+from annotator.pipeline.options import BOUND_AUTO, RAY_OFF, SHARED, AnnotateOptions, ExecutionOptions
 from annotator.pipeline.worker.shard_task import ShardTask
 from annotator.pipeline.worker.task import TaskFactory
 from annotator.preflight import check_annotation
@@ -45,6 +45,7 @@ def annotate(
     fdr: float | None = None,
     motifs: AnyPath = "jaspar",
     tfbs_pvalue: float = 1e-6,
+    bound: AnyPath = BOUND_AUTO,
     regions: AnyPath | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -87,6 +88,8 @@ def annotate(
             shuffling a sample of it, say so.
         motifs: "jaspar", or a file of JASPAR, HOCOMOCO (pcm), MEME, STREME, DREME or TRANSFAC.
         tfbs_pvalue: A motif hit has this p-value or a smaller one.
+        bound: "auto" gives motif hits of factors that the bundled model of bound sites knows their probability, in clades where
+            it has been measured; "off" never; or the folder of such a model, for any clade.
         regions: BED file: only calls whose position lies in its regions.
         device: auto, cpu, cuda or cuda:N.
         precision: float32, bfloat16, or auto for what suits the model and the device.
@@ -125,7 +128,8 @@ def annotate(
         thresholds = {EVERY_KIND: thresholds}
     options = AnnotateOptions(
         model=check_path("model", model), clade=clade, tasks=_names(tasks), thresholds=dict(thresholds or {}),
-        fdr=fdr, motifs=check_path("motifs", motifs), tfbs_pvalue=tfbs_pvalue, regions=_path("regions", regions), device=device,
+        fdr=fdr, motifs=check_path("motifs", motifs), tfbs_pvalue=tfbs_pvalue, bound=check_path("bound", bound),
+        regions=_path("regions", regions), device=device,
         precision=precision, threads=threads, shard_bp=shard_bp, batch_bp=batch_bp, overwrite=overwrite,
         genome=GenomeOptions(dup_names, gaps_as_n, eof_check, mask_chars), formats={"bed": BedOptions(header, bed6, bed_extra)},
     )  # fmt: skip

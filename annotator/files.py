@@ -327,7 +327,8 @@ def stand_in(path: Path) -> str:
         return "a Git LFS pointer, not the file itself; `git lfs pull` in its repository fetches it"
     if _PAGE.match(text):
         return "a web page, not the file itself: fetch it from its download address (.../resolve/..., not .../blob/...)"
-    if path.suffix == ".safetensors" and start.startswith(_PICKLED):
+    header_follows = start[8:9] == b"{"  # a safetensors file: its length comes first, and can begin as a pickle does
+    if path.suffix == ".safetensors" and start.startswith(_PICKLED) and not header_follows:
         return "a pickle under the name of a safetensors file; give it the name pytorch_model.bin and `annotator models convert`"
     weights = path.suffix in (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
     if start.startswith(b"\x1f\x8b"):

@@ -23,7 +23,7 @@ class Calls:
         end: One past its last base, int64.
         kind: Code of the kind (`annotator.kinds.Kind.code`), uint8.
         strand: Value of the `Strand`, +1 or -1, int8.
-        probability: Calibrated probability, float32; NaN for a bare motif hit.
+        probability: Calibrated probability, float32; NaN for a motif hit that no model of bound sites rates.
         score: BED score 0..1000, uint16.
         position: Donor: the exon's last base; acceptor: the exon's first base; promoter: the TSS; else: start. int64.
         motif: Index into the run's labels (its motifs, then the features of its model), int32; -1 where the kind is the name.

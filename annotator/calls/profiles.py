@@ -25,7 +25,7 @@ from annotator.kinds import KINDS, Kind
 from annotator.scan.block import Block
 
 LETTERS: Final = "ACGTN"
-OFFSETS: Final = np.arange(-CONTEXT_BP, CONTEXT_BP + 1)
+OFFSETS: Final = np.arange(-50, 51)
 _CALLS_AT_ONCE: Final = 1 << 15
 """Calls whose surroundings are held in memory together: about 30 MB."""
 
@@ -138,7 +138,7 @@ def count_profiles(
     """
     if not len(calls):
         return []
-    span = _span_of(calls, shard.spans, shard.lengths)
+    span = span_of(calls, shard.spans, shard.lengths)
     index = around.offset[span] + calls.position - around.start[span]
     first, last = shard.spans[0].contig, shard.spans[-1].contig
     group = np.where(calls.contig == first, 0, np.where(calls.contig == last, 2, 1))
@@ -157,8 +157,8 @@ def count_profiles(
     return found
 
 
-def _span_of(calls: Calls, spans: Sequence[Span], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Index of the span in which each call's position lies."""
+def span_of(calls: Calls, spans: Sequence[Span], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Index of the span in which each call's position lies, int64, [n]."""
     before = np.cumsum(lengths) - lengths  # contigs end to end: one number line for all of them
     starts = np.array([before[span.contig] + span.start for span in spans], np.int64)
     found: NDArray[np.int64] = np.searchsorted(starts, before[calls.contig] + calls.position, side="right") - 1

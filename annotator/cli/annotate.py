@@ -8,6 +8,7 @@ import typer
 
 from annotator.cli.progress import PROGRESS, make_progress, setup_logging
 from annotator.cli.run_options import (
+    Bound,
     Clade,
     DupNames,
     Fasta,
@@ -52,6 +53,7 @@ def annotate(
     fdr: Fdr = None,
     motifs: Motifs = "jaspar",
     tfbs_pvalue: TfbsPvalue = 1e-6,
+    bound: Bound = "auto",
     regions: Regions = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -82,7 +84,7 @@ def annotate(
     """Call promoters, splice sites and TF binding sites of assemblies, both strands."""
     setup_logging(quiet=quiet, verbose=verbose)
     options = annotate_options(
-        model=model, clade=clade, tasks=tasks, threshold=threshold, fdr=fdr, motifs=motifs, tfbs_pvalue=tfbs_pvalue,
+        model=model, clade=clade, tasks=tasks, threshold=threshold, fdr=fdr, motifs=motifs, tfbs_pvalue=tfbs_pvalue, bound=bound,
         regions=regions, device=device, precision=precision, threads=threads, shard_bp=shard_bp, overwrite=overwrite,
         dup_names=dup_names, gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check,
         formats={"bed": BedOptions(not no_header, bed6, bed_extra)},

@@ -10,6 +10,7 @@ import typer
 
 from annotator.cli.progress import setup_logging
 from annotator.cli.run_options import (
+    Bound,
     Clade,
     DupNames,
     Fasta,
@@ -43,6 +44,7 @@ def plan(
     fdr: Fdr = None,
     motifs: Motifs = "jaspar",
     tfbs_pvalue: TfbsPvalue = 1e-6,
+    bound: Bound = "auto",
     regions: Regions = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -60,8 +62,8 @@ def plan(
     """Tell what annotate would do: windows, shards, time on this machine (measured on some of the genome), memory, bytes out."""
     setup_logging(quiet=quiet, verbose=verbose)
     options = annotate_options(
-        model=model, clade=clade, tasks=tasks, threshold=None, fdr=fdr, motifs=motifs, tfbs_pvalue=tfbs_pvalue, regions=regions,
-        device=device, precision=precision, threads=threads, shard_bp=shard_bp, dup_names=dup_names,
+        model=model, clade=clade, tasks=tasks, threshold=None, fdr=fdr, motifs=motifs, tfbs_pvalue=tfbs_pvalue, bound=bound,
+        regions=regions, device=device, precision=precision, threads=threads, shard_bp=shard_bp, dup_names=dup_names,
         gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check,
     )  # fmt: skip
     execution = ExecutionOptions(workers=workers)

@@ -48,6 +48,10 @@ Fdr = Annotated[
 ]
 Motifs = Annotated[str, typer.Option(help="'jaspar', or a file: JASPAR, HOCOMOCO (pcm), MEME, STREME, DREME or TRANSFAC.")]
 TfbsPvalue = Annotated[float, typer.Option(help="p-value threshold of a motif hit.")]
+Bound = Annotated[
+    str,
+    typer.Option(help="Probability that motif hits are bound: auto (bundled model, where it fits), off, or a model directory."),
+]
 Regions = Annotated[Path | None, typer.Option(help="BED file: only calls positioned in these regions.")]
 Precision = Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}; auto is bfloat16 on CUDA, float32 on a CPU.")]
 ModelThreads = Annotated[

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from annotator.genome.bases import StagedBases, StoredBases
 from annotator.genome.plan import PlanOptions, Shard, Span, Windows, plan_windows
 
-CONTEXT_BP = 50
+CONTEXT_BP = 320
 """Bases on either side of what a shard owns that can be read wherever the shard is worked on, unless the contig ends there."""
 
 

@@ -22,6 +22,7 @@ LONGEST_WAIT_S = 1e9
 
 RAY_OFF, RAY_AUTO, RAY_LOCAL = "off", "auto", "local"
 SHARED, OBJECT_STORE = "shared", "object-store"
+BOUND_AUTO, BOUND_OFF = "auto", "off"
 WAYS = (SHARED, OBJECT_STORE)
 
 
@@ -54,6 +55,8 @@ class AnnotateOptions:
             the model's thresholds or those of `thresholds`.
         motifs: "jaspar", or a motif file.
         tfbs_pvalue: A motif hit has this p-value or a smaller one.
+        bound: "auto" gives motif hits the probability to be bound in clades and of factors that the bundled model knows, "off"
+            never; else the folder of a model of bound sites, for any clade.
         regions: BED file; only calls whose position lies in a region.
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "float32", "bfloat16", or "auto" for the device's own; part of the plan.
@@ -73,6 +76,7 @@ class AnnotateOptions:
     fdr: float | None = None
     motifs: str = "jaspar"
     tfbs_pvalue: float = 1e-6
+    bound: str = BOUND_AUTO
     regions: Path | None = None
     device: str = "auto"
     precision: str = "auto"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from annotator.calls.rules import chosen_thresholds
 from annotator.errors import EnvironmentFault, UsageError
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import EVERY_KIND, TASKS
+from annotator.models.bound.manifest import BUNDLED_BOUND, BoundManifest, bound_folder, read_bound
 from annotator.models.directory import BUNDLED, read_model
 from annotator.models.manifest import CladeSettings, Manifest
 from annotator.models.options import FAMILY_ROWS
@@ -19,7 +21,7 @@ from annotator.motifs.motif import Motif
 from annotator.motifs.read import read_motifs
 from annotator.motifs.scan import MotifScanner
 from annotator.pipeline.executors.machine import Machine
-from annotator.pipeline.options import SHARD_BP, AnnotateOptions
+from annotator.pipeline.options import BOUND_AUTO, BOUND_OFF, SHARD_BP, AnnotateOptions
 from annotator.pipeline.worker.order import WorkOrder, motif_scanner
 from annotator.scan.options import BATCH_BP
 from annotator_kernels.versions import installed_version
@@ -42,6 +44,7 @@ class Request:
         tasks: Names of the tasks, in fixed order.
         scanner: The order's motif scanner; None without motifs.
         fdr: Share of the model's calls that may be chance; None where thresholds are given.
+        bound: Manifest of the model of bound sites; None where none is used.
     """
 
     order: WorkOrder
@@ -51,6 +54,7 @@ class Request:
     tasks: tuple[str, ...]
     scanner: MotifScanner | None
     fdr: float | None = None
+    bound: BoundManifest | None = None
 
 
 def resolve(options: AnnotateOptions, machine: Machine) -> Request:
@@ -85,6 +89,7 @@ def resolve(options: AnnotateOptions, machine: Machine) -> Request:
     if options.fdr is not None and not kinds:
         logger.warning("`fdr`: this run calls motifs only, which have q-values")
     motifs, source = _motifs(options) if "tfbs" in tasks else ((), "")
+    bound, rated = _bound(options, motifs)
     order = WorkOrder(
         model=options.model if folder.parent == BUNDLED else str(folder.resolve()),
         clade=options.clade,
@@ -103,9 +108,11 @@ def resolve(options: AnnotateOptions, machine: Machine) -> Request:
             *((None, track) for track in manifest.track_set.feature_names),
         ),
         weights_sha256=manifest.weights_sha256,
+        bound=bound,
+        bound_sha256=rated.weights_sha256 if rated else "",
         libraries=_libraries(manifest, machine),
     )
-    return Request(order, manifest, folder, settings, tasks, motif_scanner(order), options.fdr if kinds else None)
+    return Request(order, manifest, folder, settings, tasks, motif_scanner(order), options.fdr if kinds else None, rated)
 
 
 def _tasks(options: AnnotateOptions, manifest: Manifest, settings: CladeSettings) -> tuple[str, ...]:
@@ -143,6 +150,26 @@ def _motifs(options: AnnotateOptions) -> tuple[tuple[Motif, ...], str]:
     taxa = CLADE_TAXA[options.clade]
     motifs = tuple(motif for taxon in taxa for motif in jaspar_motifs(taxon, JASPAR_RELEASE))
     return motifs, f"{JASPAR_RELEASE} CORE {'+'.join(taxa)}"
+
+
+def _bound(options: AnnotateOptions, motifs: Sequence[Motif]) -> tuple[str, BoundManifest | None]:
+    """The model of bound sites as orders name it, and its manifest; none where no motif of the run is of a factor it knows."""
+    if options.bound == BOUND_OFF or not motifs:
+        return "", None
+    by_itself = options.bound == BOUND_AUTO
+    name = BUNDLED_BOUND if by_itself else str(Path(options.bound).resolve())
+    try:
+        manifest = read_bound(bound_folder(name))
+    except EnvironmentFault as error:
+        raise EnvironmentFault(error.reason, "bound") from None
+    known = sorted({motif.name for motif in motifs if manifest.index_of(motif.name) >= 0})
+    if by_itself and (options.clade not in manifest.clades or not known):
+        return "", None
+    if not known:
+        logger.warning("`bound` %s: no motif of this run is of %s", options.bound, ", ".join(manifest.factors))
+        return "", None
+    logger.info("motif hits of %s get the probability to be bound (model %s)", ", ".join(known), manifest.name)
+    return name, manifest
 
 
 def _one_line(name: str) -> str:

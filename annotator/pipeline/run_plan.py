@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from annotator.errors import UsageError
 from annotator.genome.source import Genome
+from annotator.models.bound.manifest import BOUND_JSON, bound_folder
 from annotator.models.manifest import MANIFEST_NAME
 from annotator.output.schema import SCHEMA_VERSION
 from annotator.pipeline.options import AnnotateOptions, Sample
@@ -72,6 +73,7 @@ def make_plan(
         "thresholds": order.thresholds,
         "fdr": fdr,
         "motifs": _motif_plan(order),
+        "bound": _bound_plan(request),
         "regions_sha256": None if regions is None else _region_hash(regions),
     }
     return RunPlan(values, given_values(options), _command_sha256(options, genome.path))
@@ -139,6 +141,19 @@ def _motif_plan(order: WorkOrder) -> dict[str, Any] | None:
         "matrices": len(order.motifs),
         "sha256": digest.hexdigest(),
         "p_value": order.tfbs_pvalue,
+    }
+
+
+def _bound_plan(request: Request) -> dict[str, Any] | None:
+    """The model of bound sites and the factors it rates; None where there is none."""
+    if request.bound is None:
+        return None
+    manifest = (bound_folder(request.order.bound) / BOUND_JSON).read_bytes()
+    return {
+        "name": request.bound.name,
+        "factors": list(request.bound.factors),
+        "weights_sha256": request.bound.weights_sha256,
+        "manifest_sha256": hashlib.sha256(manifest).hexdigest(),
     }
 
 

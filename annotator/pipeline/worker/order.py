@@ -34,6 +34,8 @@ class WorkOrder:
         motif_source: What the table calls the motif collection.
         labels: (matrix id, name) of the motifs, then (None, name) of the model's features; `Calls.motif` indexes them.
         weights_sha256: Hash of the model's weights; a worker that finds others refuses.
+        bound: Folder of the model of bound sites, "bundled" for the bundled one; empty for none.
+        bound_sha256: Hash of its weights, like `weights_sha256`.
         libraries: Versions that decide the result; a worker that has others refuses.
     """
 
@@ -51,6 +53,8 @@ class WorkOrder:
     motif_source: str = ""
     labels: tuple[tuple[str | None, str], ...] = ()
     weights_sha256: str = ""
+    bound: str = ""
+    bound_sha256: str = ""
     libraries: dict[str, str] = field(default_factory=dict)
 
     @property

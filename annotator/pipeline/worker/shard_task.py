@@ -103,6 +103,7 @@ class ShardTask:
         Raises:
             AnnotatorError: It cannot be loaded, or this worker would compute something else than the others.
         """
+        from annotator.models.bound.manifest import bound_folder, read_bound
         from annotator.models.directory import read_model
         from annotator.pipeline.worker.shard_worker import ShardWorker  # torch comes in here
 
@@ -111,6 +112,8 @@ class ShardTask:
                 raise EnvironmentFault(f"a worker has {name} {found}, the plan says {wanted}: results would not be the same")
         if self.order.weights_sha256 and read_model(self.order.model)[1].weights_sha256 != self.order.weights_sha256:
             raise EnvironmentFault(f"model {self.order.model} is another one where this worker runs")
+        if self.order.bound and read_bound(bound_folder(self.order.bound)).weights_sha256 != self.order.bound_sha256:
+            raise EnvironmentFault(f"model of bound sites {self.order.bound} is another one where this worker runs")
         self._worker = ShardWorker(self.order, self._scanner)
 
     def announce(self, work: ShardInput) -> None:

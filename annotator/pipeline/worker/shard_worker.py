@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from annotator.calls.batch import Calls, inside_regions
+from annotator.calls.bound_hits import BoundHits
 from annotator.calls.motif_hits import motif_calls
 from annotator.calls.profiles import PartProfile, count_profiles, surroundings
 from annotator.calls.rules import TrackRule, track_rules
@@ -17,6 +18,8 @@ from annotator.calls.tested_positions import PositionCounts, count_positions
 from annotator.errors import ModelFault
 from annotator.genome.plan import Windows
 from annotator.genome.shard_input import ShardInput
+from annotator.models.bound.manifest import bound_folder
+from annotator.models.bound.net import load_bound
 from annotator.models.directory import read_model
 from annotator.models.faults import device_faults
 from annotator.models.loading import load_scan_model
@@ -49,7 +52,7 @@ class ShardWorker:
     """Holds the model on its device and works on shards, one at a time.
 
     Attributes:
-        clock: Where the time went: read, tokenise, model, calls, motifs, profiles.
+        clock: Where the time went: read, tokenise, model, calls, motifs, bound, profiles.
         feed: Told of a shard before its turn comes, it reads ahead on a GPU.
     """
 
@@ -72,6 +75,7 @@ class ShardWorker:
             self.feed = BlockFeed(order.windows, self.device, clock=self.clock)
             if order.kinds:
                 self._load_model()
+            self.bound = BoundHits(load_bound(bound_folder(order.bound), self.device), order.labels) if order.bound else None
         self.scanner = motif_scanner(order) if scanner is None else scanner
         self.widths = np.array([motif.width for motif in order.motifs], np.int64)
 
@@ -136,6 +140,10 @@ class ShardWorker:
             calls = calls.take(inside_regions(calls, shard.regions))
         with self.clock.stage("profiles"):
             around = surroundings(shard, block, self.order.windows.halo_bp)
+        if self.bound:
+            with self.clock.stage("bound"):
+                calls, counts["motif hits rated"] = self.bound.rate(calls, shard, around)
+        with self.clock.stage("profiles"):
             profiles = count_profiles(calls, shard, around, self.order.labels)
         return ShardFindings(calls, counts, profiles, tested)
 
