@@ -138,8 +138,7 @@ class ShardWorker:
         calls = Calls.concatenate(found)
         if shard.regions is not None:
             calls = calls.take(inside_regions(calls, shard.regions))
-        with self.clock.stage("profiles"):
-            around = surroundings(shard, block, self.order.windows.halo_bp)
+        around = surroundings(shard, block, self.order.windows.halo_bp)
         if self.bound:
             with self.clock.stage("bound"):
                 calls, counts["motif hits rated"] = self.bound.rate(calls, shard, around)
