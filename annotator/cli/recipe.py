@@ -31,11 +31,11 @@ class _Genome(_Strict):
     max_bp: int = Field(0, ge=0)
     gene_centred: bool = False
     learn: list[str] = []
+    weight: float = Field(1.0, gt=0)
 
 
 class _Organism(_Genome):
     trim_bp: int = Field(0, ge=0)
-    weight: float = Field(1.0, gt=0)
     teacher: list[str] = []
 
 

@@ -21,7 +21,7 @@ class Organism:
         truth: Its sites: BED lines named donor, acceptor or tss, or GTF/GFF3 exons; None where only features are learnt.
         mask: BED of sites that are neither truth nor error.
         trim_bp: Up to this much is hidden at random at each contig end.
-        weight: Share of the windows.
+        weight: Share of the windows; of a validation genome, the weight of each of its calls and sites in calibration.
         max_bp: Use only the first so many bases; 0 for all.
         gene_centred: Loci cut around genes, which flatter precision: never the base of another clade's thresholds.
         accept_annotation: Go on even where fewer than half of the truth's introns have splice signals in this genome.
