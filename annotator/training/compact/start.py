@@ -1,7 +1,7 @@
 """What a compact network starts from: random weights, those of a finished model, or those of a bare checkpoint.
 
-A start may be smaller than the network: it may have fewer clade biases, and fewer blocks at the end of the trunk. What it lacks
-is added so that the network begins as the very function that the start is.
+A start may be smaller than the network: it may have fewer clade biases, fewer channels in the trunk, and fewer blocks at its end.
+What it lacks is added so that the network begins as the very function that the start is.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from annotator.training.calibrate import own_clade
 from annotator.training.compact.options import TrainingSettings
 
 COMPACT = "compact"
+TRUNK = ("down.", "blocks.", "up.weight")
+"""Tensors that the channels of the trunk are a dimension of."""
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 
@@ -80,7 +82,10 @@ def first_network(settings: TrainingSettings) -> tuple[CompactNet, str | None]:
     folder, manifest = _model(settings.init)
     theirs = _config(manifest.architecture)
     _refuse_other("k", settings.k, manifest.tokenizer["k"], settings.init)
-    grown = replace(theirs, clades=max(theirs.clades, config.clades), dilations=_longer(theirs.dilations, config.dilations))
+    grown = replace(
+        theirs, clades=max(theirs.clades, config.clades), dilations=_longer(theirs.dilations, config.dilations),
+        trunk_channels=max(theirs.trunk_channels, config.trunk_channels),
+    )  # fmt: skip
     if grown != config:
         _refuse_other("architecture", config.as_dict(), theirs.as_dict(), settings.init)
     with torch.random.fork_rng(devices=[]):  # the network below alone draws: the same recipe is to give the same losses
@@ -125,7 +130,7 @@ def _grown(config: CompactConfig, start: Mapping[str, Tensor], source: Path) -> 
 
     Notes:
         A new clade begins as the clade-free bias. A new block has a norm whose weight and bias are 0: its output is 0 until it
-        has learnt, and the gradient of that weight is not.
+        has learnt, and the gradient of that weight is not. New channels of the trunk begin random, and no old channel reads them.
     """
     net = CompactNet(config)
     blocks = 1 + max((int(found[1]) for name in start if (found := _BLOCK.match(name))), default=-1)
@@ -143,8 +148,27 @@ def _grown(config: CompactConfig, start: Mapping[str, Tensor], source: Path) -> 
         given = start[name]
         if name.endswith("clade.weight") and given.ndim == 2 and 0 < len(given) < len(value):
             given = torch.cat([given, given[:1].expand(len(value) - len(given), -1)])
+        if name.startswith(TRUNK) and all(few <= many for few, many in zip(given.shape, value.shape, strict=True)):
+            given = _widened(given, value)
         if given.shape != value.shape:
             raise InputError(f"{source}: tensor {name} has shape {list(given.shape)}, the recipe's network {list(value.shape)}")
         tensors[name] = given
     net.load_state_dict(tensors)
     return net.train()
+
+
+def _widened(given: Tensor, drawn: Tensor) -> Tensor:
+    """A tensor of the trunk with more channels: the given ones as they are, the others as drawn.
+
+    Args:
+        given: Tensor of the start; the kernel of a convolution is [outputs, inputs, width], others [channels] or
+            [clades, channels].
+        drawn: The random tensor of the network.
+    """
+    if given.shape == drawn.shape:
+        return given
+    wide = drawn.clone()
+    if given.ndim == 3:
+        wide[: given.shape[0], given.shape[1] :] = 0.0
+    wide[tuple(slice(size) for size in given.shape)] = given
+    return wide
