@@ -233,5 +233,5 @@ def _continue_compact(
         )
         for prefix, files in (("", learnt), ("val-", held))
     )
-    settings = replace(settings, train=options, windows=windows, organisms=organisms, validation=validation)
+    settings = replace(settings, train=options, windows=windows, organisms=organisms, promoters=(), validation=validation)
     run_training(like_its_start(settings), out, device=device, threads=threads)

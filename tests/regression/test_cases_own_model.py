@@ -56,6 +56,7 @@ def small_recipe(folder: Path) -> Path:
     """The bundled recipe with small windows, as a file of the user, without genomes."""
     text = RECIPE.read_text().partition("[[organism]]")[0]
     text = text.replace("batch_windows = 16", "batch_windows = 1").replace("window_bp = 8192", "window_bp = 2048")
+    text = text.replace("margin_bp = 1024", "margin_bp = 512")
     path = folder / "mine.toml"
     path.write_text(text)
     return path
@@ -66,7 +67,7 @@ def test_E11_fine_tuning_goes_on_from_the_bundled_weights(fine_tuned: Path) -> N
     bundled = read_manifest(BUNDLED / "compact")
     assert (manifest.name, manifest.licence, manifest.default_clade) == ("my-plant", "not stated", "plant")
     assert manifest.version == manifest.weights_sha256[:12] and manifest.weights_sha256 != bundled.weights_sha256
-    assert manifest.training["init"] == "compact" and manifest.architecture == bundled.architecture
+    assert manifest.training["init"] == "compact" and manifest.architecture == bundled.architecture | {"clades": 5}
     figures = manifest.metrics["plant"]
     assert figures["donor"]["auprc"] > 0.5 < figures["acceptor"]["auprc"]  # a single step cannot have learnt that
     assert manifest.clades["plant"].validated == (Kind.DONOR, Kind.ACCEPTOR)
@@ -80,7 +81,7 @@ def test_E11_training_from_weights_or_from_none_by_options(genome: Path, capsys:
     assert main([*command, "-o", str(run), "--init", str(BUNDLED / "compact"), "--name", "yeast 1", "--licence", "CC0-1.0"]) == 0
     _, manifest = read_model(str(run / "model"))
     assert (manifest.name, manifest.licence, manifest.default_clade) == ("yeast 1", "CC0-1.0", "fungi")
-    assert manifest.training["recipe"] == "compact 1.0" and manifest.metrics["fungi"]["donor"]["auprc"] > 0.5
+    assert manifest.training["recipe"] == "compact 2.0" and manifest.metrics["fungi"]["donor"]["auprc"] > 0.5
     other = genome / "random"
     assert main([*command, "-o", str(other)]) == 0
     _, manifest = read_model(str(other / "model"))
@@ -166,7 +167,7 @@ def test_E11_what_does_not_fit_is_refused_before_anything_is_read(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("a genome was read")
 
-    monkeypatch.setattr("annotator.training.compact.run.load_genome", never)
+    monkeypatch.setattr("annotator.training.compact.data.load_genome", never)
     monkeypatch.setattr("annotator.training.finetune.genomes.load_genome", never)
     monkeypatch.chdir(genome)
     raw = json.loads((BUNDLED / "compact" / "manifest.json").read_text())

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from annotator.cli.recipe import read_recipe
-from annotator.kinds import Kind
+from annotator.kinds import CLADES, Kind
+from annotator.models.families.compact.net import CompactConfig
 from annotator.training.calibrate import fit_calibration, fit_rising_calibration
 from annotator.training.compact.options import RECIPE, TrainOptions
 from annotator.training.finetune.options import FinetuneOptions
@@ -37,8 +38,28 @@ def test_every_task_keeps_the_values_its_weights_were_made_with() -> None:
 
 
 def test_the_bundled_recipe_is_read() -> None:
-    options = read_recipe(RECIPE, Path(), "compact").train
-    assert (options.steps, options.batch_windows, options.decay_steps, options.clip) == (7350, 16, 2600, 5.0)
+    recipe = read_recipe(RECIPE, Path(), "compact")
+    options = recipe.train
+    assert (options.steps, options.batch_windows, options.decay_steps, options.truth_share) == (12_000, 16, 4200, 0.3)
+    assert sum(entry.weight for entry in recipe.organisms) == pytest.approx(1)
+    assert {entry.clade for entry in recipe.organisms} == set(CLADES) == {entry.clade for entry in recipe.validation}
+    # never learnt from, and never tuned on: they are what claims are made on
+    named = [path.name for entry in (*recipe.organisms, *recipe.validation) for path in (entry.fasta, *entry.teacher)]
+    assert not [name for name in named if ".test." in name or name.startswith(("scerevisiae", "athaliana", "kimperatae.val"))]
+
+
+def test_the_bundled_recipe_scans_with_halos_that_its_network_needs() -> None:
+    recipe = read_recipe(RECIPE, Path(), "compact")
+    config = CompactConfig(**(recipe.architecture | {"dilations": tuple(recipe.architecture["dilations"])}))
+    assert config.clades == 5 and config.flops_per_base() < 0.18e6
+    assert recipe.plan["halo_bp"] >= config.reach_bp + recipe.k + max(recipe.radius_bp.values())
+    assert recipe.plan["halo_bp"] % recipe.plan["align_bp"] == 0 and recipe.windows.window_bp % config.step_bp == 0
+
+
+def test_the_files_of_the_bundled_recipe_are_in_the_data_pack(data_pack: Path) -> None:
+    recipe = read_recipe(RECIPE, data_pack, "compact")
+    for entry in (*recipe.organisms, *recipe.promoters, *recipe.validation):
+        assert all(path.is_file() for paths in entry.files.values() for path in paths)
 
 
 def test_a_calibration_of_scores_that_say_the_opposite_is_nearly_flat(caplog: pytest.LogCaptureFixture) -> None:

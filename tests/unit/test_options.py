@@ -186,7 +186,7 @@ def test_every_number_of_a_training_command_has_a_wrong_value() -> None:
 def test_a_recipe_is_told_its_field(tmp_path: Path) -> None:
     for old, new, said in (
         ("batch_windows = 16", "batch_windows = 0", "train.batch_windows=0: give 1 or more"),
-        ("margin_bp = 768", "margin_bp = 4096", "windows.margin_bp=4096: leaves nothing of a window of 8192 bp"),
+        ("margin_bp = 1024", "margin_bp = 4096", "windows.margin_bp=4096: leaves nothing of a window of 8192 bp"),
     ):
         text = RECIPE.read_text()
         assert old in text

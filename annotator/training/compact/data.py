@@ -59,6 +59,27 @@ def entries(settings: TrainingSettings) -> tuple[Entry, ...]:
     return (*settings.organisms, *settings.promoters)
 
 
+def check_files(settings: TrainingSettings) -> None:
+    """See that a recipe names genomes, and that their files are there; nothing is read.
+
+    Raises:
+        UsageError: There is nothing to learn from or to validate on, a file is missing, or two entries of one side have the same
+            name.
+    """
+    if not entries(settings):
+        raise UsageError("nothing to learn from: give --fasta and --truth, or [[organism]] in the recipe")
+    if not settings.validation and not settings.held_out:
+        raise UsageError(
+            "no validation data: thresholds come from it; give --val-fasta and --val-truth, or --hold-out, or [[validation]]"
+        )
+    for side in (entries(settings), settings.validation):
+        for entry in side:
+            _refuse_missing(entry)
+        names = [entry.name for entry in side]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UsageError(f"two genomes are called {twice!r}; a recipe gives each a name of its own")
+
+
 def read_files(settings: TrainingSettings, spool: Path) -> TrainingData:
     """Read the genomes of a recipe from their files.
 
@@ -67,16 +88,10 @@ def read_files(settings: TrainingSettings, spool: Path) -> TrainingData:
         spool: A folder that the reader of genomes may write to.
 
     Raises:
-        UsageError: A file is missing or unreadable, or two entries of one side have the same name.
+        UsageError: A file is unreadable.
         InputError: A file is bad, or does not fit the genome.
     """
     sides = (entries(settings), settings.validation)
-    for side in sides:
-        for entry in side:
-            _refuse_missing(entry)
-        names = [entry.name for entry in side]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise UsageError(f"two genomes are called {twice!r}; a recipe gives each a name of its own")
     learnt, validation = (
         tuple(Source(entry, _load(entry, spool / f"{number}-{entry.name}"), _hashes(entry)) for entry in side)
         for number, side in enumerate(sides)

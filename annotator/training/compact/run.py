@@ -26,7 +26,7 @@ from annotator.models.families.compact.net import CLADE_INDEX, COMPACT_TRACKS, C
 from annotator.models.families.compact.scan import folded_on
 from annotator.tokens.kmer_rows import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator.training.compact.data import TrainingData, chosen, entries, identity_of, read_files
+from annotator.training.compact.data import TrainingData, check_files, chosen, entries, identity_of, read_files
 from annotator.training.compact.export import export_model
 from annotator.training.compact.options import TrainingSettings
 from annotator.training.compact.pack import read_pack, write_pack
@@ -60,7 +60,7 @@ def run_training(settings: TrainingSettings, out: Path, *, device: str, threads:
         AnnotatorError: Bad files, options or device, or a folder that holds another run.
     """
     if pack is None:
-        _refuse_incomplete(settings)
+        check_files(settings)
     chosen_device = torch.device(choose_device(device))
     torch.set_num_threads(threads)
     with locked(out):
@@ -94,23 +94,13 @@ def pack_recipe(settings: TrainingSettings, path: Path) -> None:
     Raises:
         AnnotatorError: A genome's file is missing or bad, or the pack cannot be written.
     """
-    _refuse_incomplete(settings)
+    check_files(settings)
     with write_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(path.parent) as spool:
         data = read_files(settings, spool)
     write_pack(path, data)
     logger.info("wrote %s: %d genomes, %s bytes", path, len(data.learnt) + len(data.validation), f"{path.stat().st_size:,}")
-
-
-def _refuse_incomplete(settings: TrainingSettings) -> None:
-    """Raise UsageError where a recipe has nothing to learn from, or nothing to validate on."""
-    if not entries(settings):
-        raise UsageError("nothing to learn from: give --fasta and --truth, or [[organism]] in the recipe")
-    if not settings.validation and not settings.held_out:
-        raise UsageError(
-            "no validation data: thresholds come from it; give --val-fasta and --val-truth, or --hold-out, or [[validation]]"
-        )
 
 
 class CompactTask(Task):
