@@ -3,8 +3,8 @@
     python benchmarks/fdr.py --data DATA --json fdr.json
     python benchmarks/fdr.py --data DATA --genomes celegans --sample-mb 2 --rates 0.05,0.1
 
-A clade's decoy factor is fitted on its validation genome; with it the thresholds of the test genomes are chosen, as
-`annotator annotate --fdr` chooses them, and only then are the calls compared with the truth. --manifest takes the factors of the
+A clade's decoy fit (factor and power) is made on its validation genome; with it the thresholds of the test genomes are chosen, as
+`annotator annotate --fdr` chooses them, and only then are the calls compared with the truth. --manifest takes the fits of the
 model's manifest instead. A ratio of 1 is a perfect estimate; annotation lacks true sites, so more than 1 is expected.
 """
 
@@ -14,17 +14,18 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
-from annotator.calls.error_rate import LADDER
-from annotator.evaluation.decoy_factor import AnnotatedLadder, annotated_ladders, fit_decoy_factors
+from annotator.calls.error_rate import LADDER, PLAIN
+from annotator.evaluation.decoy_fit import AnnotatedLadder, annotated_ladders, fit_decoys
 from annotator.kinds import Kind
 from annotator.labels.genomes import load_genome
 from annotator.labels.options import Organism
 from annotator.models.directory import read_model
+from annotator.models.manifest import DecoyFit
 
 
 @dataclass(frozen=True)
@@ -67,20 +68,20 @@ def scan(model: str, data: Path, files: str, clade: str, sample_bp: int) -> dict
     return annotated_ladders(folder, manifest, clade, genome, sample_bp=sample_bp)
 
 
-def rows(name: str, ladders: dict[Kind, AnnotatedLadder], factors: dict[Kind, float], rates: list[float]) -> list[Row]:
+def rows(name: str, ladders: dict[Kind, AnnotatedLadder], fits: dict[Kind, DecoyFit], rates: list[float]) -> list[Row]:
     """One row for each kind and rate."""
     table: list[Row] = []
     for kind, ladder in ladders.items():
-        factor = factors.get(kind, 1.0)
+        fit = fits.get(kind, PLAIN)
         for rate in rates:
-            threshold = ladder.counts.threshold(rate, factor)
-            row: Row = {"genome": name, "kind": kind.value, "asked": rate, "factor": factor, "threshold": threshold}
+            threshold = ladder.counts.threshold(rate, fit)
+            row: Row = {"genome": name, "kind": kind.value, "asked": rate, "fit": asdict(fit), "threshold": threshold}
             if threshold is not None:
                 at = LADDER.index(threshold)
-                estimate, annotated = float(ladder.counts.estimates(factor)[at]), float(ladder.annotated[at])
+                estimate, annotated = float(ladder.counts.estimates(fit)[at]), float(ladder.annotated[at])
                 row |= {
                     "calls": int(ladder.counts.calls[at]), "decoy_calls": int(ladder.counts.decoy_calls[at]),
-                    "without_factor": round(float(ladder.counts.estimates()[at]), 4), "estimate": round(estimate, 4),
+                    "without_fit": round(float(ladder.counts.estimates()[at]), 4), "estimate": round(estimate, 4),
                     "annotated": round(annotated, 4), "ratio": round(annotated / estimate, 2),
                 }  # fmt: skip
             table.append(row)
@@ -114,7 +115,7 @@ def main() -> None:
     parser.add_argument("--genomes", default=DEFAULT, help=f"comma-separated from {', '.join(GENOMES)}")
     parser.add_argument("--rates", default="0.05,0.1,0.2")
     parser.add_argument("--sample-mb", type=float, default=3.0, help="sampled of each genome; 0 for as much as a run samples")
-    parser.add_argument("--manifest", action="store_true", help="take the factors of the model's manifest, and fit none")
+    parser.add_argument("--manifest", action="store_true", help="take the fits of the model's manifest, and make none")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--ladders", type=Path, help="all ladders, validation genomes too, are added to this file likewise")
     parser.add_argument("--json", type=Path, help="rows are added to this file, one JSON object a line")
@@ -122,18 +123,19 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     rates, sample_bp = [float(rate) for rate in args.rates.split(",")], round(args.sample_mb * 1e6)
     _, manifest = read_model(args.model)
-    fitted: dict[str, dict[Kind, float]] = {}
+    fitted: dict[str, dict[Kind, DecoyFit]] = {}
     table: list[Row] = []
     for name in args.genomes.split(","):
         measured, began = GENOMES[name], time.perf_counter()
         clade = measured.clade if measured.clade in manifest.clades else manifest.clade_for("")
         if args.manifest:
-            fitted[clade] = manifest.clades[clade].decoy_factor
+            fitted[clade] = manifest.clades[clade].decoy_fit
         elif clade not in fitted:
             ladders = scan(args.model, args.data, measured.validation, clade, sample_bp)
             write_rows(args.ladders, ladder_rows(measured.validation, ladders))
-            fitted[clade] = fit_decoy_factors(ladders)
-            print(f"factor of clade {clade}, fitted on {measured.validation}: {json.dumps(fitted[clade])}", flush=True)
+            fitted[clade] = fit_decoys(ladders)
+            said = {kind.value: asdict(fit) for kind, fit in fitted[clade].items()}
+            print(f"decoy_fit of clade {clade}, made on {measured.validation}: {json.dumps(said)}", flush=True)
         ladders = scan(args.model, args.data, measured.test, clade, sample_bp)
         write_rows(args.ladders, ladder_rows(measured.test, ladders))
         for row in rows(measured.test, ladders, fitted[clade], rates):

@@ -1,10 +1,9 @@
 """The false discovery rate of a model's calls, estimated from its calls on decoys, for a ladder of thresholds.
 
-    FDR(t) = factor * (calls on decoys with p >= t, plus 1) / (calls on the same bases as they are with p >= t)
+    FDR(t) = factor * ((calls on decoys with p >= t, plus 1) / (calls on the same bases as they are with p >= t)) ** power
 
-The 1 makes the estimate cautious where decoys are few: nothing is concluded from no call on decoys alone. Real background holds
-more look-alikes than shuffled bases do (cryptic sites, pseudogenes), so that the bare ratio is too low: the factor, of a clade
-and kind, mends that. It is fitted on annotated validation genomes and stands in a model's manifest.
+The 1 makes the estimate cautious where decoys are few: nothing is concluded from no call on decoys alone. Factor and power are
+those of the model's clade and kind (`annotator.models.manifest.DecoyFit`), 1 and 1 where none were fitted.
 """
 
 from __future__ import annotations
@@ -17,6 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.kinds import Kind
+from annotator.models.manifest import DecoyFit
+
+PLAIN: Final = DecoyFit()
+"""The fit of a kind that has none: as many false calls as calls on decoys."""
 
 LADDER: Final = (
     0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.125, 0.15, 0.175, 0.2, 0.225, 0.25, 0.275, 0.3, 0.325, 0.35, 0.375, 0.4, 0.425, 0.45,
@@ -26,9 +29,11 @@ LADDER: Final = (
 """Thresholds that are looked at, ascending."""
 
 FITTED_FROM, FITTED_TO = 0.02, 0.3
-"""Annotated error rates between which a factor is fitted: about those that users ask for."""
+"""Annotated error rates between which a fit is made: about those that users ask for."""
 LEAST_DECOY_CALLS = 10
-"""A rung of the ladder with fewer calls on decoys is left out of a fit."""
+"""A threshold with fewer calls on decoys is left out of a fit."""
+LEAST_THRESHOLDS = 4
+"""A power is fitted over as many thresholds at the least; over fewer, a factor alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,20 +48,24 @@ class LadderCounts:
     calls: NDArray[np.int64]
     decoy_calls: NDArray[np.int64]
 
-    def estimates(self, factor: float = 1.0) -> NDArray[np.float64]:
+    @property
+    def ratio(self) -> NDArray[np.float64]:
+        """Calls on decoys, plus 1, for each call; float64."""
+        return (self.decoy_calls + 1) / np.maximum(self.calls, 1)
+
+    def estimates(self, fit: DecoyFit = PLAIN) -> NDArray[np.float64]:
         """Estimated false discovery rate of each threshold, at most 1, and never higher than at a lower threshold; float64."""
-        ratio = factor * (self.decoy_calls + 1) / np.maximum(self.calls, 1)
-        falling: NDArray[np.float64] = np.minimum.accumulate(np.minimum(ratio, 1.0))
+        falling: NDArray[np.float64] = np.minimum.accumulate(fit.rate(self.ratio))
         return falling
 
-    def threshold(self, fdr: float, factor: float = 1.0) -> float | None:
+    def threshold(self, fdr: float, fit: DecoyFit = PLAIN) -> float | None:
         """The smallest threshold whose estimate is at most `fdr`; None where no threshold has such an estimate."""
-        reached = np.flatnonzero(self.estimates(factor) <= fdr)
+        reached = np.flatnonzero(self.estimates(fit) <= fdr)
         return LADDER[int(reached[0])] if len(reached) else None
 
-    def as_json(self, factor: float = 1.0) -> list[dict[str, Any]]:
+    def as_json(self, fit: DecoyFit = PLAIN) -> list[dict[str, Any]]:
         """The ladder as plain values, one object a threshold."""
-        rows = zip(LADDER, self.calls.tolist(), self.decoy_calls.tolist(), self.estimates(factor).tolist(), strict=True)
+        rows = zip(LADDER, self.calls.tolist(), self.decoy_calls.tolist(), self.estimates(fit).tolist(), strict=True)
         return [
             {"threshold": threshold, "calls": calls, "decoy_calls": decoys, "fdr": round(estimate, 6)}
             for threshold, calls, decoys, estimate in rows
@@ -80,22 +89,27 @@ def at_least(probability: NDArray[np.floating]) -> NDArray[np.int64]:
     return reach
 
 
-def fit_factor(ladder: LadderCounts, annotated: NDArray[np.float64]) -> float | None:
-    """The factor with which the estimates come closest to the error rates that an annotation shows.
+def fit_to_annotation(ladder: LadderCounts, annotated: NDArray[np.float64]) -> DecoyFit | None:
+    """The fit with which the estimates come closest to the error rates that an annotation shows.
 
     Args:
         ladder: Calls of one kind on an annotated genome and on its decoys.
         annotated: Share of the calls that the annotation does not have, by threshold, float64, [len(LADDER)].
 
     Returns:
-        Geometric mean, over the thresholds whose annotated error rate lies in [FITTED_FROM, FITTED_TO], of that rate over the
-        estimate without a factor; None where no such threshold has LEAST_DECOY_CALLS.
+        The line of least squares through the logarithms of rates and ratios, over the thresholds whose annotated error rate
+        lies in [FITTED_FROM, FITTED_TO]; None where no such threshold has LEAST_DECOY_CALLS.
     """
     used = (annotated >= FITTED_FROM) & (annotated <= FITTED_TO) & (ladder.decoy_calls >= LEAST_DECOY_CALLS)
     if not used.any():
         return None
-    bare = (ladder.decoy_calls[used] + 1) / ladder.calls[used]
-    return float(np.exp(np.log(annotated[used] / bare).mean()))
+    x, y = np.log(ladder.ratio[used]), np.log(annotated[used])
+    spread = x - x.mean()
+    power = 1.0
+    if used.sum() >= LEAST_THRESHOLDS and spread.any():
+        slope = float((spread * y).sum() / (spread**2).sum())
+        power = slope if slope > 0 else 1.0
+    return DecoyFit(round(float(np.exp(y.mean() - power * x.mean())), 4), round(power, 4))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,29 +128,27 @@ class ErrorRate:
 
 
 def choose_by_error_rate(
-    counts: Mapping[Kind, LadderCounts], fdr: float, factors: Mapping[Kind, float], defaults: Mapping[Kind, float]
+    counts: Mapping[Kind, LadderCounts], fdr: float, fits: Mapping[Kind, DecoyFit], defaults: Mapping[Kind, float]
 ) -> ErrorRate:
     """Thresholds at which a given share of the calls would be chance.
 
     Args:
         counts: Ladder of each kind.
         fdr: The share.
-        factors: Factor of each kind; 1 for a kind that is absent.
+        fits: What decoys of each kind say; a kind that is absent has the plain fit.
         defaults: Threshold of each kind where decoys cannot tell.
     """
     thresholds, missed = {}, {}
     for kind, ladder in counts.items():
-        factor = factors.get(kind, 1.0)
-        found = ladder.threshold(fdr, factor)
+        fit = fits.get(kind, PLAIN)
+        found = ladder.threshold(fdr, fit)
         thresholds[kind] = defaults[kind] if found is None else found
         if found is None:
             most, on_decoys = int(ladder.calls[0]), int(ladder.decoy_calls[0])
-            few = factor > fdr * most
+            few = float(fit.rate(np.array(1 / max(most, 1)))) > fdr  # not even without a call on decoys
             missed[kind] = (
                 f"{most} {kind} calls in the sample are too few"
                 if few
                 else f"no threshold up to {LADDER[-1]:g} for {kind}: {most} calls, {on_decoys} on decoys, at p >= {LADDER[0]:g}"
             )
-    return ErrorRate(
-        thresholds, {kind: ladder.as_json(factors.get(kind, 1.0)) for kind, ladder in counts.items()}, missed
-    )  # fmt: skip
+    return ErrorRate(thresholds, {kind: ladder.as_json(fits.get(kind, PLAIN)) for kind, ladder in counts.items()}, missed)

@@ -56,6 +56,23 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class DecoyFit:
+    """What calls on decoys say of false calls: `FDR = factor * (calls on decoys / calls) ** power`.
+
+    Real background holds more look-alikes than shuffled bases do (cryptic sites, pseudogenes), and the more so the higher the
+    score; both numbers are fitted on annotated validation genomes.
+    """
+
+    factor: float = 1.0
+    power: float = 1.0
+
+    def rate(self, ratio: NDArray[np.float64]) -> NDArray[np.float64]:
+        """False discovery rates of some ratios of calls on decoys to calls, float64, the same shape, at most 1."""
+        rates: NDArray[np.float64] = np.minimum(self.factor * ratio**self.power, 1.0)
+        return rates
+
+
+@dataclass(frozen=True)
 class CladeSettings:
     """How calls are made for one clade.
 
@@ -68,8 +85,7 @@ class CladeSettings:
         note: Where thresholds and calibration come from, in one sentence.
         network: Name of the clade's own network: its tensors in the weights file begin with `<network>.`. Empty where one network
             serves all clades, whose tensors have plain names.
-        decoy_factor: Per kind, by how much calls on shuffled decoys have to be multiplied to tell of false calls on real
-            background; 1 for a kind that is absent.
+        decoy_fit: Per kind, what calls on decoys say of false calls; a kind that is absent has the plain `DecoyFit`.
     """
 
     index: int
@@ -78,7 +94,7 @@ class CladeSettings:
     validated: tuple[Kind, ...]
     note: str = ""
     network: str = ""
-    decoy_factor: dict[Kind, float] = field(default_factory=dict)
+    decoy_fit: dict[Kind, DecoyFit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -296,7 +312,10 @@ def _clade(value: Any) -> CladeSettings:
         validated=tuple(map(Kind, _names(value["validated"]))),
         note=str(value.get("note", "")),
         network=_network(value.get("network", "")),
-        decoy_factor={Kind(kind): _number(factor) for kind, factor in value.get("decoy_factor", {}).items()},
+        decoy_fit={
+            Kind(kind): DecoyFit(_number(pair["factor"]), _number(pair["power"]))
+            for kind, pair in value.get("decoy_fit", {}).items()
+        },
     )
 
 
@@ -364,8 +383,9 @@ def _check(manifest: Manifest) -> None:
                 threshold, fit = settings.thresholds[kind], settings.calibration[kind]
             if not 0 < threshold <= 1 or not fit.scale > 0:
                 raise ValueError(f"'clades.{clade}': threshold {threshold} or calibration {fit} of {kind} is impossible")
-            if not 0 < settings.decoy_factor.get(kind, 1.0):
-                raise ValueError(f"'clades.{clade}.decoy_factor': {settings.decoy_factor[kind]} of {kind} is not above 0")
+            decoys = settings.decoy_fit.get(kind, DecoyFit())
+            if not (decoys.factor > 0 and decoys.power > 0):
+                raise ValueError(f"'clades.{clade}.decoy_fit': {decoys} of {kind} is not above 0")
     for track, feature in manifest.features.items():
         fits = track in manifest.tracks and track not in TRACK_KIND and feature.kind in FEATURE_KINDS
         if not fits or not 0 < feature.width_bp <= LARGEST_SIZE:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.calls.error_rate import ErrorRate, choose_by_error_rate
+from annotator.calls.error_rate import PLAIN, ErrorRate, choose_by_error_rate
 from annotator.genome.decoys import DECOY_SEED, SHUFFLED_BP, sample_spans
 from annotator.genome.source import Genome
 from annotator.pipeline.request import Request
@@ -47,10 +48,10 @@ class DecoyThresholds:
         """
         sample = sample_spans(lengths, self._request.order.windows, regions)
         sampled_bp = sum(span.end - span.start for spans in sample for span in spans)
-        factors = self._request.settings.decoy_factor
+        order, fits = self._request.order, self._request.settings.decoy_fit
         return {
             "rate": self._fdr, "seed": DECOY_SEED, "shuffled_bp": SHUFFLED_BP, "sampled_bp": sampled_bp,
-            "scanned_bp": 2 * sampled_bp, "factor": {kind: factors.get(kind, 1.0) for kind in self._request.order.kinds},
+            "scanned_bp": 2 * sampled_bp, "fit": {kind: asdict(fits.get(kind, PLAIN)) for kind in order.kinds},
         }  # fmt: skip
 
     def find(self, genome: Genome, regions: Regions, tick: Callable[[], None] | None = None) -> ErrorRate:
@@ -70,7 +71,7 @@ class DecoyThresholds:
         logger.info("%s: %.2f Mb of it are scanned as they are and as decoys", genome.path, sampled_bp / 1e6)
         with self._lock:
             counts = self._loaded().count(sample, lengths, genome.bases.read, regions, tick)
-        return choose_by_error_rate(counts, self._fdr, self._request.settings.decoy_factor, order.thresholds)
+        return choose_by_error_rate(counts, self._fdr, self._request.settings.decoy_fit, order.thresholds)
 
     def tell(self, genome: str, found: ErrorRate) -> None:
         """Say which thresholds a genome has, and in one warning which kinds keep those of the model."""

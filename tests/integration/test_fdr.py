@@ -93,7 +93,7 @@ def test_the_threshold_lies_where_calls_are_more_than_chance(strong_only: Path, 
     assert plan["thresholds"] == {"donor": BETWEEN, "acceptor": 0.5}  # of acceptors decoys have as many as the genome
     assert plan["fdr"] == {
         "rate": 0.1, "seed": 1, "shuffled_bp": 1000, "sampled_bp": 150_000, "scanned_bp": 300_000,
-        "factor": {"donor": 1.0, "acceptor": 1.0},
+        "fit": dict.fromkeys(("donor", "acceptor"), {"factor": 1.0, "power": 1.0}),
     }  # fmt: skip
     lowest, chosen = (next(r for r in plan["fdr_ladder"]["donor"] if r["threshold"] == t) for t in (LADDER[0], BETWEEN))
     assert chosen["calls"] == words_in(strong_only, DONOR) > 1000
@@ -155,21 +155,21 @@ def test_a_tiny_genome_falls_back_and_says_so(model: Path, tmp_path: Path, capfd
     assert results(tmp_path / "without") == results(tmp_path / "out")
 
 
-def test_the_factor_of_the_model_counts(strong_only: Path, finished: Path, model: Path, tmp_path: Path) -> None:
+def test_the_fit_of_the_model_counts(strong_only: Path, finished: Path, model: Path, tmp_path: Path) -> None:
     """Twice as many false calls as decoys show put the rate out of reach."""
     folder = shutil.copytree(model, tmp_path / "model")
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["clades"]["vertebrate"]["decoy_factor"] = {"donor": 2.0}
+    manifest["clades"]["vertebrate"]["decoy_fit"] = {"donor": {"factor": 2.0, "power": 1.0}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert main(arguments(strong_only, tmp_path / "out", folder, "-q")) == 0
     plan, before = plan_of(tmp_path / "out"), plan_of(finished)
-    assert plan["thresholds"]["donor"] == 0.5 and plan["fdr"]["factor"] == {"donor": 2.0, "acceptor": 1.0}
+    assert plan["thresholds"]["donor"] == 0.5 and plan["fdr"]["fit"]["donor"] == {"factor": 2.0, "power": 1.0}
     for twice, once in zip(plan["fdr_ladder"]["donor"], before["fdr_ladder"]["donor"], strict=True):
         assert twice["fdr"] == pytest.approx(2 * once["fdr"], abs=2e-6)
-    manifest["clades"]["vertebrate"]["decoy_factor"] = {"donor": 0}
+    manifest["clades"]["vertebrate"]["decoy_fit"] = {"donor": {"factor": 1, "power": 0}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(
-        InputError, match=r"manifest\.json: field 'clades\.vertebrate\.decoy_factor': 0\.0 of donor is not above 0"
+        InputError, match=r"manifest\.json: field 'clades\.vertebrate\.decoy_fit': .*power=0.* of donor is not above 0"
     ):
         read_manifest(folder)
 

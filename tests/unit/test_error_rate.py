@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from annotator.calls.error_rate import LADDER, LadderCounts, choose_by_error_rate, count_ladder, fit_factor
+from annotator.calls.error_rate import LADDER, LadderCounts, choose_by_error_rate, count_ladder, fit_to_annotation
 from annotator.kinds import Kind
+from annotator.models.manifest import DecoyFit
 
 
 def ladder(calls: dict[float, int], decoy_calls: dict[float, int]) -> LadderCounts:
@@ -32,7 +33,7 @@ def test_counts_and_estimates_by_hand() -> None:
     assert (np.diff(estimates) <= 0).all()  # 2 / 110 at 0.55 is more than 2 / 160 below it
     assert estimates[row(0.55)] == pytest.approx(2 / 160) and estimates[row(0.575)] == pytest.approx(1 / 110)
     assert found.threshold(0.105) == 0.02 and found.threshold(0.05) == 0.325 and found.threshold(0.001) is None
-    assert found.estimates(3.0)[row(0.3)] == pytest.approx(63 / 200) and found.threshold(0.05, 5.0) == 0.575
+    assert found.estimates(DecoyFit(3.0))[row(0.3)] == pytest.approx(63 / 200) and found.threshold(0.05, DecoyFit(5.0)) == 0.575
 
 
 def test_probabilities_are_compared_as_calls_hold_them() -> None:
@@ -46,7 +47,7 @@ def test_few_calls_keep_the_threshold_of_the_model() -> None:
         Kind.ACCEPTOR: ladder({0.6: 15}, {}),  # no call on decoys, but 1 / 15 is all that 15 calls can show
         Kind.PROMOTER: ladder({0.6: 400}, {0.6: 380}),
     }
-    found = choose_by_error_rate(counts, 0.05, {Kind.DONOR: 2.0}, dict.fromkeys(counts, 0.44))
+    found = choose_by_error_rate(counts, 0.05, {Kind.DONOR: DecoyFit(2.0)}, dict.fromkeys(counts, 0.44))
     assert found.thresholds == {Kind.DONOR: 0.225, Kind.ACCEPTOR: 0.44, Kind.PROMOTER: 0.44}
     assert set(found.missed) == {Kind.ACCEPTOR, Kind.PROMOTER}
     assert found.missed[Kind.ACCEPTOR] == "15 acceptor calls in the sample are too few"
@@ -55,16 +56,45 @@ def test_few_calls_keep_the_threshold_of_the_model() -> None:
     assert chosen == {"threshold": 0.225, "calls": 400, "decoy_calls": 3, "fdr": 0.02}
 
 
-def test_the_factor_is_found_again() -> None:
-    rng = np.random.default_rng(5)
-    true = 1 / (1 + np.exp(-rng.normal(2, 1.5, 3000)))
-    background = 1 / (1 + np.exp(-rng.normal(-3, 1.5, 4000)))
-    decoys = 1 / (1 + np.exp(-rng.normal(-3, 1.5, 1600)))  # background holds 2.5 times as many look-alikes
-    found = count_ladder(np.concatenate([true, background]), decoys)
-    false_calls = count_ladder(background, background).calls
-    annotated = false_calls / np.maximum(found.calls, 1)
-    factor = fit_factor(found, annotated)
-    assert factor == pytest.approx(2.5, rel=0.15)
-    assert fit_factor(found, np.zeros_like(annotated)) is None
-    at = row(found.threshold(0.1, factor) or 0)
-    assert annotated[at] == pytest.approx(0.1, rel=0.3)
+def test_power_and_factor_bend_the_estimate() -> None:
+    found = ladder({0.6: 400}, {0.2: 99})
+    fit = DecoyFit(0.8, 0.5)
+    assert found.estimates(fit)[row(0.2)] == pytest.approx(0.8 * (100 / 400) ** 0.5)
+    assert found.estimates(fit)[row(0.225)] == pytest.approx(0.8 * (1 / 400) ** 0.5)
+    assert found.threshold(0.05, fit) == 0.225 and found.threshold(0.039, fit) is None
+    few = choose_by_error_rate({Kind.DONOR: found}, 0.039, {Kind.DONOR: fit}, {Kind.DONOR: 0.5}).missed[Kind.DONOR]
+    assert few == "400 donor calls in the sample are too few"  # even none on decoys would be too many
+
+
+def test_the_fit_is_found_again() -> None:
+    """False calls made to follow a known fit, at every threshold."""
+    calls = np.linspace(4000, 2000, len(LADDER)).astype(np.int64)
+    decoys = np.geomspace(1500, 12, len(LADDER)).astype(np.int64)
+    found = LadderCounts(calls, decoys)
+    wanted = DecoyFit(0.9, 0.6)
+    annotated = 0.9 * ((decoys + 1) / calls) ** 0.6
+    assert fit_to_annotation(found, annotated) == wanted
+    bent = np.where(annotated > 0.3, 1.0, annotated)  # beyond what users ask for nothing counts
+    assert fit_to_annotation(found, bent) == wanted
+    assert fit_to_annotation(found, np.zeros_like(annotated)) is None
+    assert fit_to_annotation(LadderCounts(calls, np.minimum(decoys, 9)), annotated) is None
+    one = fit_to_annotation(found, np.where(np.arange(len(LADDER)) == 20, annotated, 1.0))
+    assert one is not None and one.power == 1 and one.factor == pytest.approx(annotated[20] / found.ratio[20], abs=1e-4)
+
+
+def test_a_fit_makes_the_threshold_hold_on_another_genome_of_the_kind() -> None:
+    def genome(seed: int) -> tuple[LadderCounts, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        true, background, decoys = (
+            1 / (1 + np.exp(-rng.normal(*shape)))
+            for shape in ((2, 1.5, 3000), (-3, 2.0, 4000), (-3, 1.5, 2000))  # real background reaches higher
+        )
+        found = count_ladder(np.concatenate([true, background]), decoys)
+        return found, count_ladder(background, background).calls / np.maximum(found.calls, 1)
+
+    fit = fit_to_annotation(*genome(1))
+    assert fit is not None and fit.power < 0.9
+    found, annotated = genome(2)
+    for rate in (0.05, 0.1, 0.2):
+        chosen = found.threshold(rate, fit)
+        assert chosen is not None and rate / 1.6 < annotated[row(chosen)] < rate * 1.6

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from annotator.calls.error_rate import LADDER
-from annotator.evaluation.decoy_factor import annotated_ladders, fit_decoy_factors
+from annotator.evaluation.decoy_fit import annotated_ladders, fit_decoys
 from annotator.kinds import STRANDS, Kind, Strand
 from annotator.labels.labelled import LabelledGenome
 from annotator.models.directory import read_model
@@ -54,6 +54,6 @@ def test_calls_are_told_apart_by_the_truth_of_their_own_strand(genome: LabelledG
     assert ladder.annotated == pytest.approx(np.full(len(LADDER), annotated))
     decoys = int(ladder.counts.decoy_calls[0])
     assert 10 < decoys < 200
-    (factor,) = fit_decoy_factors(found).values()
-    assert factor == pytest.approx(annotated / ((decoys + 1) / words), abs=1e-3)
-    assert ladder.counts.estimates(factor)[0] == pytest.approx(annotated, rel=1e-3)  # what the annotation says
+    (fit,) = fit_decoys(found).values()
+    assert fit.power == 1 and fit.factor == pytest.approx(annotated / ((decoys + 1) / words), abs=1e-3)
+    assert ladder.counts.estimates(fit)[0] == pytest.approx(annotated, rel=1e-3)  # what the annotation says

@@ -1,4 +1,4 @@
-"""Estimated false discovery rates beside annotated ones: what a clade's decoy factor is fitted on, and what it is judged by.
+"""Estimated false discovery rates beside annotated ones: what the decoy fit of a clade is made on, and what it is judged by.
 
 Coordinates: 0-based positions in an array that holds all contigs of a genome end to end.
 """
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.calls.batch import Calls
-from annotator.calls.error_rate import LadderCounts, at_least, count_ladder, fit_factor
+from annotator.calls.error_rate import LadderCounts, at_least, count_ladder, fit_to_annotation
 from annotator.calls.sample_scan import SampleScan
 from annotator.genome.decoys import sample_spans
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import STRANDS, Kind
 from annotator.labels.labelled import LabelledGenome, SiteTable
-from annotator.models.manifest import Manifest
+from annotator.models.manifest import DecoyFit, Manifest
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,14 +82,14 @@ def annotated_ladders(
     return found
 
 
-def fit_decoy_factors(ladders: Mapping[Kind, AnnotatedLadder]) -> dict[Kind, float]:
-    """The decoy factors of a clade from a validation genome, for `CladeSettings.decoy_factor`; too few calls of a kind give none.
+def fit_decoys(ladders: Mapping[Kind, AnnotatedLadder]) -> dict[Kind, DecoyFit]:
+    """The decoy fits of a clade from a validation genome, for `CladeSettings.decoy_fit`; a kind with too few calls has none.
 
     Args:
         ladders: A result of `annotated_ladders`.
     """
-    fits = {kind: fit_factor(ladder.counts, ladder.annotated) for kind, ladder in ladders.items()}
-    return {kind: round(factor, 3) for kind, factor in fits.items() if factor is not None}
+    fits = {kind: fit_to_annotation(ladder.counts, ladder.annotated) for kind, ladder in ladders.items()}
+    return {kind: fit for kind, fit in fits.items() if fit is not None}
 
 
 def _among(calls: Calls, table: SiteTable, kind: Kind, genome: LabelledGenome) -> NDArray[np.bool_]:
