@@ -3,8 +3,9 @@
     python recipes/ship.py --data DATA --checkpoint vertebrate=run/model.safetensors -o annotator/models/bundled/compact
 
 Every clade of ship.toml's cards gets the network of its checkpoint; without one it keeps the network that the present bundled
-model has for it. Calibration and thresholds are set on the recipe's validation genomes of the clade, decoy factors on those that
-are no loci cut around genes. `python benchmarks/accuracy_tables.py` then measures the test splits and writes the tables.
+model has for it. Calibration and thresholds are set on the recipe's validation genomes of the clade, what decoys say of false calls
+on the first that is no set of loci cut around genes. `python benchmarks/accuracy_tables.py` then measures the test splits and writes
+the tables.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ import argparse
 import logging
 import tempfile
 import tomllib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from annotator.cli.progress import setup_logging
 from annotator.cli.recipe import read_recipe
-from annotator.evaluation.decoy_factor import annotated_ladders, fit_decoy_factors
+from annotator.evaluation.decoy_fit import annotated_ladders, fit_decoys
 from annotator.labels.genomes import load_genome
 from annotator.labels.labelled import LabelledGenome
 from annotator.models.directory import read_model, write_model
@@ -37,17 +37,12 @@ HERE = Path(__file__).resolve().parent
 logger = logging.getLogger("ship")
 
 
-def with_decoy_factors(folder: Path, clade: str, genomes: list[LabelledGenome], centred: set[str]) -> None:
-    """Fit the clade's decoy factors and write them into the model; several genomes give their geometric mean."""
+def with_decoy_fit(folder: Path, clade: str, genome: LabelledGenome) -> None:
+    """Fit what decoys say of a clade's false calls on a validation genome, and write it into the model."""
     path, manifest = read_model(str(folder))
-    found: dict[Any, list[float]] = {}
-    for genome in genomes:
-        if genome.name not in centred:
-            for kind, factor in fit_decoy_factors(annotated_ladders(path, manifest, clade, genome)).items():
-                found.setdefault(kind, []).append(factor)
-    factors = {kind: round(float(torch.tensor(values).log().mean().exp()), 3) for kind, values in found.items()}
-    logger.info("%s: decoy factors %s", clade, {kind.value: factor for kind, factor in factors.items()})
-    clades = manifest.clades | {clade: replace(manifest.clades[clade], decoy_factor=factors)}
+    fits = fit_decoys(annotated_ladders(path, manifest, clade, genome))
+    logger.info("%s: decoys fitted on %s: %s", clade, genome.name, {kind.value: asdict(fit) for kind, fit in fits.items()})
+    clades = manifest.clades | {clade: replace(manifest.clades[clade], decoy_fit=fits)}
     write_model(folder, replace(manifest, clades=clades, version=""), read_safetensors(path / manifest.weights))
 
 
@@ -63,7 +58,7 @@ def ship_clade(
         device=torch.device("cpu"), steps=steps, clades_of=(clade,), card=card,
     )  # fmt: skip
     centred = {organism.name for organism in part.validation if organism.gene_centred}
-    with_decoy_factors(folder, clade, validation, centred)
+    with_decoy_fit(folder, clade, next(genome for genome in validation if genome.name not in centred))
     return folder
 
 
