@@ -3,9 +3,9 @@
     python recipes/ship.py --data DATA --checkpoint vertebrate=run/model.safetensors -o annotator/models/bundled/compact
 
 Every clade of ship.toml's cards gets the network of its checkpoint; without one it keeps the network that the present bundled
-model has for it. Calibration and thresholds are set on the recipe's validation genomes of the clade, what decoys say of false calls
-on the first that is no set of loci cut around genes. `python benchmarks/accuracy_tables.py` then measures the test splits and writes
-the tables.
+model has for it. Calibration and thresholds are set on the recipe's validation genomes of the clade, what decoys say of false
+calls on the first that is no set of loci cut around genes. `python benchmarks/accuracy_tables.py` then measures the test splits
+and writes the tables.
 """
 
 from __future__ import annotations
