@@ -155,7 +155,8 @@ def main() -> None:
                     row = {"split": split, "factor": factor, "matrix": matrix, "label": label} | compare(
                         some, hits.bound[kept], hits.contig[kept]
                     )
-                    row["calibration_error"] = calibration_error(some["model"], hits.bound[kept])
+                    if label == "peak":  # which is what the probability speaks of
+                        row["calibration_error"] = calibration_error(some["model"], hits.bound[kept])
                     row = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
                     print("  ".join(f"{key}={value}" for key, value in row.items()), flush=True)
                     if args.json:
