@@ -40,7 +40,7 @@ logger = logging.getLogger("ship")
 def with_decoy_fit(folder: Path, clade: str, genome: LabelledGenome) -> None:
     """Fit what decoys say of a clade's false calls on a validation genome, and write it into the model."""
     path, manifest = read_model(str(folder))
-    fits = fit_decoys(annotated_ladders(path, manifest, clade, genome))
+    fits = fit_decoys([annotated_ladders(path, manifest, clade, genome)])
     logger.info("%s: decoys fitted on %s: %s", clade, genome.name, {kind.value: asdict(fit) for kind, fit in fits.items()})
     clades = manifest.clades | {clade: replace(manifest.clades[clade], decoy_fit=fits)}
     write_model(folder, replace(manifest, clades=clades, version=""), read_safetensors(path / manifest.weights))

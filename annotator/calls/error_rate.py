@@ -8,7 +8,7 @@ those of the model's clade and kind (`annotator.models.manifest.DecoyFit`), 1 an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ LADDER: Final = (
 """Thresholds that are looked at, ascending."""
 
 FITTED_FROM, FITTED_TO = 0.02, 0.3
-"""Annotated error rates between which a fit is made: about those that users ask for."""
+"""Error rates between which a fit is made: about those that users ask for."""
 LEAST_DECOY_CALLS = 10
 """A threshold with fewer calls on decoys is left out of a fit."""
 LEAST_THRESHOLDS = 4
@@ -89,24 +89,25 @@ def at_least(probability: NDArray[np.floating]) -> NDArray[np.int64]:
     return reach
 
 
-def fit_to_annotation(ladder: LadderCounts, annotated: NDArray[np.float64]) -> DecoyFit | None:
-    """The fit with which the estimates come closest to the error rates that an annotation shows.
+def fit_decoy_calls(genomes: Sequence[tuple[LadderCounts, NDArray[np.float64]]]) -> DecoyFit | None:
+    """The fit with which the estimates come closest to known error rates.
 
     Args:
-        ladder: Calls of one kind on an annotated genome and on its decoys.
-        annotated: Share of the calls that the annotation does not have, by threshold, float64, [len(LADDER)].
+        genomes: Of each genome the calls of one kind, on it and on its decoys, and the error rate of each threshold, float64,
+            [len(LADDER)].
 
     Returns:
-        The line of least squares through the logarithms of rates and ratios, over the thresholds whose annotated error rate
-        lies in [FITTED_FROM, FITTED_TO]; None where no such threshold has LEAST_DECOY_CALLS.
+        The line of least squares through the logarithms of rates and ratios, over the thresholds of all genomes whose error
+        rate lies in [FITTED_FROM, FITTED_TO]; None where no such threshold has LEAST_DECOY_CALLS.
     """
-    used = (annotated >= FITTED_FROM) & (annotated <= FITTED_TO) & (ladder.decoy_calls >= LEAST_DECOY_CALLS)
-    if not used.any():
+    used = [(r >= FITTED_FROM) & (r <= FITTED_TO) & (ladder.decoy_calls >= LEAST_DECOY_CALLS) for ladder, r in genomes]
+    x = np.log(np.concatenate([ladder.ratio[rows] for (ladder, _), rows in zip(genomes, used, strict=True)]))
+    y = np.log(np.concatenate([rates[rows] for (_, rates), rows in zip(genomes, used, strict=True)]))
+    if not len(x):
         return None
-    x, y = np.log(ladder.ratio[used]), np.log(annotated[used])
     spread = x - x.mean()
     power = 1.0
-    if used.sum() >= LEAST_THRESHOLDS and spread.any():
+    if len(x) >= LEAST_THRESHOLDS and spread.any():
         slope = float((spread * y).sum() / (spread**2).sum())
         power = slope if slope > 0 else 1.0
     return DecoyFit(round(float(np.exp(y.mean() - power * x.mean())), 4), round(power, 4))

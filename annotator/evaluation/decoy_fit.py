@@ -5,7 +5,7 @@ Coordinates: 0-based positions in an array that holds all contigs of a genome en
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.calls.batch import Calls
-from annotator.calls.error_rate import LadderCounts, at_least, count_ladder, fit_to_annotation
+from annotator.calls.error_rate import LadderCounts, at_least, count_ladder, fit_decoy_calls
 from annotator.calls.sample_scan import SampleScan
 from annotator.genome.decoys import sample_spans
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import STRANDS, Kind
 from annotator.labels.labelled import LabelledGenome, SiteTable
 from annotator.models.manifest import DecoyFit, Manifest
+
+CERTAIN_CALLS = 200
+"""Calls that the share of missing annotation is read from: the most certain ones, so many or more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,19 @@ class AnnotatedLadder:
         """Share of the calls that the truth does not have, 0 where there are none; float64, [len(LADDER)]."""
         share: NDArray[np.float64] = self.false_calls / np.maximum(self.true_calls + self.false_calls, 1)
         return share
+
+    @property
+    def missing(self) -> float:
+        """Share of true sites that the truth lacks, at most: the lowest annotated error rate over CERTAIN_CALLS or more calls."""
+        judged = self.annotated[self.true_calls + self.false_calls >= CERTAIN_CALLS]
+        return float(judged.min(initial=1.0)) if len(judged) else 0.0
+
+    @property
+    def error_rate(self) -> NDArray[np.float64]:
+        """The annotated error rates without what the truth lacks; float64, [len(LADDER)]."""
+        missing = self.missing
+        rate: NDArray[np.float64] = np.maximum(self.annotated - missing, 0.0) / (1.0 - missing) if missing < 1 else self.annotated
+        return rate
 
 
 def annotated_ladders(
@@ -82,14 +98,22 @@ def annotated_ladders(
     return found
 
 
-def fit_decoys(ladders: Mapping[Kind, AnnotatedLadder]) -> dict[Kind, DecoyFit]:
-    """The decoy fits of a clade from a validation genome, for `CladeSettings.decoy_fit`; a kind with too few calls has none.
+def fit_decoys(genomes: Sequence[Mapping[Kind, AnnotatedLadder]]) -> dict[Kind, DecoyFit]:
+    """The decoy fits of validation genomes, for `CladeSettings.decoy_fit`; a kind with too few calls has none.
+
+    What an annotation lacks is taken out first, by the calls that the model is most certain of: else a poor annotation would be
+    taken for a poor model.
 
     Args:
-        ladders: A result of `annotated_ladders`.
+        genomes: Results of `annotated_ladders`: one genome, or several that are to share a fit.
     """
-    fits = {kind: fit_to_annotation(ladder.counts, ladder.annotated) for kind, ladder in ladders.items()}
-    return {kind: fit for kind, fit in fits.items() if fit is not None}
+    fits = {}
+    for kind in dict.fromkeys(kind for ladders in genomes for kind in ladders):
+        mine = [ladders[kind] for ladders in genomes if kind in ladders]
+        fit = fit_decoy_calls([(ladder.counts, ladder.error_rate) for ladder in mine])
+        if fit is not None:
+            fits[kind] = fit
+    return fits
 
 
 def _among(calls: Calls, table: SiteTable, kind: Kind, genome: LabelledGenome) -> NDArray[np.bool_]:

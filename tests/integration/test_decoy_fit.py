@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from annotator.calls.error_rate import LADDER
-from annotator.evaluation.decoy_fit import annotated_ladders, fit_decoys
+from annotator.calls.error_rate import LADDER, LadderCounts
+from annotator.evaluation.decoy_fit import AnnotatedLadder, annotated_ladders, fit_decoys
 from annotator.kinds import STRANDS, Kind, Strand
 from annotator.labels.labelled import LabelledGenome
 from annotator.models.directory import read_model
@@ -54,6 +54,20 @@ def test_calls_are_told_apart_by_the_truth_of_their_own_strand(genome: LabelledG
     assert ladder.annotated == pytest.approx(np.full(len(LADDER), annotated))
     decoys = int(ladder.counts.decoy_calls[0])
     assert 10 < decoys < 200
-    (fit,) = fit_decoys(found).values()
-    assert fit.power == 1 and fit.factor == pytest.approx(annotated / ((decoys + 1) / words), abs=1e-3)
-    assert ladder.counts.estimates(fit)[0] == pytest.approx(annotated, rel=1e-3)  # what the annotation says
+    assert ladder.missing == pytest.approx(annotated) and not ladder.error_rate.any()  # false or not annotated: all are certain
+    assert fit_decoys([found]) == {}
+    assert 10 < decoys < 200
+
+
+def test_what_the_annotation_lacks_is_taken_out_of_a_fit() -> None:
+    calls = np.linspace(5000, 1000, len(LADDER)).astype(np.int64)
+    decoys = np.geomspace(1500, 12, len(LADDER)).astype(np.int64)
+    rate = np.minimum(0.9 * ((decoys + 1) / calls) ** 0.7, 1)
+    rate[-1] = 0.0  # the most certain calls are all true
+    lacking = 0.1  # of the true sites
+    false = np.round(calls * (rate + lacking * (1 - rate))).astype(np.int64)
+    ladder = AnnotatedLadder(LadderCounts(calls, decoys), calls - false, false)
+    assert ladder.missing == pytest.approx(lacking, abs=1e-3)
+    np.testing.assert_allclose(ladder.error_rate, rate, atol=1e-3)
+    fit = fit_decoys([{Kind.DONOR: ladder}, {}])[Kind.DONOR]
+    assert fit.factor == pytest.approx(0.9, rel=0.03) and fit.power == pytest.approx(0.7, rel=0.03)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from annotator.calls.error_rate import LADDER, LadderCounts, choose_by_error_rate, count_ladder, fit_to_annotation
+from annotator.calls.error_rate import LADDER, LadderCounts, choose_by_error_rate, count_ladder, fit_decoy_calls
 from annotator.kinds import Kind
 from annotator.models.manifest import DecoyFit
 
@@ -73,12 +73,12 @@ def test_the_fit_is_found_again() -> None:
     found = LadderCounts(calls, decoys)
     wanted = DecoyFit(0.9, 0.6)
     annotated = 0.9 * ((decoys + 1) / calls) ** 0.6
-    assert fit_to_annotation(found, annotated) == wanted
+    assert fit_decoy_calls([(found, annotated)]) == wanted
     bent = np.where(annotated > 0.3, 1.0, annotated)  # beyond what users ask for nothing counts
-    assert fit_to_annotation(found, bent) == wanted
-    assert fit_to_annotation(found, np.zeros_like(annotated)) is None
-    assert fit_to_annotation(LadderCounts(calls, np.minimum(decoys, 9)), annotated) is None
-    one = fit_to_annotation(found, np.where(np.arange(len(LADDER)) == 20, annotated, 1.0))
+    assert fit_decoy_calls([(found, bent)]) == wanted
+    assert fit_decoy_calls([(found, np.zeros_like(annotated))]) is None
+    assert fit_decoy_calls([(LadderCounts(calls, np.minimum(decoys, 9)), annotated)]) is None
+    one = fit_decoy_calls([(found, np.where(np.arange(len(LADDER)) == 20, annotated, 1.0))])
     assert one is not None and one.power == 1 and one.factor == pytest.approx(annotated[20] / found.ratio[20], abs=1e-4)
 
 
@@ -92,7 +92,7 @@ def test_a_fit_makes_the_threshold_hold_on_another_genome_of_the_kind() -> None:
         found = count_ladder(np.concatenate([true, background]), decoys)
         return found, count_ladder(background, background).calls / np.maximum(found.calls, 1)
 
-    fit = fit_to_annotation(*genome(1))
+    fit = fit_decoy_calls([genome(1), genome(3)])
     assert fit is not None and fit.power < 0.9
     found, annotated = genome(2)
     for rate in (0.05, 0.1, 0.2):
