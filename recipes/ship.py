@@ -4,7 +4,7 @@
 
 Every clade of ship.toml's cards gets the network of its checkpoint; without one it keeps the network that the present bundled
 model has for it. Calibration and thresholds are set on the recipe's validation genomes of the clade, what decoys say of false
-calls on the first that is no set of loci cut around genes. `python benchmarks/accuracy_tables.py` then measures the test splits
+calls on those of all clades together that are no loci cut around genes. `python benchmarks/accuracy_tables.py` then measures the test splits
 and writes the tables.
 """
 
@@ -33,23 +33,31 @@ from annotator.training.compact.export import export_model
 from annotator.training.compact.options import TrainingSettings
 from annotator.training.compact.start import first_network
 
+DECOY_SAMPLE_BP = 3_000_000
+"""Bases of each validation genome that are scanned beside decoys of themselves."""
 HERE = Path(__file__).resolve().parent
 logger = logging.getLogger("ship")
 
 
-def with_decoy_fit(folder: Path, clade: str, genome: LabelledGenome) -> None:
-    """Fit what decoys say of a clade's false calls on a validation genome, and write it into the model."""
-    path, manifest = read_model(str(folder))
-    fits = fit_decoys([annotated_ladders(path, manifest, clade, genome)])
-    logger.info("%s: decoys fitted on %s: %s", clade, genome.name, {kind.value: asdict(fit) for kind, fit in fits.items()})
-    clades = manifest.clades | {clade: replace(manifest.clades[clade], decoy_fit=fits)}
-    write_model(folder, replace(manifest, clades=clades, version=""), read_safetensors(path / manifest.weights))
+def with_decoy_fit(models: dict[str, Path], validation: dict[str, list[LabelledGenome]]) -> None:
+    """Fit what decoys say of false calls on all validation genomes together, and write it into the models of the clades."""
+    ladders = [
+        annotated_ladders(*read_model(str(models[clade])), clade, genome, sample_bp=DECOY_SAMPLE_BP)
+        for clade, genomes in validation.items()
+        for genome in genomes
+    ]
+    fits = fit_decoys(ladders)
+    logger.info("decoys fitted on %d genomes: %s", len(ladders), {kind.value: asdict(fit) for kind, fit in fits.items()})
+    for clade, folder in models.items():
+        path, manifest = read_model(str(folder))
+        clades = manifest.clades | {clade: replace(manifest.clades[clade], decoy_fit=fits)}
+        write_model(folder, replace(manifest, clades=clades, version=""), read_safetensors(path / manifest.weights))
 
 
 def ship_clade(
     settings: TrainingSettings, clade: str, start: str, card: dict[str, str], folder: Path, spool: Path, steps: int
-) -> Path:
-    """A calibrated model of one clade."""
+) -> list[LabelledGenome]:
+    """Write a calibrated model of one clade; returns the validation genomes that are whole genomes or regions."""
     part = replace(settings.of_clade(clade), init=start)
     validation = [load_genome(organism, spool / f"{clade}-{organism.name}") for organism in part.validation]
     net = first_network(part)[0].eval()
@@ -58,8 +66,7 @@ def ship_clade(
         device=torch.device("cpu"), steps=steps, clades_of=(clade,), card=card,
     )  # fmt: skip
     centred = {organism.name for organism in part.validation if organism.gene_centred}
-    with_decoy_fit(folder, clade, next(genome for genome in validation if genome.name not in centred))
-    return folder
+    return [genome for genome in validation if genome.name not in centred]
 
 
 def steps_of(manifest: Manifest | None, clade: str) -> int:
@@ -83,7 +90,8 @@ def main() -> None:
     given = dict(entry.split("=", 1) for entry in args.checkpoint)
     present = read_model(plan["name"]) if set(plan["card"]) - set(given) else None
     with tempfile.TemporaryDirectory(prefix="ship-") as scratch:
-        models = []
+        models: dict[str, Path] = {}
+        validation = {}
         for clade, card in plan["card"].items():
             start = given.get(clade, "")
             if not start:
@@ -92,8 +100,12 @@ def main() -> None:
                 write_network(*present, clade, Path(start))
             words = {key: value for key, value in card.items() if key != "steps"}
             steps = card.get("steps", steps_of(present[1] if present else None, clade))
-            models.append(str(ship_clade(settings, clade, start, words, Path(scratch) / clade, Path(scratch), steps)))
-        merge_clades(models, args.out, name=plan["name"], licence=plan["licence"], version=plan["version"])
+            models[clade] = Path(scratch) / clade
+            validation[clade] = ship_clade(settings, clade, start, words, models[clade], Path(scratch), steps)
+        with_decoy_fit(models, validation)
+        merge_clades(
+            list(map(str, models.values())), args.out, name=plan["name"], licence=plan["licence"], version=plan["version"]
+        )
     logger.info("wrote %s", args.out)
 
 
