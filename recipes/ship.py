@@ -4,8 +4,8 @@
 
 Every clade of ship.toml's cards gets the network of its checkpoint; without one it keeps the network that the present bundled
 model has for it. Calibration and thresholds are set on the recipe's validation genomes of the clade, what decoys say of false
-calls on those of all clades together that are no loci cut around genes. `python benchmarks/accuracy_tables.py` then measures the test splits
-and writes the tables.
+calls on those of all clades together that are no loci cut around genes. `python benchmarks/accuracy_tables.py` then measures
+the test splits and writes the tables.
 """
 
 from __future__ import annotations
