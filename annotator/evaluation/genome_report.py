@@ -48,7 +48,7 @@ RANKED_FROM = 1e-4
 CALLS_FROM = 0.001
 """Weakest calls that are looked at, for curves."""
 BELIEVED_FROM = 0.01
-"""Weakest calls of the reliability diagram and of the calibration error."""
+"""Weakest calls of the reliability diagram."""
 REPLICATES = 200
 """Draws of the bootstrap unless told otherwise."""
 
@@ -68,7 +68,8 @@ class KindScores:
         called: The calls at the threshold.
         reliability: Reliability of calls with a probability of at least BELIEVED_FROM; None but for the distance that
             probabilities mean.
-        calibration_error: Expected calibration error of the same calls.
+        calibration_error: Expected calibration error of calls with a probability of at least CALIBRATED_FROM, in ten bins of
+            equal count (`annotator.evaluation.metrics.calibration_error`); NaN with fewer calls than bins, None as above.
         curve: Precision against recall by probability: of all bases, for promoters of the calls.
     """
 
@@ -264,7 +265,7 @@ def _splice(
     probability = 1.0 / (1.0 + np.exp(-(fit.scale * curve.threshold + fit.bias)))
     return KindScores(
         kind=kind, within_bp=0, truths=judged.truths, top_k=figures["top_k"], auprc=figures["auprc"],
-        called=judged.at(threshold), reliability=diagram, calibration_error=diagram.expected_calibration_error(),
+        called=judged.at(threshold), reliability=diagram, calibration_error=judged.calibration_error(),
         curve=Curve(probability, curve.precision, curve.recall),
     )  # fmt: skip
 
@@ -272,10 +273,10 @@ def _splice(
 def _promoters(calls: Calls, genome: LabelledGenome, within_bp: int, threshold: float) -> KindScores:
     judged = judge_promoters(calls, genome, within_bp)
     curve = judged.curve()
-    diagram = judged.reliability(BELIEVED_FROM) if within_bp == PROMOTER_MATCH_BP else None
+    meant = within_bp == PROMOTER_MATCH_BP  # the distance that a probability speaks of
     return KindScores(
         kind="promoter", within_bp=within_bp, truths=judged.truths, top_k=None,
         auprc=Interval(curve.average_precision(), float("nan"), float("nan")), called=judged.at(threshold),
-        reliability=diagram, calibration_error=diagram.expected_calibration_error() if diagram else None,
-        curve=curve.thinned(),
+        reliability=judged.reliability(BELIEVED_FROM) if meant else None,
+        calibration_error=judged.calibration_error() if meant else None, curve=curve.thinned(),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from annotator.evaluation.genome_report import BELIEVED_FROM, GenomeReport, KindScores
-from annotator.evaluation.metrics import Interval
+from annotator.evaluation.metrics import CALIBRATED_FROM, Interval
 from annotator.evaluation.task_report import TaskReport
 from annotator.files import atomic_file
 
@@ -71,7 +71,8 @@ def _genome_text(report: GenomeReport) -> str:
     for kind in report.kinds:
         if kind.reliability is None or kind.calibration_error is None:
             continue
-        lines += ["", f"{_name(kind)}: calibration error {_number(kind.calibration_error)} over calls from {BELIEVED_FROM} up"]
+        error = f"calibration error {_number(kind.calibration_error)} over calls from {CALIBRATED_FROM} up"
+        lines += ["", f"{_name(kind)}: {error}; calls from {BELIEVED_FROM} up:"]
         diagram = kind.reliability
         bins = zip(diagram.low, diagram.high, diagram.count, diagram.mean_probability, diagram.observed, strict=True)
         table = [["  probability", "calls", "mean", "right"]]

@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.calls.batch import Calls
-from annotator.evaluation.metrics import Examples, Places, Reliability, calls_per_mb, match_tss, reliability
+from annotator.evaluation.metrics import (
+    Examples,
+    Places,
+    Reliability,
+    calibration_error,
+    calls_per_mb,
+    match_tss,
+    reliability,
+)
 from annotator.evaluation.scores import sites_as_places
 from annotator.evaluation.truth import ExampleCollector
 from annotator.kinds import STRANDS, Kind
@@ -176,6 +184,10 @@ class JudgedCalls:
         """How often calls of each probability are right, those below `at_least` left out."""
         counted = ~self.ambiguous & (self.probability >= np.float32(at_least))
         return reliability(self.probability[counted], self.right[counted], bins)
+
+    def calibration_error(self) -> float:
+        """Expected calibration error in bins of equal count; NaN with too few calls."""
+        return calibration_error(self.probability[~self.ambiguous], self.right[~self.ambiguous])
 
 
 def judge_splice(calls: Calls, genome: LabelledGenome, kind: str) -> JudgedCalls:
