@@ -4,10 +4,11 @@
     python benchmarks/accuracy_splice.py --data DATA --organisms human,bnapus --clade plant
     python benchmarks/accuracy_splice.py --example FOLDER_OF_annotator_example
 
-The model is measured as `annotator evaluate` does, each genome with the settings of its clade unless --clade names another. Beside
-it stand a GT/AG baseline and OpenSpliceAI on the same bases. Thresholds are the model's own, set on validation data. The calibration
-error is over local maxima with a probability of at least 0.02, in ten bins of equal count. Rows of OpenSpliceAI hold precision by
-recall of its local maxima, so that its precision can be read off at any recall. One JSON line a genome and kind goes to --json.
+The model is measured as `annotator evaluate` does, each genome with the settings of its clade unless --clade names another.
+Beside it stand a GT/AG baseline and OpenSpliceAI on the same bases. Thresholds are the model's own, set on validation data. The
+calibration error is over local maxima with a probability of at least 0.02, in ten bins of equal count. Rows of OpenSpliceAI hold
+precision by recall of its local maxima, so that its precision can be read off at any recall. One JSON line a genome and kind
+goes to --json.
 """
 
 from __future__ import annotations
@@ -107,8 +108,9 @@ def weights_of(manifest: Manifest, clade: str) -> str:
 
 
 def with_interval(name: str, figure: Interval) -> Row:
-    """A figure and its 95 % interval."""
-    return {name: round(figure.value, 4), f"{name}_95": [round(figure.low, 4), round(figure.high, 4)]}
+    """A figure and its 95 % interval; null where there is none."""
+    value, low, high = (None if x != x else round(x, 4) for x in (figure.value, figure.low, figure.high))
+    return {name: value, f"{name}_95": [low, high]}
 
 
 def ranking_row(genome: LabelledGenome, kind: str, sites: int, top_k: Interval, auprc: Interval, label: Row) -> Row:
