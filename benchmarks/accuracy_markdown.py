@@ -50,8 +50,8 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """A figure, or a dash where there is none."""
-    return DASH if value is None else f"{value:,.{digits}f}"
+    """A figure, or a dash where there is none (null or NaN)."""
+    return DASH if value is None or value != value else f"{value:,.{digits}f}"
 
 
 def with_interval(row: Row, name: str, digits: int = 3) -> str:
@@ -93,7 +93,7 @@ def peers(rows: Sequence[Row], model: str) -> str:
         predictors = found.get(place, {})
         if place not in TUNED and set(predictors) - {model}:
             for name, kinds in predictors.items():
-                pairs = [" / ".join(figure(kinds[kind][what]) for kind in KINDS) for what in ("top_k", "auprc")]
+                pairs = [" / ".join(figure(kinds.get(kind, {}).get(what)) for kind in KINDS) for what in ("top_k", "auprc")]
                 table.append([title, name, *pairs])
     return markdown(["genome", "predictor", "top-k: donor / acceptor", "AUPRC: donor / acceptor"], table)
 
@@ -262,30 +262,42 @@ def measured(rows: Sequence[Row], manifest: Manifest) -> str:
 def card(manifest: Manifest) -> str:
     """What is known of the networks of a model, one column a clade."""
     names = list(manifest.clades)
-    known = {name: manifest.training.get(name, manifest.training) for name in names}
-    table = [["learnt from", *(learnt_from(known[name], name) or "no data of this clade" for name in names)]]
+    known = [manifest.training.get(name, manifest.training) for name in names]
+    figures = [manifest.metrics.get(name, {}) for name in names]
+    tested = [manifest.metrics.get("test", {}).get(name, {}) for name in names]
+    table = [
+        ["learnt from", *(learnt_from(one, name) or "no data of this clade" for one, name in zip(known, names, strict=True))]
+    ]
     for key in CARD:
-        if any(known[name].get(key) for name in names):
-            table.append([key, *(str(known[name].get(key, DASH)) for name in names)])
-    table.append(
-        ["optimiser steps", *(f"{known[name]['steps_done']:,}" if "steps_done" in known[name] else DASH for name in names)]
-    )
-    table.append(["calibrated on", *(", ".join(manifest.metrics.get(name, {}).get("genomes", [])) or DASH for name in names)])
-    table.append(["validated kinds", *(", ".join(manifest.clades[name].validated) or "none" for name in names)])
+        if any(one.get(key) for one in known):
+            table.append([key, *(str(one.get(key, DASH)) for one in known)])
+    table.append(["optimiser steps", *(figure(one.get("steps_done"), 0) for one in known)])
+    table.append(["calibrated on", *(", ".join(one.get("genomes", [])) or DASH for one in figures)])
+    table.append(["validated kinds", *(", ".join(settings.validated) or "none" for settings in manifest.clades.values())])
     for what, title in (("topk", "top-k"), ("auprc", "AUPRC"), ("calibration_error", "calibration error")):
         for kind in (*KINDS, "promoter"):
-            figures = [manifest.metrics.get(name, {}).get(kind, {}).get(what) for name in names]
-            if any(value is not None for value in figures):
-                table.append([f"{title} of {kind}s, validation", *map(figure, figures)])
-    tested = manifest.metrics.get("test", {})
-    for kind in KINDS if tested else ():
-        found = [
-            [f"{genome} {with_interval(kinds[kind], 'topk')}" for genome, kinds in tested.get(name, {}).items() if kind in kinds]
-            for name in names
+            row = [one.get(kind, {}).get(what) for one in figures]
+            if any(value is not None for value in row):
+                table.append([f"{title} of {kind}s, validation", *map(figure, row)])
+    for kind in dict.fromkeys(kind for genomes in tested for kinds in genomes.values() for kind in kinds):
+        names_of_figures = ("topk",) if kind in KINDS else ("precision", "recall")
+        row = [
+            "; ".join(
+                f"{genome} " + " / ".join(with_interval(kinds[kind], name) for name in names_of_figures)
+                for genome, kinds in genomes.items()
+                if kind in kinds
+            )
+            for genomes in tested
         ]
-        table.append([f"top-k of {kind}s, test (95 %)", *("; ".join(cell) or DASH for cell in found)])
+        said = "top-k" if kind in KINDS else "precision / recall"
+        table.append([f"{kind}, test: {said} (95 %)", *(cell or DASH for cell in row)])
     table.append(["licence", *([manifest.licence] * len(names))])
-    return markdown(["", *names], table)
+    return markdown(["", *names], [[row[0], *merged(row[1:])] for row in table])
+
+
+def merged(cells: Sequence[str]) -> list[str]:
+    """Cells of a row, where those that are all alike are said once."""
+    return [cells[0], *["the same"] * (len(cells) - 1)] if len(set(cells)) == 1 and len(cells[0]) > 1 else list(cells)
 
 
 def all_tables(rows: Sequence[Row], manifest: Manifest) -> dict[str, str]:

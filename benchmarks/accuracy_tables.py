@@ -164,10 +164,11 @@ def write_card(model: str, rows: Sequence[Mapping[str, Any]]) -> Manifest:
     folder, manifest = read_model(model)
     path = folder / MANIFEST_NAME
     raw = json.loads(path.read_text(encoding="utf-8"))
-    metrics = {key: value for key, value in raw["metrics"].items() if key != "test"}
+    before = raw.get("metrics", {})
+    metrics = {key: value for key, value in before.items() if key != "test"}
     if figures := figures_on_test(rows, manifest):
         metrics["test"] = figures
-    if metrics != raw["metrics"]:
+    if metrics != before:
         write_text(path, json.dumps(raw | {"metrics": metrics}, indent=1) + "\n")
     return read_model(model)[1]
 

@@ -100,10 +100,9 @@ def test_figures_of_a_planted_genome(report: GenomeReport) -> None:
 def test_reliability_and_calibration_error_by_hand(report: GenomeReport) -> None:
     donor, _, near, middle, far = report.kinds
     assert donor.reliability is not None and middle.reliability is not None
-    sure = 1 / (1 + math.exp(-10))
     assert donor.reliability.count.tolist() == [0] * 9 + [11]
     assert donor.reliability.observed[-1] == pytest.approx(10 / 11)
-    # ten bins of one or two equal calls: whichever bin the wrong ones are in, they make up the error, up to 1 - sure
+    # ten bins of one or two equal calls: whichever bin the wrong ones are in, they make up the error, but for 5e-5 of doubt
     assert donor.calibration_error == pytest.approx(1 / 11, abs=1e-4)
     assert middle.calibration_error == pytest.approx(2 / 12, abs=1e-4)
     assert near.reliability is None and far.reliability is None, "the probability of a promoter speaks of 250 bp"

@@ -68,6 +68,34 @@ def test_each_clade_keeps_its_network_and_its_settings(tmp_path: Path) -> None:
     assert torch.equal(logits(again, "plant"), logits(plants, "plant"))
 
 
+def test_the_card_of_a_clade_stands_together(tmp_path: Path) -> None:
+    organisms = [
+        {"name": "moss", "clade": "plant", "fasta": "moss.fa.gz", "teacher": ["moss.parquet"]},
+        {"name": "cores", "clade": "plant", "tables": ["a.csv"]},
+    ]
+    training = {"organisms": organisms, "teacher": "one network", "hours": "2", "energy": "30 Wh", "limits": "no introns of U12"}
+    metrics = {"split": "validation", "plant": {"genomes": ["fern"], "donor": {"topk": 0.5, "topk_95": [0.4, 0.6]}}}
+    plants = model(tmp_path / "p", "plant", 1, 0.3, training=training, metrics=metrics)
+    both = merge_clades([str(plants), str(model(tmp_path / "w", "invertebrate", 2, 0.6))], tmp_path / "both", name="both")
+    folder, manifest = read_model(str(both))
+    tested = manifest.metrics | {"test": {"plant": {"ivy.test": {"donor": {"topk": 0.7, "topk_95": [0.65, 0.75]}}}}}
+    lines = describe(folder, replace(manifest, metrics=tested)).splitlines()
+    first = lines.index("clade plant: plant; validated: donor")
+    assert lines[first + 4 : first + 14] == [
+        "clade plant, trained on: moss (moss.fa.gz, taught by moss.parquet), cores (a.csv)",
+        "clade plant, teacher: one network",
+        "clade plant, hours: 2",
+        "clade plant, energy: 30 Wh",
+        "clade plant, limits: no introns of U12",
+        "clade plant, figures (validation):",
+        "  of fern",
+        "  donor: topk 0.500 (0.400 to 0.600)",
+        "clade plant, figures (test):",
+        "  ivy.test donor: topk 0.700 (0.650 to 0.750)",
+    ]
+    assert lines[first + 14] == "clade invertebrate: invertebrate; validated: donor"
+
+
 def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     plants = model(tmp_path / "p", "plant", 1, 0.3)
     for other, message in (
