@@ -215,11 +215,12 @@ def fdr(rows: Sequence[Row], model: str) -> str:
     for row in rows:
         if row["table"] == "fdr" and row["model"] == model:
             title = FDR_TITLES.get(row["genome"], row["genome"])
-            start = [title, row["kind"], f"{row['asked']:.0%}", figure(row["threshold"], 2)]
+            start = [title, row["kind"], f"{row['asked'] * 100:g} %", figure(row["threshold"], 2)]
             rest = [figure(row.get(name), 3) for name in ("estimate", "annotated", "ratio")]
-            table.append([*start, f"{row['calls']:,}" if "calls" in row else DASH, *rest, f"{row['factor']:g}"])
+            fit = ", ".join(f"{name} {value:g}" for name, value in row["fit"].items())
+            table.append([*start, f"{row['calls']:,}" if "calls" in row else DASH, *rest, fit])
     head = ["genome", "kind", "asked", "threshold", "calls in the sample", "estimated", "calls that annotation lacks", "ratio"]
-    return markdown([*head, "decoy factor"], table)
+    return markdown([*head, "fit of the decoys"], table)
 
 
 def binding(rows: Sequence[Row]) -> str:
@@ -248,9 +249,9 @@ def measured(rows: Sequence[Row], manifest: Manifest) -> str:
     tables = list(dict.fromkeys(row["table"] for row in rows))
     for table in tables:
         versions = {
-            f"{row['model']} {row['version']}" + (f" ({row['commit']}, {row['date']})" if "commit" in row else "")
+            f"{row['model']} {row.get('version', '')}".strip() + (f" ({row['commit']}, {row['date']})" if "commit" in row else "")
             for row in rows
-            if row["table"] == table and row.get("version")
+            if row["table"] == table and ("version" in row or table == "binding")
         }
         if versions:
             lines.append(f"- {table}: {', '.join(sorted(versions))}")

@@ -74,6 +74,28 @@ def test_only_figures_of_the_very_weights_on_data_that_nothing_was_set_on_are_in
     assert accuracy_tables.write_card(str(folder), []).metrics == {}, "figures of other weights do not stay"
 
 
+def test_lines_of_the_other_tables_by_hand() -> None:
+    fdr = {"table": "fdr", "model": "compact", "genome": "celegans/celegans.test", "kind": "donor", "asked": 0.05,
+           "fit": {"factor": 1.5, "power": 0.8}, "threshold": 0.455, "calls": 2345, "estimate": 0.0491, "annotated": 0.0639,
+           "ratio": 1.3}  # fmt: skip
+    none = {key: value for key, value in fdr.items() if key not in ("calls", "estimate", "annotated", "ratio")} | {
+        "threshold": None
+    }
+    assert accuracy_markdown.fdr([fdr, none], "compact").splitlines()[2:] == [
+        "| worm, chromosome X | donor | 5 % | 0.46 | 2,345 | 0.049 | 0.064 | 1.300 | factor 1.5, power 0.8 |",
+        "| worm, chromosome X | donor | 5 % | – | – | – | – | – | factor 1.5, power 0.8 |",
+    ]
+    clades = [splice_row(table="clades", split="val", clade=clade, kind=kind, top_k=value) for clade, kind, value in (
+        ("vertebrate", "donor", 0.6), ("vertebrate", "acceptor", 0.5), ("plant", "donor", 0.2), ("plant", "acceptor", 0.3)
+    )]  # fmt: skip
+    assert accuracy_markdown.clades(clades, "compact").endswith("| human region, 1 Mb of chr 22 | **0.550** | 0.250 |")
+    rows = [splice_row(), {"table": "promoters", "organism": "human_regions", "split": "test", "model": "compact",
+                           "clade": "vertebrate", "calibration_error": 0.0456}]  # fmt: skip
+    calibration = accuracy_markdown.calibration(rows, "compact").splitlines()[2:]
+    assert calibration == ["| human regions, 3 Mb of chr 4 and 20 | vertebrate |  | 0.020 | – | 0.046 |"]
+    assert accuracy_markdown.with_tables("no marker", {"fdr": "x"}) == "no marker"
+
+
 def test_local_maxima_by_hand() -> None:
     values = np.array([0.5, 0.4, 0.5, 0.5, 0.0, 0.3, 0.0, 0.0, 0.0005], np.float32)
     assert accuracy_splice.local_maxima(values, 2).tolist() == [0]
