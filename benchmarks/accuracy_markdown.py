@@ -216,11 +216,11 @@ def fdr(rows: Sequence[Row], model: str) -> str:
         if row["table"] == "fdr" and row["model"] == model:
             title = FDR_TITLES.get(row["genome"], row["genome"])
             start = [title, row["kind"], f"{row['asked'] * 100:g} %", figure(row["threshold"], 2)]
-            rest = [figure(row.get(name), 3) for name in ("estimate", "annotated", "ratio")]
+            rest = [figure(row.get(name), 3) for name in ("estimate", "annotated", "corrected", "ratio", "corrected_ratio")]
             fit = ", ".join(f"{name} {value:g}" for name, value in row["fit"].items())
             table.append([*start, f"{row['calls']:,}" if "calls" in row else DASH, *rest, fit])
-    head = ["genome", "kind", "asked", "threshold", "calls in the sample", "estimated", "calls that annotation lacks", "ratio"]
-    return markdown([*head, "fit of the decoys"], table)
+    head = ["genome", "kind", "asked", "threshold", "calls in the sample", "estimated", "annotation lacks", "corrected"]
+    return markdown([*head, "ratio", "corrected ratio", "fit of the decoys"], table)
 
 
 def binding(rows: Sequence[Row]) -> str:

@@ -77,13 +77,11 @@ def test_only_figures_of_the_very_weights_on_data_that_nothing_was_set_on_are_in
 def test_lines_of_the_other_tables_by_hand() -> None:
     fdr = {"table": "fdr", "model": "compact", "genome": "celegans/celegans.test", "kind": "donor", "asked": 0.05,
            "fit": {"factor": 1.5, "power": 0.8}, "threshold": 0.455, "calls": 2345, "estimate": 0.0491, "annotated": 0.0639,
-           "ratio": 1.3}  # fmt: skip
-    none = {key: value for key, value in fdr.items() if key not in ("calls", "estimate", "annotated", "ratio")} | {
-        "threshold": None
-    }
+           "ratio": 1.3, "corrected": 0.051, "corrected_ratio": 1.04}  # fmt: skip
+    none = {key: fdr[key] for key in ("table", "model", "genome", "kind", "asked", "fit")} | {"threshold": None}
     assert accuracy_markdown.fdr([fdr, none], "compact").splitlines()[2:] == [
-        "| worm, chromosome X | donor | 5 % | 0.46 | 2,345 | 0.049 | 0.064 | 1.300 | factor 1.5, power 0.8 |",
-        "| worm, chromosome X | donor | 5 % | – | – | – | – | – | factor 1.5, power 0.8 |",
+        "| worm, chromosome X | donor | 5 % | 0.46 | 2,345 | 0.049 | 0.064 | 0.051 | 1.300 | 1.040 | factor 1.5, power 0.8 |",
+        "| worm, chromosome X | donor | 5 % | – | – | – | – | – | – | – | factor 1.5, power 0.8 |",
     ]
     clades = [splice_row(table="clades", split="val", clade=clade, kind=kind, top_k=value) for clade, kind, value in (
         ("vertebrate", "donor", 0.6), ("vertebrate", "acceptor", 0.5), ("plant", "donor", 0.2), ("plant", "acceptor", 0.3)
