@@ -128,6 +128,8 @@ def annotate(
         announce_run(request)
         work = task(request.order, request.scanner)
         decoys = None if request.fdr is None else DecoyThresholds(request, request.fdr)
-        clades = CladeFits(request) if options.clade != AUTO_CLADE and advises(request) else None
+        # A driver of workers does without torch: there `annotator plan` compares the clades, or AUTO_CLADE.
+        compares = executor.works_here and options.clade != AUTO_CLADE and advises(request)
+        clades = CladeFits(request) if compares else None
         assemblies = [Assembly(sample, request, options, work, argv, decoys, clades) for sample in samples]
         return Run(assemblies, work, executor, execution, progress, request.order.batch_bp).work()

@@ -16,11 +16,11 @@ from annotator.genome.plan import PlanOptions, Shard, Span, plan_shards
 from annotator.genome.regions import read_regions
 from annotator.genome.shard_input import ShardInput, pick_shard, stage_bases
 from annotator.genome.source import Genome, open_genome
-from annotator.kinds import KINDS
+from annotator.kinds import AUTO_CLADE, KINDS
 from annotator.machine import usable_cpus
 from annotator.output.formats.bed import refuse_unwritable_names
 from annotator.pipeline.announce import TFBS_ROW_BYTES, in_bytes
-from annotator.pipeline.clade_fit import with_chosen_clade
+from annotator.pipeline.clade_fit import CladeFits, advises, with_chosen_clade
 from annotator.pipeline.error_rate import DecoyThresholds
 from annotator.pipeline.executors.machine import this_process
 from annotator.pipeline.options import AnnotateOptions, Sample
@@ -51,13 +51,14 @@ def estimate(samples: Sequence[Sample], options: AnnotateOptions, workers: int) 
     machine = this_process(options.device)
     if machine.kind == "cpu" and not workers:
         machine = replace(machine, threads=usable_cpus())
-    options = with_chosen_clade(samples, options, machine)
+    asked_clade, options = options.clade, with_chosen_clade(samples, options, machine)
     request = resolve(options, machine)
     windows = request.order.windows
     began = time.perf_counter()
     genomes: list[dict[str, Any]] = []
     pieces: list[ShardInput] = []
     decoys = None if request.fdr is None else DecoyThresholds(request, request.fdr)
+    clades = CladeFits(request) if asked_clade != AUTO_CLADE and advises(request) else None
     for sample in samples:
         with tempfile.TemporaryDirectory(prefix="annotator-plan-") as spool:
             genome = open_genome(sample.fasta, Path(spool), options.genome)
@@ -66,6 +67,8 @@ def estimate(samples: Sequence[Sample], options: AnnotateOptions, workers: int) 
             shards = list(plan_shards(genome.contigs.lengths, windows, regions))
             genomes.append(_describe(sample, genome, shards, windows))
             thresholds = None
+            if clades:
+                clades.advise(genome, regions)
             if decoys:
                 found = decoys.find(genome, regions)
                 decoys.tell(genome.path, found)

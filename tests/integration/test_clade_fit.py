@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from annotator.api import annotate
+from annotator.cli.app import main
 from annotator.errors import UsageError
 from annotator.kinds import Kind
 from annotator.models.directory import read_model, write_model
@@ -55,6 +56,16 @@ def test_a_better_clade_is_named_and_the_run_goes_on(
     caplog.clear()
     annotate(genome, tmp_path / "p", model=str(two_clades), tasks=("splice",), clade="plant")
     assert "fit this genome better" not in caplog.text
+
+
+def test_plan_names_it_too_and_a_driver_of_workers_looks_at_no_sample(
+    two_clades: Path, genome: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = [str(genome), "--model", str(two_clades), "--tasks", "splice", "--clade", "vertebrate", "--device", "cpu"]
+    assert main(["plan", *base]) == 0
+    assert "the settings of clade plant fit this genome better" in capsys.readouterr().err
+    monkeypatch.setattr("annotator.pipeline.clade_fit.load_sample_scan", lambda *_: pytest.fail("a sample is scanned"))
+    assert main(["annotate", *base, "-o", str(tmp_path / "w"), "--workers", "1"]) == 0
 
 
 def test_auto_chooses_the_best_clade_and_writes_what_naming_it_writes(

@@ -64,6 +64,8 @@ class Executor(Protocol):
 
     replaces_workers: bool
     """Whether work that failed may be tried again in a fresh worker."""
+    works_here: bool
+    """Whether this very process works, and so loads the model."""
 
     @property
     def helpers(self) -> int:

@@ -19,6 +19,7 @@ class InlineExecutor:
     """One worker, which works whenever it is waited for."""
 
     replaces_workers = False
+    works_here = True
     helpers = 1
 
     def __init__(self) -> None:

@@ -40,6 +40,7 @@ class ProcessExecutor:
     """A fixed number of workers; each that dies is replaced."""
 
     replaces_workers = True
+    works_here = False
 
     def __init__(self, workers: int, *, gpus_per_worker: float = 1.0) -> None:
         """Nothing is started yet.

@@ -104,6 +104,7 @@ class RayExecutor:
     """Actors: as many as are asked for, or as the cluster holds."""
 
     replaces_workers = True
+    works_here = False
 
     def __init__(self, options: AnnotateOptions, execution: ExecutionOptions) -> None:
         """Look whether Ray is there.
