@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
-PLAN_VERSION: Final = 2
+PLAN_VERSION: Final = 3
 """Plans of another version are not compared with those of this program."""
 
 CHOSEN: Final = ("batch_bp", "device", "precision", "shard_bp", "threads")
