@@ -6,6 +6,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,7 +23,7 @@ from annotator.kinds import AUTO_CLADE, SPLICE_TRACKS, Kind
 from annotator.models.directory import read_model
 from annotator.models.manifest import Manifest
 from annotator.pipeline.executors.machine import Machine
-from annotator.pipeline.options import AnnotateOptions, Sample
+from annotator.pipeline.options import BOUND_OFF, AnnotateOptions, Sample
 from annotator.pipeline.request import Request, resolve
 from annotator.pipeline.sample_scan import load_sample_scan
 
@@ -126,9 +127,13 @@ def with_chosen_clade(samples: Sequence[Sample], options: AnnotateOptions, machi
     clades = comparable_clades(manifest)
     if len(clades) < 2:
         raise UsageError(f"the model {manifest.name} has no clades to choose from", "clade", AUTO_CLADE)
-    request = resolve(replace(options, clade=clades[0]), machine)
-    with tempfile.TemporaryDirectory(prefix="annotator-") as spool:
-        genome = open_genome(sample.fasta, Path(spool), options.genome)
+    # Splice calls alone are compared: what else a run does is looked up once its clade is known, and said once.
+    alone = replace(options, clade=clades[0], tasks=(Kind.DONOR.task,), thresholds={}, fdr=None, bound=BOUND_OFF)
+    request = resolve(alone, machine)
+    with (
+        tempfile.TemporaryDirectory(prefix="annotator-") as spool,
+        closing(open_genome(sample.fasta, Path(spool), options.genome)) as genome,
+    ):
         regions = read_regions(options.regions, genome.contigs, genome.warnings) if options.regions else None
         fits = CladeFits(request).measure(genome, regions, least_bp=CHOOSING_SAMPLE_BP)
     said = ", ".join(f"{clade} {fit.expected_f1:.2f}" for clade, fit in fits.items())

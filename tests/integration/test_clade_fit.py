@@ -83,6 +83,18 @@ def test_auto_chooses_the_best_clade_and_writes_what_naming_it_writes(
     assert "already complete" in caplog.text
 
 
+def test_choosing_says_nothing_of_what_another_clade_would_do(
+    two_clades: Path, genome: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bundled model of bound sites is for vertebrates, which are looked at first; the choice is plant."""
+    caplog.set_level(logging.INFO)
+    annotate(genome, tmp_path / "all", model=str(two_clades), clade="auto")
+    assert "clade: plant fits best" in caplog.text and "to be bound" not in caplog.text
+    caplog.clear()
+    annotate(genome, tmp_path / "said", model=str(two_clades), clade="auto", tasks=("splice",), bound=tmp_path / "model")
+    assert sum("this run calls no motifs" in record.message for record in caplog.records) == 1
+
+
 def test_where_no_clade_can_be_chosen_the_line_says_why(two_clades: Path, genome: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty.fa"
     empty.write_text(">one\n" + "AT" * 3000 + "\n")
