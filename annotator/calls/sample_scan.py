@@ -61,6 +61,7 @@ class SampleScan:
             model = load_scan_model(folder, manifest, clade, self._device, precision)
         size = batch_bp or max(BATCH_BP[self._device.type], self._plan.window_bp)
         self._scorer = WindowScorer(model, batch_bp=size, device=self._device)
+        self._block_bp = max(BLOCK_BP, size)  # decoys go by blocks: the scorer's own size, which shrinks with memory, is no part
 
     def calls(
         self,
@@ -126,7 +127,7 @@ class SampleScan:
         read_bases: ReadBases,
         tick: Callable[[], None] | None,
     ) -> Iterator[Block]:
-        for spans in _in_blocks(sample, max(BLOCK_BP, self._scorer.batch_bp)):
+        for spans in _in_blocks(sample, self._block_bp):
             if tick:
                 tick()
             yield Block.read(spans, lengths, self._plan, read_bases)

@@ -21,8 +21,15 @@ from safetensors.torch import load_file, save_file
 
 import annotator
 from annotator.calls.error_rate import LADDER
+from annotator.calls.sample_scan import SampleScan
 from annotator.cli.app import main
 from annotator.errors import InputError
+from annotator.genome.decoys import sample_spans
+from annotator.genome.options import GenomeOptions
+from annotator.genome.plan import PlanOptions
+from annotator.genome.source import open_genome
+from annotator.kinds import Kind
+from annotator.models.directory import read_model
 from annotator.models.manifest import read_manifest
 from annotator.pipeline.error_rate import DecoyThresholds
 from annotator.tokens.vocabulary import KmerVocabulary
@@ -218,3 +225,21 @@ def test_the_plan_says_what_decoys_cost(strong_only: Path, model: Path, capfd: p
     assert main([*command, "--json"]) == 0
     (told,) = json.loads(capfd.readouterr().out)["genomes"]
     assert told["thresholds"]["donor"] == BETWEEN and told["fdr"]["seed"] == 1 and len(told["fdr_ladder"]["donor"]) == len(LADDER)
+
+
+def test_decoys_do_not_change_where_memory_runs_out(
+    strong_only: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan that goes on with smaller batches reads, shuffles and calls the same blocks of bases."""
+    monkeypatch.setattr("annotator.calls.sample_scan.BLOCK_BP", 1)
+    folder, manifest = read_model(str(model))
+    source = open_genome(strong_only, tmp_path, GenomeOptions())
+    lengths, plan = source.contigs.lengths, PlanOptions(**manifest.plan)
+    found = []
+    for batch_bp in (40_000, plan.window_bp):
+        scan = SampleScan(folder, manifest, "vertebrate", (Kind.DONOR,), "cpu", batch_bp=40_000)
+        scan._scorer.batch_bp = batch_bp  # as after memory ran out
+        found.append(scan.count(sample_spans(lengths, plan), lengths, source.bases.read)[Kind.DONOR])
+    source.close()
+    assert found[0].decoy_calls[0] > 0
+    assert found[0].as_json() == found[1].as_json()
