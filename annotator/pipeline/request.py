@@ -154,9 +154,11 @@ def _motifs(options: AnnotateOptions) -> tuple[tuple[Motif, ...], str]:
 
 def _bound(options: AnnotateOptions, motifs: Sequence[Motif]) -> tuple[str, BoundManifest | None]:
     """The model of bound sites as orders name it, and its manifest; none where no motif of the run is of a factor it knows."""
+    by_itself = options.bound == BOUND_AUTO
+    if not motifs and options.bound not in (BOUND_OFF, BOUND_AUTO):
+        logger.warning("`bound` %s: this run calls no motifs", options.bound)
     if options.bound == BOUND_OFF or not motifs:
         return "", None
-    by_itself = options.bound == BOUND_AUTO
     name = BUNDLED_BOUND if by_itself else str(Path(options.bound).resolve())
     try:
         manifest = read_bound(bound_folder(name))
@@ -169,6 +171,11 @@ def _bound(options: AnnotateOptions, motifs: Sequence[Motif]) -> tuple[str, Boun
         logger.warning("`bound` %s: no motif of this run is of %s", options.bound, ", ".join(manifest.factors))
         return "", None
     logger.info("motif hits of %s get the probability to be bound (model %s)", ", ".join(known), manifest.name)
+    if options.tfbs_pvalue > manifest.hit_pvalue:
+        logger.warning(
+            "`tfbs_pvalue` %g: the model of bound sites learnt from hits up to p = %g; probabilities of weaker ones are a guess",
+            options.tfbs_pvalue, manifest.hit_pvalue,
+        )  # fmt: skip
     return name, manifest
 
 

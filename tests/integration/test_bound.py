@@ -139,6 +139,17 @@ def test_it_can_be_turned_off_and_is_off_in_clades_without_data(inputs: dict[str
     assert json.loads((outs["auto"] / "run.json").read_text())["plan"]["bound"]["weights_sha256"] == bundled.weights_sha256
 
 
+def test_what_a_model_of_bound_sites_cannot_do_is_said(
+    inputs: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(inputs, tmp_path / "splice", "-q", "--tasks", "splice") == 0
+    assert f"--bound {inputs['bound']}: this run calls no motifs" in capfd.readouterr().err
+    short = write_fasta(tmp_path / "short.fa", {"c": CTCF_WORD})
+    for p_value, said in (("1e-3", 1), ("1e-4", 0)):
+        assert run(inputs | {"fasta": short}, tmp_path / p_value, "-q", "--tfbs-pvalue", p_value) == 0
+        assert capfd.readouterr().err.count("learnt from hits up to p = 0.0001; probabilities of weaker ones are a guess") == said
+
+
 def test_another_model_is_another_plan(inputs: dict[str, Path], rated: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = results(rated)
     assert run(inputs, rated, "--bound", "off") == 2
