@@ -95,7 +95,8 @@ def calibrated_on(kind: Kind, found: Sequence[Candidates]) -> Calibration:
     weight = np.concatenate([np.full(len(c.logit), c.weight) for c in found])
     fit = fit_rising_calibration(kind, logit, right, weight)
     kept = fit.scale * logit + fit.bias >= CALIBRATED_LOGIT
-    return fit_rising_calibration(kind, logit[kept], right[kept], weight[kept]) if right[kept].any() else fit
+    is_mixed = right[kept].any() and not right[kept].all()  # else they alone would settle nothing
+    return fit_rising_calibration(kind, logit[kept], right[kept], weight[kept]) if is_mixed else fit
 
 
 def fit_calibration(

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from annotator.cli.app import main
 from annotator.cli.recipe import read_recipe
 from annotator.files import file_sha256
 from annotator.training.compact.data import entries, read_files
-from annotator.training.compact.pack import read_pack
+from annotator.training.compact.pack import read_pack, write_pack
 from annotator.training.compact.run import CompactTask
 from annotator.training.compact.start import first_network
 from annotator.training.loop import Loop
@@ -278,6 +279,17 @@ def test_options_that_do_not_go_together(shared: Path, tmp_path: Path, capsys: p
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
     assert not (tmp_path / "p.npz").exists()
+
+
+def test_a_pack_without_validation_is_refused_before_training(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack, out = tmp_path / "learnt.npz", tmp_path / "o"
+    write_pack(pack, replace(read_pack(shared / "all.npz"), validation=()))
+    write_recipe(shared, 2, "learnt.toml", GENOMES.partition("[[validation]]")[0])
+    assert train(shared, str(out), "--pack", pack, recipe="learnt.toml") == 2
+    assert f"{pack}: no validation data" in (said := capsys.readouterr().err) and said.count("\n") == 1
+    assert not (out / "metrics.jsonl").exists()
 
 
 def test_two_genomes_of_one_name_are_refused(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:

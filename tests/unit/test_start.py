@@ -84,6 +84,13 @@ def test_a_checkpoint_of_another_network_is_refused(bare: Path, changes: dict[st
         first_network(settings(replace(SMALL, **changes), str(bare)))
 
 
+def test_a_tensor_of_other_dimensions_is_refused(bare: Path) -> None:
+    tensors = plain_tensors(random_net(SMALL))
+    write_safetensors(bare, tensors | {"up.weight": tensors["up.weight"][0].contiguous()})
+    with pytest.raises(InputError, match=r"bare\.safetensors: tensor up\.weight has shape \[\d+, \d+\], the recipe's network"):
+        first_network(settings(SMALL, str(bare)))
+
+
 def test_what_is_no_checkpoint_is_refused(bare: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         first_network(settings(SMALL, str(bare.with_name("none.safetensors"))))

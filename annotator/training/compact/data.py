@@ -17,6 +17,7 @@ from annotator.training.compact.options import TrainingSettings
 
 Entry = Organism | PromoterWindows
 """What a recipe says of something to learn from."""
+NO_VALIDATION = "no validation data: thresholds come from it"
 USE = {"weight", "trim_bp", "gene_centred", "accept_annotation"}
 """Fields of a recipe's entry that say how its data are used, not which data they are."""
 
@@ -69,9 +70,7 @@ def check_files(settings: TrainingSettings) -> None:
     if not entries(settings):
         raise UsageError("nothing to learn from: give --fasta and --truth, or [[organism]] in the recipe")
     if not settings.validation and not settings.held_out:
-        raise UsageError(
-            "no validation data: thresholds come from it; give --val-fasta and --val-truth, or --hold-out, or [[validation]]"
-        )
+        raise UsageError(f"{NO_VALIDATION}; give --val-fasta and --val-truth, or --hold-out, or [[validation]]")
     for side in (entries(settings), settings.validation):
         for entry in side:
             _refuse_missing(entry)

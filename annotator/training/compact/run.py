@@ -26,7 +26,7 @@ from annotator.models.families.compact.net import CLADE_INDEX, COMPACT_TRACKS, C
 from annotator.models.families.compact.scan import folded_on
 from annotator.tokens.kmer_rows import kmer_ids_of_rows
 from annotator.tokens.vocabulary import KmerVocabulary
-from annotator.training.compact.data import TrainingData, check_files, chosen, entries, identity_of, read_files
+from annotator.training.compact.data import NO_VALIDATION, TrainingData, check_files, chosen, entries, identity_of, read_files
 from annotator.training.compact.export import export_model
 from annotator.training.compact.options import TrainingSettings
 from annotator.training.compact.pack import read_pack, write_pack
@@ -74,6 +74,8 @@ def run_training(settings: TrainingSettings, out: Path, *, device: str, threads:
             data = chosen(read_pack(pack), entries(settings), settings.validation, str(pack))
             if settings.held_out:
                 data = replace(data, validation=())
+            if not data.validation and not settings.held_out:
+                raise UsageError(f"{pack}: {NO_VALIDATION}; give --hold-out, or write a pack that has some")
             settings = _of_pack(settings, data)
         genomes, held = _apart(data, settings)
         net, start = first_network(settings)

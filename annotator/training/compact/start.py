@@ -148,13 +148,18 @@ def _grown(config: CompactConfig, start: Mapping[str, Tensor], source: Path) -> 
         given = start[name]
         if name.endswith("clade.weight") and given.ndim == 2 and 0 < len(given) < len(value):
             given = torch.cat([given, given[:1].expand(len(value) - len(given), -1)])
-        if name.startswith(TRUNK) and all(few <= many for few, many in zip(given.shape, value.shape, strict=True)):
+        if name.startswith(TRUNK) and _fits_in(given, value):
             given = _widened(given, value)
         if given.shape != value.shape:
             raise InputError(f"{source}: tensor {name} has shape {list(given.shape)}, the recipe's network {list(value.shape)}")
         tensors[name] = given
     net.load_state_dict(tensors)
     return net.train()
+
+
+def _fits_in(given: Tensor, drawn: Tensor) -> bool:
+    """Whether a tensor has as many dimensions as another, and none is longer."""
+    return given.ndim == drawn.ndim and all(few <= many for few, many in zip(given.shape, drawn.shape, strict=True))
 
 
 def _widened(given: Tensor, drawn: Tensor) -> Tensor:
