@@ -12,23 +12,26 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import tempfile
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from annotator.cli.progress import setup_logging
 from annotator.cli.recipe import read_recipe
+from annotator.errors import AnnotatorError, UsageError
 from annotator.evaluation.decoy_fit import annotated_ladders, fit_decoys
 from annotator.labels.genomes import load_genome
 from annotator.labels.labelled import LabelledGenome
 from annotator.models.directory import read_model, write_model
 from annotator.models.families.compact.merge import merge_clades
+from annotator.models.families.compact.scan import load_compact
 from annotator.models.manifest import Manifest
-from annotator.models.weights import read_safetensors
+from annotator.models.weights import read_safetensors, write_safetensors
 from annotator.training.compact.export import export_model
 from annotator.training.compact.options import TrainingSettings
 from annotator.training.compact.start import first_network
@@ -74,20 +77,29 @@ def steps_of(manifest: Manifest | None, clade: str) -> int:
     return int(manifest.training.get(clade, {}).get("steps_done", 0)) if manifest else 0
 
 
-def main() -> None:
-    """Run."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, and turn errors into one line and an exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--ship", type=Path, default=HERE / "ship.toml")
     parser.add_argument("--checkpoint", action="append", default=[], metavar="CLADE=FILE")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     setup_logging(quiet=False, verbose=False)
     torch.set_num_threads(args.threads)
+    try:
+        _ship(args)
+    except AnnotatorError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _ship(args: argparse.Namespace) -> None:
     plan = tomllib.loads(args.ship.read_text(encoding="utf-8"))
     settings = replace(read_recipe(args.ship.parent / plan["recipe"], args.data, plan["name"]), licence=plan["licence"])
-    given = dict(entry.split("=", 1) for entry in args.checkpoint)
+    given = _checkpoints(args.checkpoint, list(plan["card"]))
     present = read_model(plan["name"]) if set(plan["card"]) - set(given) else None
     with tempfile.TemporaryDirectory(prefix="ship-") as scratch:
         models: dict[str, Path] = {}
@@ -109,14 +121,29 @@ def main() -> None:
     logger.info("wrote %s", args.out)
 
 
-def write_network(folder: Path, manifest: Manifest, clade: str, path: Path) -> None:
-    """The bare checkpoint of a clade's network in a model of several."""
-    from annotator.models.weights import write_safetensors
+def _checkpoints(values: Sequence[str], clades: Sequence[str]) -> dict[str, str]:
+    """File per clade, from CLADE=FILE."""
+    found: dict[str, str] = {}
+    for value in values:
+        clade, _, file = value.partition("=")
+        if clade not in clades or not file:
+            raise UsageError(f"not CLADE=FILE with a clade of the cards: {', '.join(clades)}", "--checkpoint", value)
+        if clade in found:
+            raise UsageError("the clade comes twice", "--checkpoint", value)
+        found[clade] = file
+    return found
 
-    prefix = f"{manifest.clades[clade].network}."
-    tensors = load_file(folder / manifest.weights)
-    write_safetensors(path, {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
+
+def write_network(folder: Path, manifest: Manifest, clade: str, path: Path) -> None:
+    """The bare checkpoint of a clade's network in a model, be it its own or that of all clades.
+
+    Raises:
+        UsageError: The model has no such clade.
+    """
+    if clade not in manifest.clades:
+        raise UsageError(f"the present model {manifest.name} has no network for {clade}: give one", "--checkpoint")
+    write_safetensors(path, load_compact(folder, manifest, clade).state_dict())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
