@@ -80,9 +80,10 @@ def hint_where_nothing_was_called(run: dict[str, Any]) -> str:
         return ""
     asked = ", ".join(f"{kind} {threshold:.3f}" for kind, threshold in thresholds.items())
     regions = ", or other `regions`" if plan.get("regions_sha256") else ""
+    instead = "a lower one (`thresholds=0.1`)" if plan.get("fdr") is None else "a higher `fdr`, or `thresholds` in its place"
     return (
         f"0 calls: no site reached its threshold ({asked}) with the settings of clade {plan['clade']}; "
-        f"try a lower one (`thresholds=0.1`), or another `clade`{regions}"
+        f"try {instead}, or another `clade`{regions}"
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from annotator.calls.error_rate import LADDER, LadderCounts, choose_by_error_rate, count_ladder, fit_decoy_calls
 from annotator.kinds import Kind
 from annotator.models.manifest import DecoyFit
+from annotator.pipeline.announce import hint_where_nothing_was_called
 
 
 def ladder(calls: dict[float, int], decoy_calls: dict[float, int]) -> LadderCounts:
@@ -98,3 +101,14 @@ def test_a_fit_makes_the_threshold_hold_on_another_genome_of_the_kind() -> None:
     for rate in (0.05, 0.1, 0.2):
         chosen = found.threshold(rate, fit)
         assert chosen is not None and rate / 1.6 < annotated[row(chosen)] < rate * 1.6
+
+
+def test_where_nothing_was_called_a_run_by_rate_is_told_what_it_can_try() -> None:
+    run: dict[str, Any] = {
+        "files": {"predictions.parquet": {"rows": 0}},
+        "plan": {"thresholds": {"donor": 0.5}, "clade": "plant", "fdr": None},
+    }
+    assert "try a lower one (`thresholds=0.1`)" in hint_where_nothing_was_called(run)
+    by_rate = run | {"plan": {**run["plan"], "fdr": {"rate": 0.05}}}
+    said = hint_where_nothing_was_called(by_rate)
+    assert "try a higher `fdr`" in said and "`thresholds=0.1`" not in said  # the two exclude each other
