@@ -18,6 +18,7 @@ from annotator.cli.values import (
     comma_list,
     existing,
     one_of,
+    pairs,
     refuse_idle,
     thread_count,
 )
@@ -34,6 +35,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Tables to take, comma-separated: of each task the first it has.")] = "test,dev",
     fasta: Annotated[Path | None, typer.Option(help="Genome, for a model that calls sites.")] = None,
     truth: Annotated[Path | None, typer.Option("--truth", "--gtf", help="Its sites: BED or GTF/GFF3.")] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option(help="NAME=BED of the elements of a track of the user's own; repeatable.")
+    ] = None,
     mask: Annotated[Path | None, typer.Option(help="BED of sites that are neither truth nor error.")] = None,
     clade: Annotated[str, typer.Option(help=f"Of the genome: {', '.join(CLADES)}.")] = DEFAULT_CLADE,
     trim_bp: Annotated[int, typer.Option(help="Cut up to this much off contig ends at random: for loci around genes.")] = 0,
@@ -51,8 +55,12 @@ def evaluate(
     """Measure a model: MCC, F1, AUROC and AUPRC on tables; top-k, AUPRC, precision, recall and reliability on a genome."""
     setup_logging(quiet=quiet, verbose=verbose)
     check_run(None, [])
-    if sum(map(bool, (table, gue, fasta))) != 1 or bool(fasta) != bool(truth):
-        raise UsageError("give --table, or --gue, or --fasta with its --truth")
+    elements = [(track, Path(path)) for track, path in pairs("--feature", feature).items()]
+    if sum(map(bool, (table, gue, fasta))) != 1 or bool(fasta) != bool(truth or elements):
+        raise UsageError("give --table, or --gue, or --fasta with its --truth or --feature")
+    if elements:
+        refuse_idle({"--trim-bp": trim_bp, "--hold-out": hold_out, "--plot": plot if not truth else None}, "--truth alone")
+    refuse_idle({"--mask": mask} if truth is None else {}, "--truth")
     if fasta is None:
         of_genomes = {"--mask": mask, "--trim-bp": trim_bp, "--hold-out": hold_out, "--accept-annotation": accept_annotation}
         refuse_idle(of_genomes, "--fasta")
@@ -77,13 +85,15 @@ def evaluate(
     elif gue is not None:
         report = evaluate_tables(Path(model), gue, comma_list(split), **where)
     else:
-        assert fasta is not None and truth is not None
-        for option, path in (("--fasta", fasta), ("--truth", truth), ("--mask", mask)):
+        assert fasta is not None
+        given = [("--fasta", fasta), ("--truth", truth), ("--mask", mask), *(("--feature", bed) for _, bed in elements)]
+        for option, path in given:
             existing(option, path)
         organism = Organism(
             fasta.name.partition(".")[0], clade, fasta, truth, mask, trim_bp=trim_bp, accept_annotation=accept_annotation
         )
-        report = evaluate_genome(model, organism, replicates=replicates, held_out=comma_list(hold_out), **where)
+        contigs = comma_list(hold_out)
+        report = evaluate_genome(model, organism, replicates=replicates, held_out=contigs, features=elements, **where)
     typer.echo(to_text(report))
     if json_file is not None:
         write_json(report, json_file)

@@ -39,7 +39,7 @@ def finetune(
         str,
         typer.Option(
             help="Checkpoint directory, hub:OWNER/NAME@COMMIT, FAMILY:SIZE from scratch, or compact: from scratch for tables, "
-            "from the bundled weights for genomes."
+            "from the bundled weights for genomes (which also take compact:random and the directory of a compact model)."
         ),
     ] = "compact",
     train: Annotated[Path | None, typer.Option(help="Table sequence,label (GUE .csv, DNABERT .tsv; .gz) to learn from.")] = None,
@@ -64,6 +64,10 @@ def finetune(
         int, typer.Option(help="Bases of a window of a genome; 0 for as many as the model takes, at most 2,048.")
     ] = 0,
     margin_bp: Annotated[int, typer.Option(help="Bases at either side that are context only; 0 for a quarter.")] = 0,
+    sigma_bp: Annotated[
+        float | None,
+        typer.Option(help="Width of the bell around a tss or the middle of a feature that is learnt; 10 by default."),
+    ] = None,
     tfbs: Annotated[str, typer.Option(help="Names of classes or features that are binding sites, comma-separated.")] = "",
     accept_annotation: AcceptAnnotation = False,
     clade: Annotated[str, typer.Option(help=f"Of the data: {', '.join(CLADES)}.")] = DEFAULT_CLADE,
@@ -101,22 +105,23 @@ def finetune(
     of_genomes = {
         "--truth": truth, "--mask": mask, "--val-fasta": val_fasta, "--val-truth": val_truth, "--val-mask": val_mask,
         "--feature": feature, "--val-feature": val_feature, "--window-bp": window_bp, "--margin-bp": margin_bp,
-        "--accept-annotation": accept_annotation,
+        "--sigma-bp": sigma_bp, "--accept-annotation": accept_annotation,
     }  # fmt: skip
     refuse_idle(of_tables if fasta else of_genomes, "a table" if fasta else "a genome (--fasta)")
     refuse_idle({"--dev": dev} if train is None else {}, "--train")
     of_lora = {"--lora-rank": lora_rank, "--lora-alpha": lora_alpha, "--lora-targets": lora_targets}
     refuse_idle({} if lora else of_lora, "--lora")
     refuse_idle({} if classes or fasta else {"--anchor": anchor, "--tfbs": tfbs}, "--classes")
-    if fasta and base == "compact":
+    sites_alone = fasta and base == "compact" and not feature and not val_feature
+    if sites_alone:
         of_families = {
-            "--feature": feature, "--val-feature": val_feature, "--tfbs": tfbs, "--lora": lora, "--architecture": architecture,
-            "--patience": patience, "--class-weights": class_weights != "none",
+            "--tfbs": tfbs, "--lora": lora, "--architecture": architecture, "--patience": patience, "--sigma-bp": sigma_bp,
+            "--class-weights": class_weights != "none",
         }  # fmt: skip
-        refuse_idle(of_families, "a family or a checkpoint as --base, or with tables")
+        refuse_idle(of_families, "a family or a checkpoint as --base, or with --feature, or with tables")
         if processes != 1:
             raise UsageError("--processes: compact learns in one process")
-    from_scratch = base == "compact" or base.partition(":")[0] in FAMILIES
+    from_scratch = base in ("compact", "compact:random") or base.partition(":")[0] in FAMILIES
     refuse_idle({"--family": family} if from_scratch else {}, "a checkpoint")
     if epochs is not None and steps:
         raise UsageError("--epochs and --steps: give one of them")
@@ -127,7 +132,7 @@ def finetune(
     refuse_loose("", fasta, {"truth": truth})
     refuse_loose("val-", val_fasta, {"truth": val_truth})
     model = model_name(name, out)
-    if fasta and base == "compact":
+    if fasta and sites_alone:
         _continue_compact(
             (fasta, truth or [], mask or []), (val_fasta or [], val_truth or [], val_mask or []), out, clade=clade, name=model,
             licence=licence, window_bp=window_bp, margin_bp=margin_bp, accept_annotation=accept_annotation, device=device,
@@ -163,7 +168,8 @@ def finetune(
     chosen = {key: value for key, value in given.items() if value is not None}
     adapters = {key: value for key, value in (("rank", lora_rank), ("alpha", lora_alpha)) if value is not None}
     options = replace(
-        default_options(base, lora=lora), class_weights=class_weights, processes=processes, seed=seed, **chosen  # type: ignore[arg-type]
+        default_options(base, lora=lora, genomes=bool(fasta)), class_weights=class_weights,
+        processes=processes, seed=seed, **chosen,  # type: ignore[arg-type]
     )  # fmt: skip
     data: TableData | GenomeData
     if fasta:
@@ -172,6 +178,7 @@ def finetune(
             val_fasta or [], val_truth or [], val_mask or [], pairs("--val-feature", val_feature), clade, features,
             window_bp=window_bp, margin_bp=margin_bp, accept_annotation=accept_annotation,
         )  # fmt: skip
+        data = data if sigma_bp is None else replace(data, sigma_bp=sigma_bp)
     else:
         data = TableData(
             train=existing("--train", train) or Path(), dev=existing("--dev", dev), classes=comma_list(classes),

@@ -18,6 +18,7 @@ import torch
 from annotator.calls.batch import Calls
 from annotator.calls.rules import track_rules
 from annotator.errors import ModelFault, UsageError
+from annotator.evaluation.elements import ElementScores, TileScores
 from annotator.evaluation.metrics import Interval, Reliability, bootstrap
 from annotator.evaluation.scores import score_shards
 from annotator.evaluation.site_scores import (
@@ -32,7 +33,7 @@ from annotator.evaluation.site_scores import (
 )
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import TRACK_KIND, Kind
-from annotator.labels.genomes import load_genome
+from annotator.labels.genomes import load_elements, load_genome
 from annotator.labels.labelled import TRIM_SEED, LabelledGenome, hold_out, trim_contigs
 from annotator.labels.options import Organism
 from annotator.models.device import choose_device, choose_precision
@@ -102,6 +103,7 @@ class GenomeReport:
         skipped: Tracks and kinds that were not measured, with the reason.
         annotation: What was read and left out of the truth and the mask, by "truth" and "mask" (`AnnotationReport.as_dict`).
         held_out: Contigs that were measured on alone; none where all were.
+        elements: How each track of the user's own tells tiles inside its elements from others (annotator.evaluation.elements).
     """
 
     model: str
@@ -117,6 +119,7 @@ class GenomeReport:
     skipped: dict[str, str]
     annotation: Mapping[str, Any] = field(default_factory=dict)
     held_out: tuple[str, ...] = ()
+    elements: tuple[ElementScores, ...] = ()
 
 
 def evaluate_genome(
@@ -129,6 +132,7 @@ def evaluate_genome(
     threads: int = 1,
     replicates: int = REPLICATES,
     held_out: Sequence[str] = (),
+    features: Sequence[tuple[str, Path]] = (),
 ) -> GenomeReport:
     """Measure a model on a genome from disk.
 
@@ -141,6 +145,7 @@ def evaluate_genome(
         threads: CPU threads.
         replicates: Draws of the bootstrap.
         held_out: Contigs to measure on; all where none is named.
+        features: (track, BED file) of elements beside the sites.
 
     Returns:
         The report.
@@ -148,12 +153,15 @@ def evaluate_genome(
     Raises:
         AnnotatorError: A file is missing or bad, the model has no settings for the clade, or no kind can be measured.
     """
+    if features and (organism.trim_bp or held_out):
+        raise UsageError("elements are measured on whole genomes: leave trimming and held-out contigs away")
     torch.set_num_threads(threads)
     folder, manifest = read_model(model)
     if organism.clade not in manifest.clades:
         raise UsageError(f"{model}: no settings for clade {organism.clade} (it has {', '.join(manifest.clades)})")
     with tempfile.TemporaryDirectory() as spool:
-        genome = load_genome(organism, Path(spool))
+        genome = load_genome(organism, Path(spool), features)
+    tiles = {track: TileScores(genome, load_elements(path, genome)) for track, path in features if track in manifest.features}
     if held_out:
         genome = hold_out([genome], held_out)[1][0]
     if organism.trim_bp:
@@ -162,12 +170,14 @@ def evaluate_genome(
     scan = load_scan_model(folder, manifest, organism.clade, torch.device(where), precision)
     try:
         kinds, skipped = measure(
-            scan, manifest, genome, organism.clade, torch.device(where), thresholds=thresholds or {}, replicates=replicates
-        )
+            scan, manifest, genome, organism.clade, torch.device(where), thresholds=thresholds or {}, replicates=replicates,
+            tiles=tiles,
+        )  # fmt: skip
     except NotFinite as fault:
         raise ModelFault(f"{model} on {organism.fasta}: {fault}") from None
-    if not kinds:
-        raise UsageError(f"{model} on {organism.truth}: nothing to measure ({'; '.join(map(': '.join, skipped.items()))})")
+    if not kinds and not tiles:
+        reasons = "; ".join(map(": ".join, skipped.items()))
+        raise UsageError(f"{model} on {organism.truth or organism.fasta}: nothing to measure ({reasons})")
     return GenomeReport(
         model=f"{manifest.name} {manifest.version}",
         weights_sha256=manifest.weights_sha256,
@@ -182,6 +192,7 @@ def evaluate_genome(
         skipped=skipped,
         annotation=genome.annotation,
         held_out=tuple(held_out),
+        elements=tuple(scored.scores(track, replicates=replicates) for track, scored in tiles.items()),
     )
 
 
@@ -194,6 +205,7 @@ def measure(
     *,
     thresholds: dict[str, float] | None = None,
     replicates: int = REPLICATES,
+    tiles: Mapping[str, TileScores] | None = None,
 ) -> tuple[tuple[KindScores, ...], dict[str, str]]:
     """Measure a model on a genome in memory.
 
@@ -205,6 +217,7 @@ def measure(
         device: Where to compute.
         thresholds: Probability per kind in place of the manifest's.
         replicates: Draws of the bootstrap.
+        tiles: The tiles of the user's own tracks, by track; given their scores here.
 
     Returns:
         Accuracy of each kind in the order of the tracks, and the tracks that were not measured with the reason.
@@ -212,6 +225,7 @@ def measure(
     Raises:
         NotFinite: The model gave a NaN or an infinity.
     """
+    tiles = tiles or {}
     tracks, skipped = _measurable(manifest, genome)
     chosen = manifest.clades[clade].thresholds | (thresholds or {})
     weakest = {TRACK_KIND[track]: min(CALLS_FROM, chosen[TRACK_KIND[track]]) for track in tracks}
@@ -229,8 +243,8 @@ def measure(
     for shard in score_shards(model, genome, plan, tracks=len(manifest.tracks), device=device, rules=rules):
         found.append(shard.calls)
         for span, logits in zip(shard.spans, shard.logits, strict=True):
-            for track, ranking in rankings.items():
-                ranking.add(span.contig, span.start, logits[:, manifest.tracks.index(track)])
+            for track, scored in (*rankings.items(), *tiles.items()):
+                scored.add(span.contig, span.start, logits[:, manifest.tracks.index(track)])
         logger.info("%s: scored up to %s of contig %d", genome.name, f"{shard.spans[-1].end:,}", shard.spans[-1].contig + 1)
     calls = Calls.concatenate(found)
     kinds: list[KindScores] = []
@@ -246,12 +260,11 @@ def _measurable(manifest: Manifest, genome: LabelledGenome) -> tuple[list[str], 
     """Tracks with truth, and the others with the reason why they cannot be measured."""
     skipped = {}
     for track in manifest.tracks:
-        if track not in TRACK_KIND:
-            skipped[track] = f"truth files hold {', '.join(TRACK_KIND)} only"
-        elif track not in genome.kinds:
-            skipped[track] = "the truth has none"
+        if track in genome.kinds:
+            continue
+        skipped[track] = "the truth has none" if track in TRACK_KIND else "no BED file of its elements was given"
     skipped |= {kind: "the model has no such track" for kind in sorted(genome.kinds.difference(manifest.tracks))}
-    return [track for track in manifest.tracks if track not in skipped], skipped
+    return [track for track in manifest.tracks if track in TRACK_KIND and track not in skipped], skipped
 
 
 def _splice(

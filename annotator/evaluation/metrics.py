@@ -12,7 +12,7 @@ Promoters: see `match_tss`. Positions are 0-based.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,6 +168,17 @@ def _average_precision(examples: Floats, found: Floats) -> float:
     return float(np.sum(gained * found / np.maximum(examples, 1.0)))
 
 
+def _auroc(examples: Floats, found: Floats) -> float:
+    others = examples - found
+    if found[-1] == 0 or others[-1] == 0:
+        return float("nan")
+    above = found - np.diff(found, prepend=0.0) / 2  # positives above each run of equals, half of its own among them
+    return float(np.sum(np.diff(others, prepend=0.0) * above) / (found[-1] * others[-1]))
+
+
+_MEASURES: dict[str, Callable[[Floats, Floats], float]] = {"top_k": _topk, "auprc": _average_precision, "auroc": _auroc}
+
+
 def topk(probabilities: ArrayLike, is_truth: ArrayLike, rest: Rest = NO_REST) -> float:
     """Share of truth among the k highest probabilities, k = number of truth sites.
 
@@ -204,8 +215,15 @@ def precision_recall_at(probabilities: ArrayLike, is_truth: ArrayLike, threshold
     return PrecisionRecall(threshold, calls, right, _ratio(right, calls), _ratio(right, total))
 
 
-def bootstrap(examples: Examples, *, replicates: int = 1000, level: float = 0.95, seed: int = 1) -> dict[str, Interval]:
-    """Intervals of top-k and AUPRC, groups drawn with replacement.
+def bootstrap(
+    examples: Examples,
+    *,
+    replicates: int = 1000,
+    level: float = 0.95,
+    seed: int = 1,
+    measures: Sequence[str] = ("top_k", "auprc"),
+) -> dict[str, Interval]:
+    """Intervals of measures of a ranking, groups drawn with replacement.
 
     Args:
         examples: The examples. With few groups (a worm split is one chromosome) the interval means little: group by blocks
@@ -213,12 +231,13 @@ def bootstrap(examples: Examples, *, replicates: int = 1000, level: float = 0.95
         replicates: How many draws.
         level: Share of the draws inside the interval (percentiles).
         seed: Seed of the draws.
+        measures: Some of "top_k", "auprc" (average precision) and "auroc" (area under the ROC curve).
 
     Returns:
-        "top_k" and "auprc". Draws without any truth are left out.
+        Value and interval of each measure. Draws without any truth are left out.
     """
     ranking = _Ranking(examples.probability, examples.is_truth)
-    names: dict[str, Callable[[Floats, Floats], float]] = {"top_k": _topk, "auprc": _average_precision}
+    names = {name: _MEASURES[name] for name in measures}
     curve = ranking.curve(examples.rest.examples, examples.rest.truth)
     values = {name: measure(*curve) for name, measure in names.items()}
     drawn: dict[str, list[float]] = {name: [] for name in names}

@@ -45,11 +45,13 @@ def write_plot(report: Report, path: Path) -> None:
         path: Where to; its suffix chooses PNG or SVG.
 
     Raises:
-        UsageError: The suffix is not one of a plot.
+        UsageError: The suffix is not one of a plot, or there is nothing that is drawn.
         EnvironmentFault: matplotlib is not installed.
         ResourceFault: It cannot be written.
     """
     check_plot(path)
+    if isinstance(report, GenomeReport) and not report.kinds:
+        raise UsageError(f"{path}: the figures of elements are not drawn; there is no donor, acceptor or promoter to draw")
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from annotator.evaluation.elements import TILE_BP, ElementScores
 from annotator.evaluation.genome_report import BELIEVED_FROM, GenomeReport, KindScores
 from annotator.evaluation.metrics import CALIBRATED_FROM, Interval
 from annotator.evaluation.task_report import TaskReport
@@ -67,7 +68,8 @@ def _genome_text(report: GenomeReport) -> str:
             [_name(kind), f"{kind.truths:,}", *_with_interval(kind.top_k), *_with_interval(kind.auprc), f"{called.threshold:g}"]
             + [f"{called.calls:,}", *figures, f"{called.calls_per_mb:.1f}"]
         )
-    lines += aligned(rows)
+    lines += aligned(rows) if report.kinds else []
+    lines += _elements_text(report.elements, blank=bool(report.kinds))
     for kind in report.kinds:
         if kind.reliability is None or kind.calibration_error is None:
             continue
@@ -80,6 +82,16 @@ def _genome_text(report: GenomeReport) -> str:
         lines += aligned(table)
     lines += _listed("not measured", report.skipped)
     return "\n".join(lines)
+
+
+def _elements_text(elements: Sequence[ElementScores], *, blank: bool) -> list[str]:
+    if not elements:
+        return []
+    rows = [[f"tiles of {TILE_BP} bp", "elements", "tiles", "inside", "base rate", "AUROC", "95 %", "AUPRC", "95 %"]]
+    for track in elements:
+        counts = [f"{n:,}" for n in (track.elements, track.tiles, track.inside)]
+        rows.append([track.name, *counts, _number(track.base_rate), *_with_interval(track.auroc), *_with_interval(track.auprc)])
+    return [""] * blank + aligned(rows)
 
 
 def _tasks_text(report: TaskReport) -> str:

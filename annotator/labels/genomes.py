@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from annotator.errors import InputError
 from annotator.genome.contigs import ContigTable
 from annotator.genome.options import GenomeOptions
-from annotator.genome.regions import iter_bed
+from annotator.genome.regions import iter_bed, read_regions
 from annotator.genome.source import open_genome
 from annotator.kinds import LABEL_TRACKS, STRANDS, Strand
 from annotator.labels.check import AnnotationReport, report_on
@@ -88,6 +88,26 @@ def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[st
         kinds.difference(LABEL_TRACKS).union(organism.learn) if organism.learn else kinds,
         organism.trim_bp, organism.weight, widths, annotation, teacher,
     )  # fmt: skip
+
+
+def load_elements(path: Path, genome: LabelledGenome) -> NDArray[np.int64]:
+    """Read the lines of a BED file as stretches of a genome, whatever their strand.
+
+    Args:
+        path: The BED file.
+        genome: A whole genome from `load_genome`, neither trimmed nor parted.
+
+    Returns:
+        Disjoint spans, contigs end to end, int64, [m, 2], ascending; lines that touch or overlap are one.
+
+    Raises:
+        UsageError: The file is missing or unreadable.
+        InputError: It does not fit the genome, or a line is bad.
+    """
+    starts, none = genome.contig_starts, np.zeros(len(genome.contig_names), np.int64)
+    contigs = ContigTable(list(genome.contig_names), genome.contig_ends - starts, none, none, none, none, none, none)
+    found = read_regions(path, contigs, [])  # `load_genome` has said what was passed over
+    return np.concatenate([np.empty((0, 2), np.int64), *(spans + starts[contig] for contig, spans in found.items())])
 
 
 def _centres(

@@ -275,11 +275,9 @@ def test_what_cannot_be_run_is_refused_in_one_line(tmp_path: Path, change: dict[
     assert "\n" not in str(caught.value)
 
 
-def test_genomes_need_steps_and_a_family(tmp_path: Path) -> None:
+def test_genomes_need_steps_and_room(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="number of steps"):
         finetune(scratch("dnabert", genomes(tmp_path), tmp_path, steps=0), tmp_path / "run")
-    with pytest.raises(UsageError, match="annotator train"):
-        finetune(replace(compact(tmp_path), data=genomes(tmp_path)), tmp_path / "run")
     with pytest.raises(UsageError, match="too short"):
         finetune(scratch("dnabert", genomes(tmp_path, margin_bp=40), tmp_path), tmp_path / "run")
 

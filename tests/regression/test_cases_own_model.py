@@ -141,7 +141,7 @@ WRONG: dict[str, tuple[list[str], int, str]] = {
     "steps": (["train", "DATA", "--steps", "0"], 2, "--steps 0: give 1 or more"),
     "rate": (["train", "DATA", "--learning-rate", "-1"], 2, "--learning-rate -1: give a number above 0"),
     "adapters": (["finetune", "DATA", "--lora"], 2, "--lora: only with a family or a checkpoint"),
-    "features": (["finetune", "DATA", "--feature", "a=g.bed"], 2, "--feature: only with a family or a checkpoint"),
+    "features": (["finetune", "DATA", "--feature", "a=g.bed"], 2, "--feature and --val-feature: the same names are needed"),
     "processes": (["finetune", "DATA", "--processes", "2"], 2, "--processes: compact learns in one process"),
     "half a window": (["finetune", "DATA", "--window-bp", "1001"], 2, "--window-bp 1001: compact needs a multiple of 8"),
     "margins": (

@@ -14,8 +14,8 @@ from torch import nn
 from annotator.models.directory import write_model
 from annotator.models.manifest import Manifest
 from annotator.models.weights import plain_tensors
+from annotator.training.finetune.base import Base
 from annotator.training.finetune.options import FinetuneSettings
-from annotator.training.finetune.start import Base
 from annotator.training.finetune.task import Outcome
 
 logger = logging.getLogger(__name__)

@@ -26,8 +26,6 @@ from annotator.kinds import LABEL_TRACKS, SPLICE_TRACKS, STRANDS, TRACK_KIND, Ki
 from annotator.labels.genomes import load_genome
 from annotator.labels.labelled import LabelledGenome
 from annotator.models.manifest import Calibration
-from annotator.models.task_heads import BaseHead
-from annotator.models.token_inference import TokenScanner
 from annotator.models.track_set import Feature, TrackSet
 from annotator.training.calibrate import (
     CANDIDATE_LOGIT,
@@ -41,6 +39,8 @@ from annotator.training.calibrate import (
     reached,
 )
 from annotator.training.dataset import draw_batch, lesson_of
+from annotator.training.finetune.base import Base
+from annotator.training.finetune.compact_bases import CompactBases
 from annotator.training.finetune.nets import BaseNet
 from annotator.training.finetune.options import FinetuneOptions, GenomeData, GenomeFiles
 from annotator.training.finetune.task import RADIUS_BP, FinetuneTask, Outcome
@@ -112,26 +112,27 @@ class GenomeTask(FinetuneTask):
         self._plan: dict[str, int] = {}
         self._radius: dict[Kind, int] = {}
 
-    def suit(self, head: BaseHead, longest_bp: int | None) -> None:
+    def suit(self, base: Base) -> None:
         """Choose windows and radii that a network can take.
 
         Args:
-            head: The head of the network.
-            longest_bp: Most bases of a window; None where there is no limit.
+            base: The network.
 
         Raises:
             UsageError: The windows asked for are longer, or too short for the features.
         """
         data = self._data
-        window = data.window_bp or min(WINDOW_BP, longest_bp or WINDOW_BP)
-        if longest_bp is not None and window > longest_bp:
-            raise UsageError(f"windows of {window} bp: the model takes {longest_bp} bp")
+        window = data.window_bp or min(WINDOW_BP, base.longest_bp or WINDOW_BP)
+        if base.longest_bp is not None and window > base.longest_bp:
+            raise UsageError(f"windows of {window} bp: the model takes {base.longest_bp} bp")
         margin = data.margin_bp or window // 4
         widest = max((feature.width_bp for feature in self.features.values()), default=0)
-        room = margin - head.reach_bp - widest - 1
+        # What scans with windows of its own has room for any call; it is given the halo that the calls need.
+        room = margin - base.reach_bp - widest - 1 if base.plan is None else window
         if room < 2 or window <= 2 * margin:
             raise UsageError(
-                f"windows of {window} bp with margins of {margin} bp are too short: the head reaches {head.reach_bp} bp"
+                f"windows of {window} bp with margins of {margin} bp are too short"
+                + (f": the head reaches {base.reach_bp} bp" if base.plan is None else "")
                 + (f" and a feature has {widest} bp" if widest else "")
             )
         self._windows = WindowOptions(
@@ -142,9 +143,16 @@ class GenomeTask(FinetuneTask):
         radius = RADIUS_BP | {kind: max(half for own, half in halves if own == kind) for kind, _ in halves}
         self.drawn |= {"window_bp": window, "margin_bp": margin}
         self._radius = {kind: min(radius[kind], room) for kind in dict.fromkeys(map(self.kind_of, self.tracks))}
-        self._plan = {
-            "window_bp": window, "halo_bp": margin, "pad_bp": 1, "smallest_bp": min(SMALLEST_BP, window), "align_bp": 1,
-        }  # fmt: skip
+        if base.plan is None:
+            self._plan = {
+                "window_bp": window, "halo_bp": margin, "pad_bp": 1, "smallest_bp": min(SMALLEST_BP, window), "align_bp": 1,
+            }  # fmt: skip
+            return
+        align = base.plan["align_bp"]
+        if window % align:
+            raise UsageError(f"windows of {window} bp: the model takes multiples of {align} bp")
+        halo = base.reach_bp + max(self._radius.values()) + widest + 1
+        self._plan = {**base.plan, "halo_bp": max(base.plan["halo_bp"], -(-halo // align) * align)}
 
     def kind_of(self, track: str) -> Kind:
         """Kind of call of a track."""
@@ -215,13 +223,14 @@ class GenomeTask(FinetuneTask):
             metrics=metrics, features=self.features,
         )  # fmt: skip
 
-    @torch.inference_mode()
     def _scored(self, net: nn.Module) -> _Scored:
         """Logits of the dev genomes, from the scanner and the windows of a run."""
-        assert isinstance(net, BaseNet)
-        scanner = TokenScanner(net.model, net.tokenizer, TrackSet(self.tracks, self.features), self._device)
+        assert isinstance(net, (BaseNet, CompactBases))
+        scanner = net.scanner(TrackSet(self.tracks, self.features), self._device)
         plan = PlanOptions(**self._plan)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+        # A compact network scans in a precision of its own.
+        autocast = self._bf16 and isinstance(net, BaseNet)
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=autocast):
             return [
                 (genome, genome_logits(scanner, genome, plan, tracks=len(self.tracks), device=self._device))
                 for genome in self._dev

@@ -15,7 +15,10 @@ from torch.nn import functional as F
 from annotator.genome.plan import UNKNOWN_BASE
 from annotator.models.families.compact.window import CompactWindow
 from annotator.models.task_heads import TaskModel
+from annotator.models.token_inference import TokenScanner
 from annotator.models.token_parts import fitting_parts
+from annotator.models.track_set import TrackSet
+from annotator.scan.windows import ScanModel
 from annotator.tokens.batch import RowTokenizer
 
 
@@ -93,6 +96,10 @@ class BaseNet(nn.Module):
             columns = torch.arange(part.first, part.first + part.rows.shape[1], device=rows.device)
             out = out.index_put((part.index[:, None], columns[None]), found)
         return out
+
+    def scanner(self, tracks: TrackSet, device: torch.device) -> ScanModel:
+        """The network as a run scans with it, in eval mode."""
+        return TokenScanner(self.model, self.tokenizer, tracks, device)
 
 
 def rows_of(sequences: Sequence[bytes]) -> Tensor:

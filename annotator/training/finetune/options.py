@@ -10,11 +10,15 @@ from annotator.checks import check_choice, check_count, check_positive, check_sh
 from annotator.errors import UsageError
 from annotator.kinds import DEFAULT_CLADE, FEATURE_KINDS, Kind
 from annotator.labels.options import Organism
+from annotator.models.directory import read_model
+from annotator.models.manifest import MANIFEST_NAME
 from annotator.models.options import FAMILIES
 from annotator.training.options import LoopOptions
 
 COMPACT = "compact"
 """Name of the base that is this program's own small window classifier, trained from scratch."""
+COMPACT_RANDOM = "compact:random"
+"""Name of the base that is a network of the bundled model's shape with random weights, for genomes."""
 NOT_STATED = "not stated"
 """Licence of weights about which nothing is known."""
 OTHER = "other"
@@ -210,7 +214,9 @@ class FinetuneSettings:
 
     Attributes:
         name: Name of the model.
-        base: "compact" (window classifier from scratch), `FAMILY:SIZE` (from scratch), or a checkpoint directory.
+        base: "compact" (tables: the window classifier from scratch; genomes: the bundled network), "compact:random" (genomes: the
+            same network from scratch), the directory of a compact model (genomes), `FAMILY:SIZE` (from scratch), or a checkpoint
+            directory.
         data: What to learn.
         version: Version of the weights; empty for the first digits of their hash.
         family: Family of the checkpoint, where its config.json does not tell.
@@ -235,8 +241,31 @@ class FinetuneSettings:
     note: str = ""
 
 
-def default_options(base: str, *, lora: bool) -> FinetuneOptions:
-    """Options that suit a base: a small network from scratch learns fast, adapters faster than whole pre-trained networks."""
+def is_compact_network(base: str) -> bool:
+    """Whether a base is a compact network that labels bases, for fine-tuning on genomes.
+
+    Raises:
+        AnnotatorError: It is the directory of a model, and that is damaged.
+    """
+    if base in (COMPACT, COMPACT_RANDOM):
+        return True
+    if not (Path(base) / MANIFEST_NAME).is_file():
+        return False
+    _, manifest = read_model(base)
+    return manifest.family == COMPACT and manifest.window is None
+
+
+def default_options(base: str, *, lora: bool, genomes: bool = False) -> FinetuneOptions:
+    """Options that suit a base: a small network from scratch learns fast, adapters faster than whole pre-trained networks.
+
+    Args:
+        base: As in `FinetuneSettings`.
+        lora: Whether adapters learn instead of all weights.
+        genomes: Whether bases of genomes are learnt, and not windows of tables.
+    """
+    if genomes and is_compact_network(base):
+        rate = 2e-3 if base == COMPACT_RANDOM else 5e-4
+        return FinetuneOptions(batch_windows=16, learning_rate=rate, warmup_share=0.1, ema=0.99)
     if base == COMPACT:
         return FinetuneOptions(
             epochs=8,

@@ -18,11 +18,12 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from annotator.errors import AnnotatorError, EnvironmentFault
 from annotator.files import temporary_folder, write_text
 from annotator.models.device import choose_device
-from annotator.models.task_heads import BaseHead, TaskModel
+from annotator.training.finetune.base import Base
+from annotator.training.finetune.compact_bases import compact_bases
 from annotator.training.finetune.export import export_finetuned
 from annotator.training.finetune.genomes import GenomeTask
-from annotator.training.finetune.options import COMPACT, OTHER, FinetuneSettings, TableData
-from annotator.training.finetune.start import Base, compact_base, family_base, finished, refuse_bad_base
+from annotator.training.finetune.options import COMPACT, OTHER, FinetuneSettings, TableData, is_compact_network
+from annotator.training.finetune.start import compact_base, family_base, finished, refuse_bad_base
 from annotator.training.finetune.tables import TableTask
 from annotator.training.finetune.task import FinetuneTask
 from annotator.training.loop import Loop
@@ -150,9 +151,11 @@ def _prepare(settings: FinetuneSettings, device: torch.device, out: Path) -> tup
         return family_base(settings, outputs=classes, window=True), table
     with temporary_folder(out) as spool:
         genomes = GenomeTask(data, options, settings.clade, device, spool)
-    base = family_base(settings, outputs=len(genomes.tracks), window=False)
-    assert isinstance(base.model, TaskModel) and isinstance(base.model.head, BaseHead)
-    genomes.suit(base.model.head, base.longest_bp)
+    if is_compact_network(settings.base):
+        base = compact_bases(settings, genomes.tracks)
+    else:
+        base = family_base(settings, outputs=len(genomes.tracks), window=False)
+    genomes.suit(base)
     return base, genomes
 
 

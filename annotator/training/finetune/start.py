@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +16,12 @@ from annotator.models.families.registry import family
 from annotator.models.hub import checkpoint_folder, resolve_reference
 from annotator.models.lora import add_lora, merge_lora
 from annotator.models.options import FAMILIES
-from annotator.models.task_heads import HeadOptions, TaskModel
+from annotator.models.task_heads import BaseHead, HeadOptions, TaskModel
 from annotator.tokens.batch import RowTokenizer
+from annotator.training.finetune.base import Base
+from annotator.training.finetune.compact_bases import refuse_for_compact_bases
 from annotator.training.finetune.nets import BaseNet, CompactSequences, WindowNet
-from annotator.training.finetune.options import COMPACT, NOT_STATED, FinetuneSettings, GenomeData
+from annotator.training.finetune.options import COMPACT, NOT_STATED, FinetuneSettings, GenomeData, is_compact_network
 
 logger = logging.getLogger(__name__)
 
@@ -29,35 +30,6 @@ SHIFT_BP = 3
 _K = {True: 6, False: 4}
 """Token width of the compact classifier by whether both strands count. On GUE's dev tables promoters have MCC 0.56 with 6 and
 0.63 with 4; for binding sites either does (tf/0 and tf/1 differ in opposite directions)."""
-
-
-@dataclass(frozen=True)
-class Base:
-    """A network that is ready to learn.
-
-    Attributes:
-        net: Trained by the loop: sequences (or rows) in, logits out.
-        model: Its weights as a model directory holds them, but for adapters.
-        family: Name of the family, for the manifest like what follows.
-        architecture: Architecture of the network below the head.
-        tokenizer: The manifest's description of the tokenizer.
-        files: Text of the files that decide the tokens' ids, by name.
-        head: Options of the head.
-        licence: Licence of the weights.
-        described: Where the weights come from.
-        longest_bp: Most bases of a window; None where there is no limit.
-    """
-
-    net: nn.Module
-    model: nn.Module
-    family: str
-    architecture: dict[str, Any]
-    tokenizer: dict[str, Any]
-    files: Mapping[str, str]
-    head: dict[str, Any]
-    licence: str
-    described: dict[str, Any]
-    longest_bp: int | None
 
 
 @dataclass(frozen=True)
@@ -130,6 +102,7 @@ def family_base(settings: FinetuneSettings, *, outputs: int, window: bool) -> Ba
         source.tokenizer.files,
         {"outputs": outputs, "width": options.width, "kernel_bp": options.kernel_bp, "dropout": options.dropout},
         source.licence, described, source.tokenizer.longest_bp(),
+        model.head.reach_bp if isinstance(model.head, BaseHead) else 0,
     )  # fmt: skip
 
 
@@ -142,9 +115,10 @@ def refuse_bad_base(settings: FinetuneSettings) -> None:
         EnvironmentFault: There is no such checkpoint directory.
         InputError: The directory holds no checkpoint; the message says what it seems to be.
     """
+    if isinstance(settings.data, GenomeData) and is_compact_network(settings.base):
+        refuse_for_compact_bases(settings)
+        return
     if settings.base == COMPACT:
-        if isinstance(settings.data, GenomeData):
-            raise UsageError("compact learns genomes by `annotator train`; for them finetune takes a family or a checkpoint")
         _refuse_for_compact(settings)
         return
     name, colon, size = settings.base.partition(":")

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from annotator.errors import InputError
 from annotator.genome.plan import PlanOptions
-from annotator.kinds import TRACK_KIND
 from annotator.models.device import choose_precision
 from annotator.models.families.compact.net import SLOPE, CompactConfig, CompactNet, ConvNorm
 from annotator.models.manifest import LARGEST_SIZE, MANIFEST_NAME, Manifest
@@ -101,7 +100,6 @@ def _refuse_misfits(config: CompactConfig, manifest: Manifest, folder: Path) -> 
             f"tracks {', '.join(manifest.tracks)} are not {config.tracks} different ones",
         ),
         (vocabulary.size > config.vocabulary_size, f"tokenizer has {vocabulary.size} ids, architecture {config.vocabulary_size}"),
-        (set(manifest.tracks) - set(TRACK_KIND), "tracks: this family has donor, acceptor and tss only"),
         (manifest.window is not None, "'window': this family labels bases"),
         (
             not all(0 <= index < config.clades for index in indices),
