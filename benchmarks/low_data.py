@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import json
 import resource
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ TRACKS = ("enhancer", "open_chromatin")
 STARTS = {"from scratch": COMPACT_RANDOM, "bundled": COMPACT}
 AROUND_BP = (TILE_BP, 1000)
 """Bases around the middle of a base's surroundings whose G and C are counted."""
-DEV_ELEMENTS = 100
+DEV_ELEMENTS = 25
 BATCH_WINDOWS = 16
 
 
@@ -141,7 +142,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--elements", default="50,200,900")
     parser.add_argument("--starts", default=",".join(STARTS), help=f"comma-separated from {', '.join(STARTS)}")
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--window-bp", type=int, default=2048)
     parser.add_argument("--sigma-bp", type=float, default=150.0)
     parser.add_argument("--seed", type=int, default=1)
@@ -152,27 +153,18 @@ def main() -> None:
     torch.set_num_threads(1)
     facts = {
         "benchmark": "low_data", **circumstances(torch.device("cpu")), "tile_bp": TILE_BP, "steps": args.steps,
-        "batch_windows": BATCH_WINDOWS,
-        "window_bp": args.window_bp, "sigma_bp": args.sigma_bp, "seed": args.seed,
+        "batch_windows": BATCH_WINDOWS, "window_bp": args.window_bp, "sigma_bp": args.sigma_bp, "seed": args.seed,
     }  # fmt: skip
-    splits = {split: split_of(args.data, split) for split in ("val", "test")}
-    for split, whole in splits.items():
-        with tempfile.TemporaryDirectory() as spool:
-            genome = load_genome(whole.files.organism, Path(spool), whole.beds)
-        for around_bp in AROUND_BP:
-            found = gc_scores(genome, whole, around_bp, args.replicates)
-            report(args.json, facts, {"start": f"GC of {around_bp} bp", "elements": 0, "split": split}, found)
-        del genome
+    splits = {split: split_of(args.data, split) for split in ("test", "val")}
     dev = some_loci(splits["val"], DEV_ELEMENTS, args.seed, args.out / "dev")
+    runs: list[tuple[Path, dict[str, Any]]] = []
     for elements in map(int, args.elements.split(",")):
         train = some_loci(split_of(args.data, "train"), elements, args.seed, args.out / f"train_{elements}")
         for start in args.starts.split(","):
             folder = args.out / f"{STARTS[start].replace(':', '_')}_{elements}"
-            options = default_options(STARTS[start], lora=False, genomes=True)
-            options = FinetuneOptions(
-                steps=args.steps, batch_windows=BATCH_WINDOWS, learning_rate=options.learning_rate, ema=options.ema,
-                warmup_share=options.warmup_share, validate_steps=args.steps, seed=args.seed, patience=0,
-                bf16=True,
+            options = replace(
+                default_options(STARTS[start], lora=False, genomes=True), batch_windows=BATCH_WINDOWS, steps=args.steps,
+                validate_steps=args.steps, patience=0, seed=args.seed, bf16=True,
             )  # fmt: skip
             began = _cpu_s()
             model = learn(start, train, dev, options, args.window_bp, args.sigma_bp, folder)
@@ -180,11 +172,20 @@ def main() -> None:
                 "start": start, "elements": elements, "loci": train.loci, "labelled": train.counts,
                 "learning_rate": options.learning_rate, "learning_cpu_s": round(_cpu_s() - began),
             }  # fmt: skip
-            for split, whole in splits.items():
-                found = evaluate_genome(
-                    str(model), whole.files.organism, features=whole.beds, device="cpu", replicates=args.replicates
-                ).elements
-                report(args.json, facts, run | {"split": split}, found)
+            print(json.dumps(run), flush=True)
+            runs.append((model, run))
+    for split, whole in splits.items():
+        for model, run in runs:
+            found = evaluate_genome(
+                str(model), whole.files.organism, features=whole.beds, device="cpu", replicates=args.replicates
+            ).elements
+            report(args.json, facts, run | {"split": split}, found)
+    for split, whole in splits.items():
+        with tempfile.TemporaryDirectory() as spool:
+            genome = load_genome(whole.files.organism, Path(spool), whole.beds)
+        for around_bp in AROUND_BP:
+            found = gc_scores(genome, whole, around_bp, args.replicates)
+            report(args.json, facts, {"start": f"GC of {around_bp} bp", "elements": 0, "split": split}, found)
 
 
 def report(path: Path, facts: dict[str, Any], run: dict[str, Any], found: Sequence[ElementScores]) -> None:
