@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rows import RESULTS, append_row, circumstances
 
 from annotator.evaluation.elements import TILE_BP, ElementScores, TileScores
 from annotator.evaluation.genome_report import evaluate_genome
@@ -43,6 +42,7 @@ from annotator.training.finetune.options import (
     default_options,
 )
 from annotator.training.finetune.run import run_finetuning
+from benchmarks.rows import RESULTS, append_row, circumstances
 
 TRACKS = ("enhancer", "open_chromatin")
 STARTS = {"from scratch": COMPACT_RANDOM, "bundled": COMPACT}
@@ -176,10 +176,10 @@ def main() -> None:
             runs.append((model, run))
     for split, whole in splits.items():
         for model, run in runs:
-            found = evaluate_genome(
+            measured = evaluate_genome(
                 str(model), whole.files.organism, features=whole.beds, device="cpu", replicates=args.replicates
-            ).elements
-            report(args.json, facts, run | {"split": split}, found)
+            )
+            report(args.json, facts, run | {"split": split}, measured.elements)
     for split, whole in splits.items():
         with tempfile.TemporaryDirectory() as spool:
             genome = load_genome(whole.files.organism, Path(spool), whole.beds)

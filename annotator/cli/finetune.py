@@ -168,8 +168,8 @@ def finetune(
     chosen = {key: value for key, value in given.items() if value is not None}
     adapters = {key: value for key, value in (("rank", lora_rank), ("alpha", lora_alpha)) if value is not None}
     options = replace(
-        default_options(base, lora=lora, genomes=bool(fasta)), class_weights=class_weights,
-        processes=processes, seed=seed, **chosen,  # type: ignore[arg-type]
+        default_options(base, lora=lora, genomes=bool(fasta)), processes=processes, seed=seed,
+        class_weights=class_weights, **chosen,  # type: ignore[arg-type]
     )  # fmt: skip
     data: TableData | GenomeData
     if fasta:

@@ -238,12 +238,13 @@ def measure(
         for kind in map(TRACK_KIND.__getitem__, tracks)
         if kind is not Kind.PROMOTER  # whose calls may be right some bases away
     }
+    scorings: dict[str, SiteRanking | TileScores] = {**rankings, **tiles}
     found: list[Calls] = []
     plan = PlanOptions(**manifest.plan)
     for shard in score_shards(model, genome, plan, tracks=len(manifest.tracks), device=device, rules=rules):
         found.append(shard.calls)
         for span, logits in zip(shard.spans, shard.logits, strict=True):
-            for track, scored in (*rankings.items(), *tiles.items()):
+            for track, scored in scorings.items():
                 scored.add(span.contig, span.start, logits[:, manifest.tracks.index(track)])
         logger.info("%s: scored up to %s of contig %d", genome.name, f"{shard.spans[-1].end:,}", shard.spans[-1].contig + 1)
     calls = Calls.concatenate(found)

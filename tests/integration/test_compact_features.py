@@ -108,11 +108,11 @@ def test_a_tuned_model_is_a_base_again_and_keeps_what_it_knows(tuned: tuple[Path
     ids = torch.randint(5, 4101, (2, 64), generator=torch.Generator().manual_seed(1))
     clade = torch.zeros(2, dtype=torch.int64)
     first = load_compact(*read_model(str(model)), "vertebrate")
-    again = compact_bases(settings(folder, str(model)), ("open", "more", "CRE")).net
-    found = again.eval().model(ids, clade)
+    again = compact_bases(settings(folder, str(model)), ("open", "more", "CRE")).model.eval()
+    found = again(ids, clade)
     assert torch.equal(found[:, :, [2, 0]], first(ids, clade))
     bundled = load_compact(*read_model(COMPACT), "vertebrate")
-    grown = compact_bases(settings(folder, COMPACT), ("acceptor", "CRE")).net.eval().model(ids, clade)
+    grown = compact_bases(settings(folder, COMPACT), ("acceptor", "CRE")).model.eval()(ids, clade)
     own = torch.full((2,), CLADE_INDEX["vertebrate"])
     assert torch.equal(grown[:, :, 0], bundled(ids, own)[:, :, 1])
 
