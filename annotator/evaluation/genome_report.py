@@ -238,7 +238,7 @@ def measure(
         for kind in map(TRACK_KIND.__getitem__, tracks)
         if kind is not Kind.PROMOTER  # whose calls may be right some bases away
     }
-    scorings: dict[str, SiteRanking | TileScores] = {**rankings, **tiles}
+    scorings: dict[str, SiteRanking | TileScores] = {**{kind.row.track: ranking for kind, ranking in rankings.items()}, **tiles}
     found: list[Calls] = []
     plan = PlanOptions(**manifest.plan)
     for shard in score_shards(model, genome, plan, tracks=len(manifest.tracks), device=device, rules=rules):
