@@ -274,7 +274,7 @@ def test_extra_columns_are_there_when_asked_for(
     model: Path, motifs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fasta = write_fasta(tmp_path / "g.fa", {"c": plant(planted(2000, seed=15)[0], MATCH, 70)})
-    for out, more, columns in (("nine", (), {9}), ("extra", ("--bed-extra",), {13, 15})):
+    for out, more, columns in (("nine", (), {9}), ("extra", ("--bed-extra",), {13, 16})):
         assert run(model, motifs, fasta, tmp_path / out, *more) == 0
         lines = [line for name in ("splice_sites", "tfbs") for line in bed_lines(tmp_path / out / f"{name}.bed.gz")]
         assert {len(fields) for fields in lines} == columns
