@@ -142,6 +142,22 @@ def check_out_folder(out: Path) -> None:
     _write_something(existing, out)
 
 
+def check_model_folder(out: Path, manifest_name: str) -> None:
+    """See that a folder that a model is to be written to holds nothing else: what it held would be gone.
+
+    Args:
+        out: The folder, which need not be there yet.
+        manifest_name: File that tells a model of the kind.
+
+    Raises:
+        UsageError: There is a file of that name, or a folder that holds something and is no such model.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is not a folder")
+    if out.is_dir() and not (out / manifest_name).is_file() and any(out.iterdir()):
+        raise UsageError(f"{out}: holds something that is no model (no {manifest_name}) and would be lost; choose another folder")
+
+
 def is_utf8(path: str | Path) -> bool:
     """Whether every library sees the same path: some take paths as UTF-8 whatever the locale says."""
     try:

@@ -30,8 +30,9 @@ from annotator.labels.labelled import LabelledGenome
 from annotator.models.directory import read_model, write_model
 from annotator.models.families.compact.merge import merge_clades
 from annotator.models.families.compact.scan import load_compact
-from annotator.models.manifest import Manifest
+from annotator.models.manifest import MANIFEST_NAME, Manifest
 from annotator.models.weights import read_safetensors, write_safetensors
+from annotator.preflight import check_model_folder
 from annotator.training.compact.export import export_model
 from annotator.training.compact.options import TrainingSettings
 from annotator.training.compact.start import first_network
@@ -97,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _ship(args: argparse.Namespace) -> None:
+    check_model_folder(args.out, MANIFEST_NAME)
     plan = tomllib.loads(args.ship.read_text(encoding="utf-8"))
     settings = replace(read_recipe(args.ship.parent / plan["recipe"], args.data, plan["name"]), licence=plan["licence"])
     given = _checkpoints(args.checkpoint, list(plan["card"]))

@@ -121,8 +121,9 @@ def with_chosen_clade(samples: Sequence[Sample], options: AnnotateOptions, machi
             "each of several assemblies may have another; name one, or annotate them one by one", "clade", AUTO_CLADE
         )
     sample = samples[0]
-    if not Path(sample.fasta).is_file():
-        raise UsageError(f"{sample.fasta}: it has to be read twice, and is no file", "clade", AUTO_CLADE)
+    for path in (sample.fasta, options.regions):
+        if path is not None and not Path(path).is_file():
+            raise UsageError(f"{path}: it has to be read twice, and is no file", "clade", AUTO_CLADE)
     manifest = read_model(options.model)[1]
     clades = comparable_clades(manifest)
     if len(clades) < 2:

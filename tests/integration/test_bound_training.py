@@ -94,3 +94,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     error = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(error) == 1 and said in error[0]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_something_else_is_left_alone(inputs: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert main([*inputs, "-o", str(tmp_path)]) == 2
+    assert "holds something that is no model (no bound.json)" in capfd.readouterr().err
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"

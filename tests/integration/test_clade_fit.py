@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +103,11 @@ def test_where_no_clade_can_be_chosen_the_line_says_why(two_clades: Path, genome
         annotate(empty, tmp_path / "e", model=str(two_clades), tasks=("splice",), clade="auto")
     with pytest.raises(UsageError, match="each of several assemblies may have another"):
         annotate([genome, empty], tmp_path / "b", model=str(two_clades), tasks=("splice",), clade="auto")
+    pipe = tmp_path / "pipe.bed"
+    os.mkfifo(pipe)
+    for fasta, regions in ((pipe, None), (genome, pipe)):
+        with pytest.raises(UsageError, match=r"pipe\.bed: it has to be read twice, and is no file"):
+            annotate(fasta, tmp_path / "f", model=str(two_clades), tasks=("splice",), clade="auto", regions=regions)
     alone = tmp_path / "alone"
     folder, manifest = read_model(str(two_clades))
     one = replace(manifest, clades={"plant": replace(manifest.clades["plant"], validated=(Kind.PROMOTER,))})

@@ -108,6 +108,20 @@ def test_what_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "both").exists()
 
 
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    plants, out = str(model(tmp_path / "p", "plant", 1, 0.3)), tmp_path / "home"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match=r"home: holds something that is no model \(no manifest\.json\)"):
+        merge_clades([plants], out, name="new")
+    with pytest.raises(UsageError, match="is not a folder"):
+        merge_clades([plants], out / "thesis.txt", name="new")
+    assert (out / "thesis.txt").read_text() == "years of work"
+    (out / "thesis.txt").unlink()
+    for name in ("first", "second"):  # an empty folder, and an older model
+        assert read_model(str(merge_clades([plants], out, name=name)))[1].name == name
+
+
 def test_tensors_that_belong_to_no_network_and_networks_without_tensors_are_refused(tmp_path: Path) -> None:
     plants = model(tmp_path / "p", "plant", 1, 0.3)
     folder = merge_clades([str(plants)], tmp_path / "one", name="one")

@@ -23,12 +23,13 @@ from annotator.files import file_sha256
 from annotator.genome.options import GenomeOptions
 from annotator.genome.source import open_genome
 from annotator.kinds import CLADES, DEFAULT_CLADE
-from annotator.models.bound.manifest import BoundConfig, BoundManifest
+from annotator.models.bound.manifest import BOUND_JSON, BoundConfig, BoundManifest
 from annotator.models.bound.net import write_bound
 from annotator.models.weights import WEIGHTS_NAME
 from annotator.motifs.jaspar_release import CLADE_TAXA, JASPAR_RELEASE, jaspar_motifs
 from annotator.motifs.read import read_motifs
 from annotator.motifs.scan import MotifScanner
+from annotator.preflight import check_model_folder
 from annotator.training.bound.hits import LabelledHits, labelled_hits
 from annotator.training.bound.options import BoundTraining
 from annotator.training.bound.run import learn
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(args: argparse.Namespace) -> None:
+    check_model_folder(args.out, BOUND_JSON)
     torch.set_num_threads(args.threads)
     options, config = BoundTraining(epochs=args.epochs, batch_hits=args.batch_hits, seed=args.seed), BoundConfig()
     peaks, val_peaks = _by_factor("peaks", args.peaks), _by_factor("val_peaks", args.val_peaks)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from annotator.errors import UsageError
 from annotator.models.directory import read_model, write_model
-from annotator.models.manifest import CladeSettings, Manifest
+from annotator.models.manifest import MANIFEST_NAME, CladeSettings, Manifest
 from annotator.models.weights import read_safetensors
+from annotator.preflight import check_model_folder
 
 
 def merge_clades(models: Sequence[str], out: Path, *, name: str, licence: str = "", version: str = "") -> Path:
@@ -23,7 +24,7 @@ def merge_clades(models: Sequence[str], out: Path, *, name: str, licence: str = 
     Args:
         models: Bundled models or model directories of the compact family that label bases, one a clade, in the order in which
             their clades are listed.
-        out: Model directory to make; an older one is replaced when the new one is complete.
+        out: Model directory to make; an older model is replaced when the new one is complete.
         name: Name of the new model.
         licence: Licence of the new weights; that of the first model by default.
         version: Version of the new model; the beginning of the weights' sha256 by default.
@@ -32,11 +33,13 @@ def merge_clades(models: Sequence[str], out: Path, *, name: str, licence: str = 
         `out`.
 
     Raises:
-        UsageError: Two models are for the same clade, one has no clade of its own, or they differ in what they read or label.
+        UsageError: Two models are for the same clade, one has no clade of its own, they differ in what they read or label, or
+            `out` holds something that is no model.
         AnnotatorError: A model is missing or damaged.
     """
     if not models:
         raise UsageError("no model to merge")
+    check_model_folder(out, MANIFEST_NAME)
     first: Manifest | None = None
     tensors: dict[str, Tensor] = {}
     clades: dict[str, CladeSettings] = {}
