@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -96,12 +97,17 @@ def test_a_clade_without_a_checkpoint_keeps_the_network_of_the_present_model(
     assert manifest.training["fungi"]["steps_done"] == 8
 
 
-def test_a_network_that_serves_all_clades_is_the_network_of_each(ship: ModuleType, folder: Path, tmp_path: Path) -> None:
+def test_a_network_that_serves_all_clades_is_the_network_of_each(
+    ship: ModuleType, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("annotator.training.compact.export.calibration_error_of", lambda *_: float("nan"))  # too few sites
     settings = ship.read_recipe(folder / "small.toml", folder, "shared")
     genomes = [ship.load_genome(organism, tmp_path / organism.name) for organism in settings.validation]
     torch.manual_seed(0)
     net = CompactNet(CONFIG).eval()
     ship.export_model(replace(settings, init="x"), net, [], genomes, tmp_path / "m", device=torch.device("cpu"), steps=1)
+    read = json.loads((tmp_path / "m/manifest.json").read_text(), parse_constant=pytest.fail)  # JSON has no NaN
+    assert "auprc" in read["metrics"]["fungi"]["donor"] and "calibration_error" not in read["metrics"]["fungi"]["donor"]
     ship.write_network(*read_model(str(tmp_path / "m")), "fungi", tmp_path / "fungi.safetensors")
     written, wanted = ship.read_safetensors(tmp_path / "fungi.safetensors"), net.state_dict()
     assert set(written) == set(wanted) and all(torch.equal(wanted[name], written[name]) for name in wanted)
@@ -123,3 +129,12 @@ def test_wrong_checkpoints_are_one_line(
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: ") and said in last
     assert not (tmp_path / "model").exists()
+
+
+def test_a_folder_with_something_else_is_left_alone(
+    ship: ModuleType, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert ship.main(arguments(folder, tmp_path, *(of(folder, clade) for clade in CLADES))) == 2
+    assert "holds something that is no model (no manifest.json)" in capsys.readouterr().err
+    assert (tmp_path / "thesis.txt").exists()

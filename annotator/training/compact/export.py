@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -156,10 +157,13 @@ def _calibrate(
     validated, said = reached({kind: figures[kind]["auprc"] for kind in thresholds if own and kind in figures}, LEAST_AUPRC)
     names = ", ".join(genome.name for genome in genomes)
     note = f"calibrated on validation data of {names}; {said}" if own else f"no data of this clade: borrowed from {names}"
-    figures = {
-        key: {k: round(v, 4) for k, v in value.items()} if isinstance(value, dict) else value for key, value in figures.items()
-    }
+    figures = {key: _known(value) if isinstance(value, dict) else value for key, value in figures.items()}
     return CladeSettings(index, thresholds, calibration, validated, note), figures
+
+
+def _known(figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures with four decimals, without those that too few sites leave undefined: JSON has no NaN."""
+    return {name: round(value, 4) for name, value in figures.items() if not math.isnan(value)}
 
 
 def _ranking(values: NDArray[np.float32], labels: NDArray[np.bool_]) -> dict[str, float]:
