@@ -8,11 +8,12 @@ from __future__ import annotations
 import csv
 import gzip
 import logging
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-from annotator.errors import InputError
+from annotator.errors import InputError, UsageError
 from annotator.kinds import LABEL_TRACKS, STRANDS, Strand
 from annotator.labels.labelled import LabelledGenome
 from annotator.labels.options import PromoterWindows
@@ -93,12 +94,17 @@ def _name_in(path: Path, left_out: Path) -> str:
 def _rows_left_out(path: Path) -> dict[str, set[int]]:
     """Rows that are never learnt from, by table."""
     found: dict[str, set[int]] = {}
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-        reader = csv.reader(file, delimiter="\t")
-        if next(reader, None) != _LEFT_OUT_COLUMNS:
-            raise InputError(f"{path} line 1: the header should be {', '.join(_LEFT_OUT_COLUMNS)}, separated by tabs")
-        for fields in reader:
-            if len(fields) != len(_LEFT_OUT_COLUMNS) or not fields[1].isdecimal():
-                raise InputError(f"{path} line {reader.line_num}: no table, row and split: {' '.join(fields)[:60]!r}")
-            found.setdefault(fields[0], set()).add(int(fields[1]))
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+            reader = csv.reader(file, delimiter="\t")
+            if next(reader, None) != _LEFT_OUT_COLUMNS:
+                raise InputError(f"{path} line 1: the header should be {', '.join(_LEFT_OUT_COLUMNS)}, separated by tabs")
+            for fields in reader:
+                if len(fields) != len(_LEFT_OUT_COLUMNS) or not fields[1].isdecimal():
+                    raise InputError(f"{path} line {reader.line_num}: no table, row and split: {' '.join(fields)[:60]!r}")
+                found.setdefault(fields[0], set()).add(int(fields[1]))
+    except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a table of text, or damaged ({error})") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
     return found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from annotator.errors import InputError
+from annotator.errors import InputError, UsageError
 from annotator.kinds import Strand
 from annotator.labels.options import PromoterWindows
 from annotator.labels.promoter_windows import load_promoter_windows
@@ -60,6 +62,17 @@ def test_a_table_of_another_folder_is_refused(tables: PromoterWindows, tmp_path:
     other = PromoterWindows("toy", "plant", tables.tables, 2, tmp_path / "other" / "left_out.tsv")
     with pytest.raises(InputError, match="but .*a.csv lies elsewhere"):
         load_promoter_windows(other)
+
+
+def test_rows_to_leave_out_that_cannot_be_read_are_one_line(tables: PromoterWindows, tmp_path: Path) -> None:
+    (tmp_path / "cut.tsv.gz").write_bytes(gzip.compress(b"table\trow\tsplit\n" + b"a\t1\tval\n" * 50)[:-9])
+    (tmp_path / "no.tsv.gz").write_text("table\trow\tsplit\n")
+    (tmp_path / "odd.tsv").write_bytes(b"table\trow\tsplit\n\xff\t1\tval\n")
+    for name in ("cut.tsv.gz", "no.tsv.gz", "odd.tsv"):
+        with pytest.raises(InputError, match=f"{name}: not a table of text, or damaged"):
+            load_promoter_windows(replace(tables, left_out=tmp_path / name))
+    with pytest.raises(UsageError, match="Is a directory"):
+        load_promoter_windows(replace(tables, left_out=tmp_path))
 
 
 def test_the_tss_of_the_packs_windows_lies_where_the_recipe_says(data_pack: Path) -> None:
