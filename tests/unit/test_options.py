@@ -140,7 +140,7 @@ WRONG_FLAGS = {
         "learning-rate": "-0.5", "dropout": "1", "class-weights": "some", "patience": "-1", "validate-steps": "-1",
         "processes": "0", "seed": "-1",
     },
-    "finetune --base dnabert:tiny, of a genome": {"window-bp": "-1", "margin-bp": "-1"},
+    "finetune --base dnabert:tiny, of a genome": {"window-bp": "-1", "margin-bp": "-1", "sigma-bp": "-1"},
     "finetune of a genome": {
         "window-bp": "-1", "margin-bp": "5000", "steps": "0", "batch": "0", "learning-rate": "0", "dropout": "1",
         "validate-steps": "-1", "seed": "-1",
@@ -281,7 +281,7 @@ def test_an_error_about_a_field_survives_the_way_between_processes() -> None:
 COMMANDS = {
     "annotate": ["annotate"], "plan": ["plan"], "verify": ["verify"], "example": ["example"], "train": ["train"],
     "pretrain": ["pretrain"], "finetune": ["finetune"], "evaluate": ["evaluate"], "doctor": ["doctor"],
-    "list": ["models", "list"], "show": ["models", "show"], "convert": ["models", "convert"],
+    "list": ["models", "list"], "show": ["models", "show"], "convert": ["models", "convert"], "merge": ["models", "merge"],
 }  # fmt: skip
 
 
