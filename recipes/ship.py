@@ -15,7 +15,7 @@ import logging
 import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -43,16 +43,25 @@ HERE = Path(__file__).resolve().parent
 logger = logging.getLogger("ship")
 
 
-def with_decoy_fit(models: dict[str, Path], validation: dict[str, list[LabelledGenome]]) -> None:
-    """Fit what decoys say of false calls on all validation genomes together, and write it into the models of the clades."""
-    ladders = [
-        annotated_ladders(*read_model(str(models[clade])), clade, genome, sample_bp=DECOY_SAMPLE_BP)
-        for clade, genomes in validation.items()
-        for genome in genomes
-    ]
-    fits = fit_decoys(ladders)
-    logger.info("decoys fitted on %d genomes: %s", len(ladders), {kind.value: asdict(fit) for kind, fit in fits.items()})
+def with_decoy_fit(
+    models: dict[str, Path], validation: dict[str, list[LabelledGenome]], named: Mapping[str, Sequence[str]]
+) -> None:
+    """Fit what decoys say of false calls, and write it into the models of the clades.
+
+    Args:
+        models: Model directory of each clade.
+        validation: Validation genomes of each clade that are whole genomes or regions.
+        named: Names of the genomes that each clade's fit is made on, of whatever clade; all of them for a clade that is absent.
+    """
+    every = {genome.name: (clade, genome) for clade, genomes in validation.items() for genome in genomes}
+    wanted = {clade: named.get(clade, tuple(every)) for clade in models}
+    ladders = {}
+    for name in dict.fromkeys(name for names in wanted.values() for name in names):
+        clade, genome = every[name]
+        ladders[name] = annotated_ladders(*read_model(str(models[clade])), clade, genome, sample_bp=DECOY_SAMPLE_BP)
     for clade, folder in models.items():
+        fits = fit_decoys([ladders[name] for name in wanted[clade]])
+        logger.info("%s: decoys fitted on %s: %s", clade, ", ".join(wanted[clade]), {k.value: asdict(f) for k, f in fits.items()})
         path, manifest = read_model(str(folder))
         clades = manifest.clades | {clade: replace(manifest.clades[clade], decoy_fit=fits)}
         write_model(folder, replace(manifest, clades=clades, version=""), read_safetensors(path / manifest.weights))
@@ -116,7 +125,7 @@ def _ship(args: argparse.Namespace) -> None:
             steps = card.get("steps", steps_of(present[1] if present else None, clade))
             models[clade] = Path(scratch) / clade
             validation[clade] = ship_clade(settings, clade, start, words, models[clade], Path(scratch), steps)
-        with_decoy_fit(models, validation)
+        with_decoy_fit(models, validation, plan.get("decoys", {}))
         merge_clades(
             list(map(str, models.values())), args.out, name=plan["name"], licence=plan["licence"], version=plan["version"]
         )
