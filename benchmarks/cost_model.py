@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from annotator.genome.plan import PlanOptions
+from annotator.models.directory import read_model
 from annotator.models.families.compact.net import CompactConfig
 
 HUMAN_BP = 3.1e9
@@ -71,12 +72,19 @@ class Family(Protocol):
         """Bytes moved for a base of one strand, window overhead not counted."""
 
 
+def bundled_shape() -> tuple[CompactConfig, PlanOptions]:
+    """Architecture and windows of the bundled model, as its manifest says."""
+    manifest = read_model("compact")[1]
+    config = CompactConfig(**(manifest.architecture | {"dilations": tuple(manifest.architecture["dilations"])}))
+    return config, PlanOptions(**manifest.plan)
+
+
 @dataclass(frozen=True)
 class Compact:
     """The bundled model, as the kernels run it: each convolution one pass, its activation and residual fused."""
 
-    config: CompactConfig = CompactConfig()
-    plan: PlanOptions = PlanOptions()
+    config: CompactConfig
+    plan: PlanOptions
     name: str = "bundled (compact)"
 
     @property
@@ -158,7 +166,7 @@ class Transformer:
         return value_bytes * self.layers * values * self.tokens / self.window_bp
 
 
-COMPACT = Compact()
+COMPACT = Compact(*bundled_shape())
 DNABERT_6 = Transformer("DNABERT, k = 6, stride 1", 12, 768, 3072, 512, 510)
 FAMILIES: tuple[Family, ...] = (
     COMPACT,

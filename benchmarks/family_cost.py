@@ -30,16 +30,16 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from annotator.genome.plan import PlanOptions
 from annotator.models.convert import DILATIONS, RADIUS_BP, WIDTHS
 from annotator.models.families.base import Architecture, ModelFamily
-from annotator.models.families.compact.net import CompactConfig, CompactNet
+from annotator.models.families.compact.net import CompactNet
 from annotator.models.families.compact.window import CompactWindow, CompactWindowConfig
 from annotator.models.families.dilated_cnn import DilatedConfig, DilatedNet
 from annotator.models.families.registry import family
 from annotator.models.options import FAMILIES
 from annotator.models.task_heads import BaseHead, HeadOptions
 from annotator.training.finetune.genomes import WINDOW_BP
+from benchmarks.cost_model import bundled_shape
 
 PAGES = Path(__file__).parents[1] / "docs" / "families"
 BEGIN, END = "<!-- family_cost.py {}: begin -->", "<!-- family_cost.py {}: end -->"
@@ -162,7 +162,7 @@ def transformer(name: str, size: str, *, slid: bool) -> Cost:
 
 def convolutional() -> Iterator[Cost]:
     """The bundled model and OpenSpliceAI's."""
-    config, plan = CompactConfig(), PlanOptions()
+    config, plan = bundled_shape()
     overhead = plan.window_bp / plan.core_bp
     yield Cost(
         "compact", "compact (bundled)", parameters_of(lambda: CompactNet(config)), f"{2 * config.reach_bp:,}",

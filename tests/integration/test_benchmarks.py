@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from annotator.genome.plan import PlanOptions
-from annotator.models.families.compact.net import CompactConfig
 from annotator.pipeline.worker.order import WorkOrder
 from annotator.scan.options import BATCH_BP
 from annotator_kernels import backends
@@ -54,7 +53,7 @@ def test_rows_of_the_kernels(tmp_path: Path) -> None:
         assert {"python", "torch", "triton", "numpy"} <= row["versions"].keys()
         assert "bar_met" not in row, "bars are a GPU's"
     by_kernel = {row["kernel"]: row for row in rows}
-    assert by_kernel["compact_forward"]["flops_per_base"] == CompactConfig().flops_per_base()
+    assert by_kernel["compact_forward"]["flops_per_base"] == cost_model.COMPACT.flops_per_base()
     assert "human_genome_s_extrapolated" not in by_kernel["pwm_scan"], "a CPU does not scan with the oracle"
     assert len([row for row in rows if row["kernel"] == "residual_conv"]) == 6
 
