@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.calls.clade_fit import CladeFit, best_clade, better_clade, clade_fit
-from annotator.errors import UsageError
+from annotator.errors import ModelFault, ResourceFault, UsageError
 from annotator.genome.decoys import sample_spans
 from annotator.genome.regions import read_regions
 from annotator.genome.source import Genome, open_genome
@@ -85,9 +85,16 @@ class CladeFits:
         return fits
 
     def advise(self, genome: Genome, regions: Regions, tick: Callable[[], None] | None = None) -> None:
-        """Say so where another clade's settings fit a genome much better than those of the run."""
+        """Say so where another clade's settings fit a genome much better than those of the run.
+
+        Advice fails no run: what goes wrong in the sample goes wrong in the scan too, which names the place.
+        """
         own = self._request.order.clade
-        fits = self.measure(genome, regions, tick)
+        try:
+            fits = self.measure(genome, regions, tick)
+        except (ModelFault, ResourceFault) as fault:
+            logger.info("%s: the clades are not compared: %s", genome.path, fault)
+            return
         if (better := better_clade(fits, own)) is not None:
             logger.warning(
                 "%s: the settings of clade %s fit this genome better than those of %s (expected F1 of splice calls on a sample: "

@@ -6,6 +6,7 @@ So every coordinate, strand and dinucleotide of a run can be checked against the
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -36,14 +37,22 @@ def detector() -> CompactNet:
     return net
 
 
-def write_detector(folder: Path, *, validated: tuple[str, ...] = ("donor", "acceptor", "promoter")) -> Path:
-    """Write the detector as a model directory."""
+def write_detector(
+    folder: Path, *, validated: tuple[str, ...] = ("donor", "acceptor", "promoter"), validated_clades: Sequence[str] = CLADES
+) -> Path:
+    """Write the detector as a model directory; where one clade is validated, a run compares it with no other."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.safetensors"
     save_file({name: value.contiguous() for name, value in detector().state_dict().items()}, path)
     kinds = ("donor", "acceptor", "promoter")
     settings = {
-        clade: CladeSettings(i, dict.fromkeys(kinds, 0.5), dict.fromkeys(kinds, Calibration()), validated, "a test")
+        clade: CladeSettings(
+            i,
+            dict.fromkeys(kinds, 0.5),
+            dict.fromkeys(kinds, Calibration()),
+            validated if clade in validated_clades else (),
+            "a test",
+        )
         for i, clade in enumerate(CLADES)
     }
     manifest = Manifest(
