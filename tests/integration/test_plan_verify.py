@@ -140,7 +140,7 @@ def test_plan_tells_what_a_run_would_do(tmp_path: Path, capfd: pytest.CaptureFix
     assert main(["plan", str(fasta), "-q", "--device", "cpu", "-t", "1", "--shard-bp", "100000", "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
     (genome,) = found["genomes"]
-    assert genome["to_scan_bp"] == genome["bp"] == 300_000 and genome["windows"] >= 7 and genome["shards"] >= 3
+    assert genome["to_scan_bp"] == genome["bp"] == 300_000 and genome["windows"] >= 4 and genome["shards"] >= 3
     assert (found["threads_per_worker"], found["workers"], found["shard_bp"]) == (1, 1, 100_000)
     rate, expected = found["measured"]["bp_per_s"], found["expected_s"]
     assert expected == pytest.approx(300_000 / rate + found["measured"]["load_s"] + found["measured"]["check_s"], rel=0.1)

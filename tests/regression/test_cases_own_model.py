@@ -45,10 +45,10 @@ QUICK = ["-t", "1", "-q", "--device", "cpu"]
 
 @pytest.fixture(scope="module")
 def fine_tuned(genome: Path) -> Path:
-    """The bundled weights, one step further on a small genome of a plant; `finetune`'s default base."""
-    out = genome / "my-plant"
+    """The bundled weights, one step further on a small genome of a fungus; `finetune`'s default base."""
+    out = genome / "my-fungus"
     size = ["--steps", "1", "--batch", "1", "--window-bp", "1024"]
-    assert main(["finetune", *data(genome), "--clade", "plant", *size, "-o", str(out), *QUICK]) == 0
+    assert main(["finetune", *data(genome), "--clade", "fungi", *size, "-o", str(out), *QUICK]) == 0
     return out / "model"
 
 
@@ -65,14 +65,14 @@ def small_recipe(folder: Path) -> Path:
 def test_E11_fine_tuning_goes_on_from_the_bundled_weights(fine_tuned: Path) -> None:
     _, manifest = read_model(str(fine_tuned))
     bundled = read_manifest(BUNDLED / "compact")
-    assert (manifest.name, manifest.licence, manifest.default_clade) == ("my-plant", "not stated", "plant")
+    assert (manifest.name, manifest.licence, manifest.default_clade) == ("my-fungus", "not stated", "fungi")
     assert manifest.version == manifest.weights_sha256[:12] and manifest.weights_sha256 != bundled.weights_sha256
     assert manifest.training["init"] == "compact" and manifest.architecture == bundled.architecture | {"clades": 5}
-    figures = manifest.metrics["plant"]
+    figures = manifest.metrics["fungi"]
     assert figures["donor"]["auprc"] > 0.5 < figures["acceptor"]["auprc"]  # a single step cannot have learnt that
-    assert manifest.clades["plant"].validated == (Kind.DONOR, Kind.ACCEPTOR)
-    assert "AUPRC donor" in manifest.clades["plant"].note and "of 0.5 needed" in manifest.clades["plant"].note
-    assert not any(settings.validated for clade, settings in manifest.clades.items() if clade != "plant")
+    assert manifest.clades["fungi"].validated == (Kind.DONOR, Kind.ACCEPTOR)
+    assert "AUPRC donor" in manifest.clades["fungi"].note and "of 0.5 needed" in manifest.clades["fungi"].note
+    assert not any(settings.validated for clade, settings in manifest.clades.items() if clade != "fungi")
 
 
 def test_E11_training_from_weights_or_from_none_by_options(genome: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,12 +98,12 @@ def test_E11_training_from_weights_or_from_none_by_options(genome: Path, capsys:
 
 def test_E11_the_clade_of_its_data_is_its_default(genome: Path, fine_tuned: Path, tmp_path: Path) -> None:
     command = ["annotate", str(genome / "g.fa"), "--model", str(fine_tuned), "--tasks", "splice", "-t", "1", "--device", "cpu"]
-    for options, clade in (([], "plant"), (["--clade", "fungi"], "fungi")):
+    for options, clade in (([], "fungi"), (["--clade", "plant"], "plant")):
         out = tmp_path / clade
         assert main([*command, *options, "-o", str(out)]) == 0
         run = json.loads((out / "run.json").read_text())
-        assert (run["plan"]["clade"], run["plan"]["model"]["name"]) == (clade, "my-plant")
-        assert run["not_validated"] == ([] if clade == "plant" else ["donor", "acceptor"])
+        assert (run["plan"]["clade"], run["plan"]["model"]["name"]) == (clade, "my-fungus")
+        assert run["not_validated"] == ([] if clade == "fungi" else ["donor", "acceptor"])
     assert main([*command[:2], "--tasks", "splice", "-t", "1", "--device", "cpu", "-o", str(tmp_path / "bundled")]) == 0
     assert json.loads((tmp_path / "bundled" / "run.json").read_text())["plan"]["clade"] == "vertebrate"
     assert main([*command, "--clade", "animal", "-o", str(tmp_path / "none")]) == 2
