@@ -31,6 +31,7 @@ from annotator.evaluation.genome_report import evaluate_genome
 from annotator.labels.genomes import load_elements, load_genome
 from annotator.labels.labelled import LabelledGenome
 from annotator.labels.options import Organism
+from annotator.models.directory import read_model
 from annotator.training.finetune.options import (
     COMPACT,
     COMPACT_RANDOM,
@@ -166,11 +167,12 @@ def main() -> None:
                 default_options(STARTS[start], lora=False, genomes=True), batch_windows=BATCH_WINDOWS, steps=args.steps,
                 validate_steps=args.steps, patience=0, seed=args.seed, bf16=True,
             )  # fmt: skip
-            began = _cpu_s()
+            began, fresh = _cpu_s(), not folder.exists()
             model = learn(start, train, dev, options, args.window_bp, args.sigma_bp, folder)
             run = {
-                "start": start, "elements": elements, "loci": train.loci, "labelled": train.counts,
-                "learning_rate": options.learning_rate, "learning_cpu_s": round(_cpu_s() - began),
+                "start": start, "base": read_model(str(model))[1].training["base"], "elements": elements, "loci": train.loci,
+                "labelled": train.counts, "learning_rate": options.learning_rate,
+                "learning_cpu_s": round(_cpu_s() - began) if fresh else None,
             }  # fmt: skip
             print(json.dumps(run), flush=True)
             runs.append((model, run))
