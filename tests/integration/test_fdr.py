@@ -115,7 +115,8 @@ def test_the_threshold_lies_where_calls_are_more_than_chance(strong_only: Path, 
 
 
 @pytest.mark.parametrize(
-    "executor", [("--workers", "2"), pytest.param(("--ray", "local", "--workers", "2"), marks=pytest.mark.ray)]
+    "executor",
+    [("--workers", "2"), pytest.param(("--ray", "local", "--workers", "2"), marks=[pytest.mark.ray, pytest.mark.slow])],
 )
 def test_C09_every_executor_gives_the_same_bytes(
     executor: tuple[str, ...], strong_only: Path, finished: Path, model: Path, tmp_path: Path
