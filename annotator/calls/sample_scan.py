@@ -113,7 +113,7 @@ class SampleScan:
         regions: dict[int, NDArray[np.int64]] | None = None,
         tick: Callable[[], None] | None = None,
     ) -> dict[Kind, LadderCounts]:
-        """The calls of each kind by threshold; arguments and errors as of `calls`."""
+        """The calls of each kind by threshold; arguments and errors as of `calls_and_decoys`."""
         real, decoy = self.calls_and_decoys(sample, lengths, read_bases, regions, tick)
         return {
             kind: count_ladder(real.probability[real.kind == kind.code], decoy.probability[decoy.kind == kind.code])
