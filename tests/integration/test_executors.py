@@ -70,6 +70,25 @@ def test_C09_the_bytes_do_not_depend_on_the_executor(
     assert theirs["workers"] and {"host", "driver"} <= set(theirs["peak_memory_bytes"])
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ray_starts_twice_in_one_process(fasta: Path, in_process: Path, tmp_path: Path) -> None:
+    """As in a notebook: each start has a token of its own, and the environment is the user's again after it."""
+    script = (
+        "import os, sys; from annotator.cli.app import main; before = dict(os.environ);"
+        "codes = [main([*sys.argv[1:], '-o', out]) for out in ('a', 'b')];"
+        "print({n: v for n, v in os.environ.items() if n.startswith('RAY_') and before.get(n) != v}); sys.exit(max(codes))"
+    )
+    command = ["annotate", str(fasta), "-t", "1", "--device", "cpu", "--shard-bp", str(SHARD_BP), "-q", "--ray", "local"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command, "--workers", "1"], env=python_path(), cwd=tmp_path, capture_output=True,
+        text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "{}\n"
+    assert results(tmp_path / "a") == results(tmp_path / "b") == results(in_process)
+
+
 def test_C09_shard_sizes_give_the_same_files(fasta: Path, in_process: Path, tmp_path: Path) -> None:
     assert main(arguments(fasta, tmp_path / "out", "--shard-bp", "250000")) == 0
     assert results(tmp_path / "out") == results(in_process)

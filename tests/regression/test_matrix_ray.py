@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from annotator.pipeline.executors.cluster import forget_token
 from tests.support.runs import results
 from tests.support.toy_runs import (
     ROOT,
@@ -55,6 +56,7 @@ def cluster() -> Iterator[Any]:
     running.shutdown()
     os.environ.clear()
     os.environ |= before
+    forget_token()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ token of its own, and without a dashboard.
 
 from __future__ import annotations
 
+import importlib
 import ipaddress
 import logging
 import os
@@ -28,28 +29,59 @@ logger = logging.getLogger(__name__)
 CONNECT_S = 10.0
 HEAD_S = 2.0
 
-_IMPATIENCE = {
+_JOINING = {
+    "RAY_AUTH_MODE": "token",
     "RAY_NUM_REDIS_GET_RETRIES": "3", "RAY_gcs_rpc_server_connect_timeout_s": "2", "RAY_py_gcs_connect_timeout_s": "10",
 }  # fmt: skip
-"""A cluster that accepts a connection and then says nothing is given up after half a minute, not after fourteen."""
+"""The last three: a cluster that accepts a connection and says nothing is given up after half a minute, not after fourteen."""
 
 _LONGEST_SOCKET = 107
 _SOCKET_IN_SESSION = "/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 
 
-def joining_environment() -> None:
-    """What Ray reads before it joins a cluster: a token is asked for unless the user says otherwise."""
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    for name, value in _IMPATIENCE.items():
-        os.environ.setdefault(name, value)
+_PRIVATE = {
+    "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # or it would bind to all interfaces, whatever address is asked for
+}  # fmt: skip
 
 
-def private_environment() -> None:
-    """What Ray reads while it is imported: a token of this run alone, loopback only, nothing reported to anybody."""
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # or it would bind to all interfaces, whatever address is asked for
+class RayEnvironment:
+    """What Ray reads from the environment while it is imported and when it starts; as it was before, once restored.
+
+    A process may start Ray several times (two calls in a notebook), and join a cluster of its user between them.
+    """
+
+    def __init__(self, *, private: bool) -> None:
+        """Set it.
+
+        Args:
+            private: A token of this run alone, loopback only, nothing reported to anybody; otherwise what joining a cluster
+                takes: a token is asked for unless the user says otherwise.
+        """
+        if private:
+            settings = _PRIVATE | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        else:
+            settings = {name: value for name, value in _JOINING.items() if name not in os.environ}
+        self._before = {name: os.environ.get(name) for name in settings}
+        os.environ.update(settings)
+
+    def restore(self) -> None:
+        """Put back what was there; once is enough, twice does no harm."""
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._before = {}
+
+
+def forget_token() -> None:
+    """Ray reads a token once a process: make it read again, or a second start would knock with the first one's."""
+    try:
+        raylet: Any = importlib.import_module("ray._raylet")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
+    except (ImportError, AttributeError):  # a version that keeps none
+        logger.debug("this version of Ray has no cache of its token")
 
 
 class PrivateFolder:

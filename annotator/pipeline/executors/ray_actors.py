@@ -21,11 +21,11 @@ from annotator.machine import usable_cpus
 from annotator.pipeline.driver.schedule import Key
 from annotator.pipeline.executors.cluster import (
     PrivateFolder,
+    RayEnvironment,
     answers,
     first_line,
-    joining_environment,
+    forget_token,
     look_at,
-    private_environment,
     resource_table,
     workers_that_fit,
 )
@@ -121,10 +121,7 @@ class RayExecutor:
         if named.startswith("ray://"):
             raise UsageError("Ray's client protocol is not supported; give the head's own address, HOST:6379", "ray", named)
         self._folder: PrivateFolder | None = None
-        if self._private:
-            private_environment()
-        else:
-            joining_environment()
+        self._environment = RayEnvironment(private=self._private)
         self._ray = _import_ray()
         self._machine = Machine("cpu")
         self._task: AnyTask | None = None
@@ -165,6 +162,7 @@ class RayExecutor:
         ray, execution = self._ray, self._execution
         began = time.monotonic()
         handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+        forget_token()
         try:
             if self._private:
                 self._folder = PrivateFolder()
@@ -223,6 +221,8 @@ class RayExecutor:
             self._ray.shutdown()  # also of a start that was broken off
             if self._folder is not None:
                 self._folder.close()
+            self._environment.restore()
+            forget_token()
 
     # -- workers
 
