@@ -195,5 +195,9 @@ def _windows_with_bases(block: Block) -> NDArray[np.int64]:
     """Indices of the windows whose core is not all N: a run of N costs no model call."""
     windows = block.windows
     first = windows.offset + windows.core_start - windows.start
-    known = np.concatenate([[0], np.cumsum(block.bases != UNKNOWN_BASE, dtype=np.int64)])
-    return np.flatnonzero(known[first + windows.core_end - windows.core_start] > known[first])
+    known = block.bases[first] != UNKNOWN_BASE  # nearly every core begins with a known base, and few have to be looked through
+    for window in np.flatnonzero(~known).tolist():
+        start = int(first[window])
+        core = block.bases[start : start + int(windows.core_end[window] - windows.core_start[window])]
+        known[window] = bool((core != UNKNOWN_BASE).any())
+    return np.flatnonzero(known)
