@@ -42,7 +42,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
+def atomic_files(paths: Sequence[Path], scratch: Path | None = None) -> Iterator[list[Path]]:
     """Write several files of one folder that appear together, or not at all.
 
     The renames cannot be one step for the file system: a process killed between two of them leaves a part of the set,
@@ -50,6 +50,7 @@ def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
 
     Args:
         paths: The final names, all in one existing folder.
+        scratch: Folder for the temporary names, on the same disk; None for the folder of the final ones.
 
     Yields:
         One temporary name per path, in order; the body has to write each.
@@ -58,7 +59,7 @@ def atomic_files(paths: Sequence[Path]) -> Iterator[list[Path]]:
         ResourceFault: Any write failed; no temporary is left, and none of `paths`.
     """
     folder = paths[0].parent
-    temporaries = [temporary_name(folder, path.suffix) for path in paths]
+    temporaries = [temporary_name(scratch or folder, path.suffix) for path in paths]
     published: list[Path] = []
     complete = False
     try:

@@ -95,20 +95,6 @@ def read_part(path: Path, expected: PartInfo | None = None) -> pl.DataFrame:
     return table
 
 
-def read_part_hits(path: Path) -> pl.DataFrame:
-    """The motif hits of a part, as many rows as it has: columns chrom, motif_id and p_value.
-
-    Raises:
-        InputError: The part is missing or damaged.
-    """
-    try:
-        with path.open("rb") as handle:
-            hits = _parsed(handle, path, columns=["chrom", "motif_id", "p_value"])
-    except OSError as error:
-        raise InputError(f"cannot read part {path}: {error.strerror}") from error
-    return hits.filter(pl.col("motif_id").is_not_null() & pl.col("p_value").is_not_null())
-
-
 def count_rows(path: Path) -> int:
     """How many rows a part has, by its footer.
 

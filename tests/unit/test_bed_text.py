@@ -15,7 +15,6 @@ import pytest
 from annotator.calls.batch import Calls
 from annotator.errors import InputError
 from annotator.kinds import KINDS
-from annotator.output.formats.base import Target
 from annotator.output.formats.bed import (
     BED_FILES,
     BedFile,
@@ -23,7 +22,6 @@ from annotator.output.formats.bed import (
     bed_text,
     index_suffixes,
     refuse_unwritable_names,
-    write_index,
 )
 from annotator.output.formats.bgzf import BLOCK_BYTES, EOF_BLOCK, BgzfWriter
 from annotator.output.options import BedOptions
@@ -193,18 +191,6 @@ def test_colours_are_told_apart_without_red_and_green() -> None:
 def test_A22_longest_contig_decides_on_tbi() -> None:
     assert index_suffixes(2**29 - 1) == (".csi", ".tbi")
     assert index_suffixes(2**29) == (".csi",)
-
-
-def test_A22_csi_finds_rows_beyond_two_to_the_32(tmp_path: Path) -> None:
-    starts = [5, 2**29, 2**31 + 7, 2**32 + 11, 17 * 10**9]
-    path = tmp_path / "x.bed.gz"
-    with ThreadPoolExecutor(1) as pool, contextlib.closing(BgzfWriter(path, pool)) as writer:
-        writer.write(b"".join(b"chr1\t%d\t%d\n" % (start, start + 2) for start in starts))
-        writer.finish()
-    write_index(path, Target(tmp_path / "written.tmp", tmp_path / "x.bed.gz.csi"))
-    with pysam.TabixFile(str(path), index=str(tmp_path / "written.tmp")) as rows:  # pysam looks for .tbi alone by itself
-        for start in starts:
-            assert list(rows.fetch("chr1", start, start + 1)) == [f"chr1\t{start}\t{start + 2}"]
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES + 17])

@@ -87,6 +87,10 @@ class FormatWriter(Protocol):
 class Format(Protocol):
     """A file format with its options. Equal tables and options give equal bytes."""
 
+    @property
+    def shows_q_values(self) -> bool:
+        """Whether a file shows q-values, which are known once the whole genome is scanned; others are written before."""
+
     def names(self, run: OutputRun) -> Mapping[str, Sequence[str]]:
         """Names of the data files of a run, each with the names of its indices, in the order in which they are listed."""
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import re
 from collections.abc import Collection, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+import numpy as np
 import polars as pl
-import pysam
 
 from annotator.errors import InputError
 from annotator.files import write_faults
 from annotator.kinds import KINDS, TASKS, Kind
 from annotator.output.formats.base import OutputRun, Target
-from annotator.output.formats.bgzf import BgzfWriter
+from annotator.output.formats.bgzf import BgzfWriter, compress_file
+from annotator.output.formats.tabix import TabixIndex
 from annotator.output.options import DEFAULT_BED, BedOptions
 
 logger = logging.getLogger(__name__)
@@ -65,6 +64,9 @@ TBI_LIMIT_BP = 1 << 29
 """TBI cannot address positions beyond this; CSI can."""
 
 MAX_BED_NAME = 255
+
+INDEX_LEVEL: Final = 6
+"""zlib level of the indices: that of htslib's tabix."""
 
 _UNWRITABLE = re.compile(r"^\Z|^#|[\x00-\x20\x7f]")
 
@@ -137,7 +139,14 @@ def bed_text(table: pl.DataFrame, file: BedFile, options: BedOptions) -> bytes:
     Returns:
         Lines, each ended by a line feed.
     """
-    rows = table.filter(pl.col("kind").is_in(file.kinds))
+    return _lines(_rows_of(table, file), file, options)
+
+
+def _rows_of(table: pl.DataFrame, file: BedFile) -> pl.DataFrame:
+    return table.filter(pl.col("kind").is_in(file.kinds))
+
+
+def _lines(rows: pl.DataFrame, file: BedFile, options: BedOptions) -> bytes:
     columns = [_column(name, rows) for name in bed_columns(file, options)]
     text = io.BytesIO()
     rows.select(columns).write_csv(text, separator=TAB, include_header=False, quote_style="never", null_value=".")
@@ -150,6 +159,11 @@ class BedFormat:
     def __init__(self, options: BedOptions = DEFAULT_BED) -> None:
         """`options` is the shape of the files."""
         self._options = options
+
+    @property
+    def shows_q_values(self) -> bool:
+        """Only with extra columns."""
+        return self._options.bed_extra
 
     def names(self, run: OutputRun) -> dict[str, tuple[str, ...]]:
         """Each BED file that the run's kinds can stand in, with its indices."""
@@ -168,11 +182,13 @@ class BedWriter:
 
     def __init__(self, target: Target, file: BedFile, options: BedOptions, pool: Executor) -> None:
         """Open the target's temporary name and write the header; `pool` compresses."""
-        self._rows = 0
+        header = bed_header(file, options).encode()
+        self._rows, self._bytes = 0, len(header)
         self._target, self._file, self._options = target, file, options
+        self._index = TabixIndex(len(header))
         with write_faults(target.final):
             self._stream = BgzfWriter(target.path, pool)
-            self._stream.write(bed_header(file, options).encode())
+            self._stream.write(header)
 
     @property
     def rows(self) -> int:
@@ -181,14 +197,20 @@ class BedWriter:
 
     def write(self, table: pl.DataFrame) -> None:
         """Append the rows of `table` that belong in this file."""
-        text = bed_text(table, self._file, self._options)
-        self._rows += text.count(b"\n")
+        rows = _rows_of(table, self._file)
+        text = _lines(rows, self._file, self._options)
         with write_faults(self._target.final):
             self._stream.write(text)
+        line_ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1 + self._bytes
+        self._index.add(rows["chrom"], rows["start"].to_numpy(), rows["end"].to_numpy(), line_ends)
+        self._rows += rows.height
+        self._bytes += len(text)
 
     def index(self, target: Target) -> None:
         """Write the `.csi` or `.tbi`, as the final name says."""
-        write_index(self._target.path, target)
+        make = self._index.csi if target.final.suffix == ".csi" else self._index.tbi
+        with write_faults(target.final):
+            target.path.write_bytes(compress_file(make(self._stream.addresses), INDEX_LEVEL))
 
     def __enter__(self) -> BedWriter:
         """Itself."""
@@ -202,19 +224,6 @@ class BedWriter:
                     self._stream.finish()
         finally:
             self._stream.close()
-
-
-def write_index(bed: Path, target: Target) -> None:
-    """Write the index of a compressed BED file, a `.csi` or a `.tbi` as its final name says.
-
-    Raises:
-        ResourceFault: It cannot be written; the message names the final name.
-    """
-    csi = target.final.suffix == ".csi"
-    with write_faults(target.final):
-        # Absolute paths: htslib takes what stands before a colon at the start of a path for a kind of URL.
-        at, index = os.path.abspath(bed), os.path.abspath(target.path)
-        pysam.tabix_index(at, preset="bed", csi=csi, index=index, force=True, keep_original=True)
 
 
 def _printable(column: str) -> pl.Expr:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 BLOCK_BYTES = 0xFF00
 """Plain bytes per block, as htslib cuts them: even incompressible ones then fit the 64 KiB a block may have."""
@@ -23,13 +26,19 @@ _HEADER = struct.Struct("<4BI2BH2BHH")  # magic, deflate, FEXTRA; mtime 0; XFL, 
 _FOOTER = struct.Struct("<II")  # CRC32, plain size
 
 
-def compress_block(plain: bytes) -> bytes:
+def compress_block(plain: bytes, level: int = LEVEL) -> bytes:
     """One BGZF block of at most `BLOCK_BYTES` plain bytes; equal input gives equal bytes (no time, no name)."""
-    deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -15)
+    deflate = zlib.compressobj(level, zlib.DEFLATED, -15)
     body = deflate.compress(plain) + deflate.flush()
     size = _HEADER.size + len(body) + _FOOTER.size
     header = _HEADER.pack(31, 139, 8, 4, 0, 0, 255, 6, 66, 67, 2, size - 1)
     return header + body + _FOOTER.pack(zlib.crc32(plain), len(plain))
+
+
+def compress_file(plain: bytes, level: int = LEVEL) -> bytes:
+    """A whole BGZF file."""
+    blocks = [compress_block(plain[start : start + BLOCK_BYTES], level) for start in range(0, len(plain), BLOCK_BYTES)]
+    return b"".join((*blocks, EOF_BLOCK))
 
 
 class BgzfWriter:
@@ -40,22 +49,39 @@ class BgzfWriter:
         self._stream = path.open("wb")
         self._pool = pool
         self._pending = b""
+        self._compressing: list[Future[bytes]] = []
+        self._sizes = [0]
 
     def write(self, data: bytes) -> None:
-        """Append `data`; returns when all its full blocks are written."""
+        """Append `data`; what came before is then written, and `data` is compressed while its successor is made."""
+        self._write_compressed()
         data = self._pending + data
         full = len(data) - len(data) % BLOCK_BYTES
         blocks = [data[start : start + BLOCK_BYTES] for start in range(0, full, BLOCK_BYTES)]
-        for block in self._pool.map(compress_block, blocks):
-            self._stream.write(block)
+        self._compressing = [self._pool.submit(compress_block, block) for block in blocks]
         self._pending = data[full:]
 
+    def _write_compressed(self) -> None:
+        for block in self._compressing:
+            self._write_block(block.result())
+        self._compressing = []
+
+    def _write_block(self, block: bytes) -> None:
+        self._stream.write(block)
+        self._sizes.append(len(block))
+
     def finish(self) -> None:
-        """Write the last block and the end marker; `close` is still due."""
+        """Write the last blocks and the end marker; `close` is still due."""
+        self._write_compressed()
         if self._pending:
-            self._stream.write(compress_block(self._pending))
+            self._write_block(compress_block(self._pending))
         self._stream.write(EOF_BLOCK)
         self._stream.flush()
+
+    @property
+    def addresses(self) -> NDArray[np.int64]:
+        """Byte of the finished file at which each block begins, the end marker's included, int64, [blocks + 1]."""
+        return np.cumsum(self._sizes, dtype=np.int64)
 
     def close(self) -> None:
         """Close; what a failed write left in the buffer is not tried again."""

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import polars as pl
 
 from annotator.files import atomic_files, file_sha256
-from annotator.output.formats.base import Format, OutputRun, Target
+from annotator.output.formats.base import Format, FormatWriter, OutputRun, Target
 from annotator.output.parts import PartInfo
 
 
@@ -52,53 +54,81 @@ def write_formats(
         ThreadPoolExecutor(threads) as pool,
     ):
         at = dict(zip(names, temporaries, strict=True))
-        rows = fill_formats(_ticking(blocks, tick), out_dir, at, run, formats, pool)
+        with FormatFiles(out_dir, at, run, formats, pool) as files:
+            for block in blocks:
+                if tick:
+                    tick()
+                files.write(block)
+        rows = files.index()
         return {name: PartInfo(rows.get(name, 0), file_sha256(at[name])) for name in names}
 
 
-def fill_formats(
-    blocks: Iterable[pl.DataFrame],
-    out_dir: Path,
-    at: Mapping[str, Path],
-    run: OutputRun,
-    formats: Sequence[Format],
-    pool: Executor,
-) -> dict[str, int]:
-    """Write the files of the formats under temporary names, data first and then all indices.
+class FormatFiles:
+    """The data files of some formats, open for writing under temporary names: a context that completes them."""
 
-    Args:
-        blocks: Calls in sorted order, as `write_formats` takes them.
-        out_dir: Folder of the final names.
-        at: File name -> temporary name, for every name of `format_names`.
-        run: The run.
-        formats: What to write.
-        pool: Threads that compress and index.
+    def __init__(self, out_dir: Path, at: Mapping[str, Path], run: OutputRun, formats: Sequence[Format], pool: Executor) -> None:
+        """Nothing is opened yet.
 
-    Returns:
-        Rows of each data file.
+        Args:
+            out_dir: Folder of the final names.
+            at: File name -> temporary name, for every name of `format_names`.
+            run: The run.
+            formats: What to write.
+            pool: Threads that compress and index.
+        """
+        self._targets = {name: Target(path, out_dir / name) for name, path in at.items()}
+        self._files = [(form, data, indices) for form in formats for data, indices in form.names(run).items()]
+        self._run, self._pool = run, pool
+        self._writers: list[FormatWriter] = []
+        self._open = ExitStack()
 
-    Raises:
-        ResourceFault: A file cannot be written.
-    """
-    targets = {name: Target(path, out_dir / name) for name, path in at.items()}
-    files = [(form, data, indices) for form in formats for data, indices in form.names(run).items()]
-    with ExitStack() as stack:
-        writers = [stack.enter_context(form.open(data, targets[data], run, pool)) for form, data, _ in files]
-        for block in blocks:
-            for writer in writers:
-                writer.write(block)
-    indexing = [
-        pool.submit(writer.index, targets[name])
-        for writer, (_, _, indices) in zip(writers, files, strict=True)
-        for name in indices
-    ]
-    for index in indexing:
-        index.result()
-    return {data: writer.rows for writer, (_, data, _) in zip(writers, files, strict=True)}
+    def __enter__(self) -> Self:
+        """Open all data files.
 
+        Raises:
+            ResourceFault: One cannot be written.
+        """
+        with ExitStack() as stack:
+            for form, data, _ in self._files:
+                self._writers.append(stack.enter_context(form.open(data, self._targets[data], self._run, self._pool)))
+            self._open = stack.pop_all()
+        return self
 
-def _ticking(blocks: Iterable[pl.DataFrame], tick: Callable[[], None] | None) -> Iterable[pl.DataFrame]:
-    for block in blocks:
-        if tick:
-            tick()
-        yield block
+    def write(self, block: pl.DataFrame) -> None:
+        """Append calls, as `write_formats` takes them.
+
+        Raises:
+            ResourceFault: They cannot be written.
+        """
+        for writer in self._writers:
+            writer.write(block)
+
+    def complete(self) -> None:
+        """Complete the data files; harmless a second time.
+
+        Raises:
+            ResourceFault: One cannot be written.
+        """
+        self._open.pop_all().close()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Complete the data files; after an error, close them as they are."""
+        self._open.pop_all().__exit__(kind, error, trace)
+
+    def index(self) -> dict[str, int]:
+        """Write all indices of the completed data files.
+
+        Returns:
+            Rows of each data file.
+
+        Raises:
+            ResourceFault: One cannot be written.
+        """
+        indexing = [
+            self._pool.submit(writer.index, self._targets[name])
+            for writer, (_, _, indices) in zip(self._writers, self._files, strict=True)
+            for name in indices
+        ]
+        for index in indexing:
+            index.result()
+        return {data: writer.rows for writer, (_, data, _) in zip(self._writers, self._files, strict=True)}
