@@ -169,6 +169,8 @@ _ROWS: dict[Kind, KindRow] = {
 }
 KINDS = tuple(Kind)
 """All kinds; the index of each is its code."""
+REACH_BP = max(max(-kind.row.span.first_bp, kind.row.span.end_bp) for kind in Kind if kind.row.span)
+"""Bases that a feature may begin before the position of its site, on either strand."""
 EVERY_KIND = "all"
 """Key of a threshold that holds for every kind without one of its own."""
 _CODES = {kind: code for code, kind in enumerate(KINDS)}

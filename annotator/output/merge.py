@@ -123,6 +123,28 @@ class Merge:
         for block in self._order.add(read_part(path, expected), border):
             self._keep(block)
 
+    def take_all(
+        self, parts: Sequence[Path], expected: Sequence[PartInfo] | None = None, tick: Callable[[], None] | None = None
+    ) -> None:
+        """Merge all parts of a run.
+
+        Args:
+            parts: Parts in plan order: the shards follow each other along the contigs, and the contigs follow the FASTA.
+            expected: What the journal says of each.
+            tick: Called again and again; what it raises ends the merge.
+
+        Raises:
+            InputError: As of `take`.
+            ResourceFault: As of `take`.
+            ValueError: As of `take`.
+        """
+        if expected is not None and len(expected) != len(parts):
+            raise ValueError(f"{len(parts)} parts, but {len(expected)} in the journal")
+        for path, info, border in zip(parts, expected or repeat(None), borders_of(parts), strict=False):
+            if tick:
+                tick()
+            self.take(path, info, border)
+
     def _keep(self, block: pl.DataFrame) -> None:
         self._pieces.keep(block)
         self._hits.add(block)
@@ -170,61 +192,6 @@ class Merge:
 
 class _Unfinished(Exception):
     """What a merge that is closed before its end leaves its files with."""
-
-
-def merge_parts(
-    parts: Sequence[Path],
-    out_dir: Path,
-    *,
-    run: OutputRun,
-    formats: Sequence[Format],
-    tool_version: str,
-    expected: Sequence[PartInfo] | None = None,
-    threads: int = 1,
-    leave_out: Collection[str] = (),
-    tick: Callable[[], None] | None = None,
-    block_rows: int = BLOCK_ROWS,
-    texts: Mapping[str, str] | None = None,
-    tests: Mapping[str, int] | None = None,
-    scratch: Path | None = None,
-) -> dict[str, PartInfo]:
-    """Write the final files of a run from all its parts; all appear together, or none.
-
-    Args:
-        parts: Parts in plan order: the shards follow each other along the contigs, and the contigs follow the FASTA.
-        out_dir: The results folder; it exists.
-        run: Contigs, and the kinds that the run reports.
-        formats: What to write beside predictions.parquet.
-        tool_version: Goes into the Parquet metadata.
-        expected: What the journal says of each part, in the order of `parts`.
-        threads: How many compress and index; the bytes do not depend on it.
-        leave_out: Contigs whose rows are dropped, because some of theirs are missing.
-        tick: Called again and again; what it raises ends the merge, and no file appears.
-        block_rows: Rows of a Parquet row group. Another number gives other bytes, so leave it outside tests.
-        texts: Further files that appear together with the others: their contents by name.
-        tests: By matrix id, how many windows were compared with the motif: with it hits get q-values.
-        scratch: Folder for the temporary names, on the disk of `out_dir`; None for `out_dir` itself.
-
-    Returns:
-        File name -> rows and sha256, for every name of `final_names` and of `texts`; what holds no calls counts 0 rows.
-
-    Raises:
-        InputError: A part is missing or damaged, or a contig name cannot stand in a text file such as BED.
-        ResourceFault: A file cannot be written.
-        ValueError: The parts are not those of `expected`, not in plan order, name an unknown contig, or hold a kind that is
-            not in `run.kinds`.
-    """
-    if expected is not None and len(expected) != len(parts):
-        raise ValueError(f"{len(parts)} parts, but {len(expected)} in the journal")
-    with Merge(
-        out_dir, run=run, formats=formats, tool_version=tool_version, threads=threads, leave_out=leave_out, block_rows=block_rows,
-        text_names=list(texts or {}), has_hits=bool(tests), scratch=scratch,
-    ) as merge:  # fmt: skip
-        for path, info, border in zip(parts, expected or repeat(None), borders_of(parts), strict=False):
-            if tick:
-                tick()
-            merge.take(path, info, border)
-        return merge.finish(texts or {}, tests, tick)
 
 
 class _Pieces:

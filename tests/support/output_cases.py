@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +17,7 @@ from annotator.calls.batch import Calls
 from annotator.kinds import KINDS
 from annotator.output.formats.base import OutputRun
 from annotator.output.formats.registry import make_formats
-from annotator.output.merge import final_names, merge_parts
+from annotator.output.merge import Merge, final_names
 from annotator.output.options import DEFAULT_BED, BedOptions
 from annotator.output.parts import PartInfo, part_bytes, publish_part
 from annotator.output.table import calls_table
@@ -153,17 +153,30 @@ def all_files(run: OutputRun | None = None) -> tuple[str, ...]:
 
 
 def merge(
-    parts: Sequence[Path], out_dir: Path, *, run: OutputRun | None = None, bed: BedOptions = DEFAULT_BED, **changes: Any
+    parts: Sequence[Path],
+    out_dir: Path,
+    *,
+    run: OutputRun | None = None,
+    bed: BedOptions = DEFAULT_BED,
+    expected: Sequence[PartInfo] | None = None,
+    tests: Mapping[str, int] | None = None,
+    texts: Mapping[str, str] | None = None,
+    tick: Callable[[], None] | None = None,
+    **changes: Any,
 ) -> dict[str, PartInfo]:
-    """`merge_parts` into a new folder with this module's genome; row groups are small so that there are several."""
+    """Merge parts into a new folder with this module's genome; row groups are small so that there are several."""
     out_dir.mkdir(parents=True, exist_ok=True)
     arguments: dict[str, Any] = {
         "run": run or output_run(),
         "formats": make_formats({"bed": bed}),
         "tool_version": "0.0.test",
         "block_rows": 128,
+        "has_hits": bool(tests),
+        "text_names": list(texts or {}),
     }
-    return merge_parts(parts, out_dir, **(arguments | changes))
+    with Merge(out_dir, **(arguments | changes)) as merging:
+        merging.take_all(parts, expected, tick)
+        return merging.finish(texts or {}, tests, tick)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

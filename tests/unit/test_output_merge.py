@@ -26,6 +26,7 @@ from annotator.output.formats.base import OutputRun, Target
 from annotator.output.formats.bgzf import BgzfWriter
 from annotator.output.formats.registry import FORMATS, make_formats
 from annotator.output.formats.write import write_formats
+from annotator.output.merge import BLOCK_ROWS
 from annotator.output.options import BedOptions
 from annotator.output.schema import SCHEMA_VERSION, SORT_KEY_IN_CONTIG, TABLE_SCHEMA
 
@@ -98,10 +99,12 @@ def test_C09_bytes_do_not_depend_on_threads(calls: Calls, tmp_path: Path) -> Non
     script = (
         "import sys; from pathlib import Path; import polars\n"
         "from annotator.kinds import KINDS; from annotator.output.formats.base import OutputRun\n"
-        "from annotator.output.formats.bed import BedFormat; from annotator.output.merge import merge_parts\n"
+        "from annotator.output.formats.bed import BedFormat; from annotator.output.merge import Merge\n"
         "parts, out, names = sys.argv[1:]\n"
-        "merge_parts(sorted(Path(parts).iterdir()), Path(out), run=OutputRun(KINDS, names.split(','), [6000, 2500, 400, 4000]),\n"
-        "    formats=[BedFormat()], tool_version='0.0.test', block_rows=128)\n"
+        "with Merge(Path(out), run=OutputRun(KINDS, names.split(','), [6000, 2500, 400, 4000]), formats=[BedFormat()],\n"
+        "           tool_version='0.0.test', block_rows=128) as merge:\n"
+        "    merge.take_all(sorted(Path(parts).iterdir()))\n"
+        "    merge.finish({})\n"
         "print(polars.thread_pool_size())"
     )
     for threads in ("1", "4"):
@@ -406,9 +409,7 @@ def test_C04_a_failure_in_any_writer_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(owner, method, fault)
         with pytest.raises(ResourceFault, match=rf"^cannot write .*{file}: ") as caught:
-            cases.merge_parts(
-                parts, tmp_path / "out", run=cases.output_run(), formats=make_formats({"bed": BedOptions()}), tool_version="0"
-            )
+            cases.merge(parts, tmp_path / "out", block_rows=BLOCK_ROWS)
     assert "\n" not in str(caught.value)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
     cases.merge(parts, tmp_path / "out")
@@ -424,15 +425,17 @@ from annotator.kinds import KINDS
 from annotator.errors import AnnotatorError
 from annotator.output.formats.base import OutputRun
 from annotator.output.formats.bed import BedFormat
-from annotator.output.merge import merge_parts
+from annotator.output.merge import Merge
 from annotator.output.options import BedOptions
 parts, out, limit, names = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4].split(",")
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    merge_parts(
-        sorted(parts.iterdir()), out, run=OutputRun(KINDS, names, [6000, 2500, 400, 4000]),
-        formats=[BedFormat(BedOptions(bed_extra=True))], tool_version="0.0.test", block_rows=16,
-    )
+    with Merge(
+        out, run=OutputRun(KINDS, names, [6000, 2500, 400, 4000]), formats=[BedFormat(BedOptions(bed_extra=True))],
+        tool_version="0.0.test", block_rows=16,
+    ) as merge:
+        merge.take_all(sorted(parts.iterdir()))
+        merge.finish({})
 except AnnotatorError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)

@@ -22,11 +22,11 @@ def given(schedule: Schedule, now: float = 0.0) -> list[tuple[str, int]]:
     return [(worker, shard) for worker, (_, shard) in schedule.assign(now)]
 
 
-def test_largest_first_and_one_more_at_hand() -> None:
+def test_in_genome_order_and_one_more_at_hand() -> None:
     schedule = schedule_of([5, 9, 7, 1, 1, 1, 1, 1], workers=2)
-    assert given(schedule) == [("w0", 1), ("w1", 2), ("w0", 0), ("w1", 3)]
+    assert given(schedule) == [("w0", 0), ("w1", 1), ("w0", 2), ("w1", 3)]
     assert given(schedule) == []
-    assert schedule.finished("w0", (0, 1), 1.0)
+    assert schedule.finished("w0", (0, 0), 1.0)
     assert given(schedule) == [("w0", 4)]
 
 
@@ -90,12 +90,11 @@ def test_a_lost_node_is_nobodys_fault_until_it_happens_too_often() -> None:
 
 
 def test_small_shards_do_not_spoil_the_deadline() -> None:
-    schedule = schedule_of([10, 10_000], workers=1, least_bases=1000)
-    schedule.finished("w0", (0, 0), 0.0)
+    schedule = schedule_of([10_000, 10], workers=1, least_bases=1000)
     list(schedule.assign(0.0))
-    schedule.finished("w0", (0, 1), 1.0)  # the large one
+    schedule.finished("w0", (0, 0), 1.0)  # the large one
     list(schedule.assign(1.0))
-    schedule.finished("w0", (0, 0), 4.0)  # 3 s for 10 bases are 3 s for a batch
+    schedule.finished("w0", (0, 1), 4.0)  # 3 s for 10 bases are 3 s for a batch
     assert schedule.allowed_s(10_000) == pytest.approx(DEADLINE_FACTOR * 3.0 * 10)
 
 

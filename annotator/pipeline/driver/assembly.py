@@ -14,10 +14,13 @@ from annotator.genome.plan import Shard
 from annotator.genome.regions import read_regions
 from annotator.genome.shard_input import ShardInput, pick_shard, stage_bases
 from annotator.genome.source import open_genome
+from annotator.kinds import REACH_BP
 from annotator.output.formats.bed import refuse_unwritable_names
 from annotator.output.parts import PartInfo, publish_part
+from annotator.output.row_order import Border
 from annotator.pipeline.announce import HINT, announce_genome, hint_where_nothing_was_called
 from annotator.pipeline.clade_fit import CladeFits
+from annotator.pipeline.driver.merge_ahead import MergeAhead, ReadyPart
 from annotator.pipeline.error_rate import DecoyThresholds
 from annotator.pipeline.options import AnnotateOptions, Sample
 from annotator.pipeline.request import Request
@@ -29,6 +32,9 @@ from annotator.results.plan import RunPlan
 from annotator.results.workspace import LASTING, RUN_JSON, FinishedShard, Workspace
 
 logger = logging.getLogger(__name__)
+
+LEAST_AHEAD = 4
+"""Parts at the start of the genome with which merging begins beside the scan; fewer are soon merged at the end."""
 
 Tick = Callable[[], None]
 
@@ -67,6 +73,8 @@ class Assembly:
     _stage_s: Counter[str] = field(default_factory=Counter)
     _write_s: float = 0.0
     _begun: bool = False
+    _ahead: MergeAhead | None = None
+    _taken: int = 0
 
     def open(self, tick: Tick | None = None) -> None:
         """Lock the results folder, check the FASTA, plan, and see what an earlier run has done.
@@ -181,13 +189,45 @@ class Assembly:
         entry = FinishedShard(shard, result.rows, result.sha256, dict(result.counts))
         self.workspace.record(self.plan, entry)
         self.done[shard] = entry
+        self._merge_ahead()
         self._stage_s.update(report.stage_s)
         self._reports[worker] = report
         self._write_s += time.perf_counter() - began
 
+    def _merge_ahead(self) -> None:
+        """Give the merge the parts whose turn has come, once there are enough and more are to come."""
+        if self.failed:
+            return
+        ready = self._taken
+        while ready < len(self.shards) and ready in self.done:
+            ready += 1
+        if self._ahead is None:
+            if ready < LEAST_AHEAD or ready == len(self.shards):
+                return
+            contigs, formats, workspace = self.genome.contigs, self.options.formats, self.workspace
+            self._ahead = MergeAhead(lambda: self.task.begin_merge(contigs, formats, workspace.out_dir, workspace.state))
+        for shard in range(self._taken, ready):
+            entry = self.done[shard]
+            part = ReadyPart(self.workspace.part(shard), PartInfo(entry.rows, entry.sha256), self._border(shard))
+            self._ahead.take(part)
+        self._taken = ready
+
+    def _border(self, shard: int) -> Border | None:
+        """Where the rows of later shards begin: a feature begins no more than REACH_BP before the first base of its shard."""
+        if shard + 1 == len(self.shards):
+            return None
+        span = self.shards[shard + 1].spans[0]
+        return self.genome.contigs.names[span.contig], max(0, span.start - REACH_BP)
+
+    def _stop_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.stop()
+            self._ahead = None
+
     def give_up(self, shard: int, reason: str) -> None:
         """Do a shard no more; the contigs it lies on will be missing from the final files."""
         self.failed[shard] = reason
+        self._stop_ahead()  # what it has merged may have to be left out
         logger.error("%s: gave up on %s: %s", self.genome.path, self.input(shard).place, reason)
 
     def finish(self, tick: Tick | None = None) -> None:
@@ -206,10 +246,10 @@ class Assembly:
         parts = FinishedParts(
             [self.workspace.part(shard) for shard in merged],
             [PartInfo(self.done[shard].rows, self.done[shard].sha256) for shard in merged],
-            contigs, frozenset(failed), self.options.formats,
+            contigs, frozenset(failed), self.options.formats, self.workspace.state,
         )  # fmt: skip
         began = time.perf_counter()
-        files = self.task.merge(parts, out_dir, tick)
+        files = self.task.merge(parts, out_dir, tick, self._ahead.result(tick) if self._ahead else None)
         circumstances = Circumstances(
             seconds=time.time() - self._opened,
             stage_s=self._stage_s + Counter(write=self._write_s, merge=time.perf_counter() - began),  # type: ignore[call-overload]
@@ -226,6 +266,7 @@ class Assembly:
 
     def close(self) -> None:
         """Release what is held, keeping what is needed to resume; harmless where `open` failed or `finish` has been."""
+        self._stop_ahead()
         if hasattr(self, "workspace"):
             self.workspace.close() if self._begun or self.result else self.workspace.abandon()
         if hasattr(self, "genome"):

@@ -1,8 +1,9 @@
 """The assignment of shards to workers: bookkeeping without I/O and without a clock of its own, so that it can be simulated.
 
-A worker holds up to `depth` shards: it works on the first and has the next at hand. Shards go out largest first. When a worker
-dies, what it held goes back and is tried again alone, so that a shard which kills its workers is told from its neighbours; a
-shard that was tried too often is given up.
+A worker holds up to `depth` shards: it works on the first and has the next at hand. Shards go out in genome order, so that what
+is finished can be merged, and those of the assembly that was given first come first. When a worker dies, what it held goes back
+and is tried again alone, so that a shard which kills its workers is told from its neighbours; a shard that was tried too often is
+given up.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Schedule:
     deadline_s: float = 0.0
     least_bases: int = 1
     expected: int = 0
-    _waiting: list[tuple[int, Key, Lease]] = field(default_factory=list)
+    _waiting: list[tuple[Key, Lease]] = field(default_factory=list)
     _suspects: list[Lease] = field(default_factory=list)
     _held: dict[str, list[Lease]] = field(default_factory=dict)
     _alone: set[str] = field(default_factory=set)
@@ -73,7 +74,7 @@ class Schedule:
 
     def add(self, key: Key, bases: int) -> None:
         """A shard to be done."""
-        heapq.heappush(self._waiting, (-bases, key, Lease(key, bases)))
+        heapq.heappush(self._waiting, (key, Lease(key, bases)))
 
     def join(self, worker: str) -> None:
         """A worker is ready."""
@@ -81,7 +82,7 @@ class Schedule:
 
     def withdraw(self, assembly: int) -> None:
         """Forget the shards of an assembly that wait; what workers hold is ignored when it comes back."""
-        self._waiting = [entry for entry in self._waiting if entry[1][0] != assembly]
+        self._waiting = [entry for entry in self._waiting if entry[0][0] != assembly]
         heapq.heapify(self._waiting)
         self._suspects = [lease for lease in self._suspects if lease.key[0] != assembly]
         for leases in self._held.values():
@@ -127,7 +128,7 @@ class Schedule:
         # and not while a suspect waits for a worker that holds nothing.
         if not self._waiting or (leases and (self._suspects or len(self._waiting) <= max(self.expected, len(self._held)))):
             return None
-        return heapq.heappop(self._waiting)[2]
+        return heapq.heappop(self._waiting)[1]
 
     def finished(self, worker: str, key: Key, now: float) -> bool:
         """A worker has done a shard; False where nobody waits for it any more."""
@@ -171,7 +172,7 @@ class Schedule:
         if lease.attempts:
             self._suspects.append(lease)
         else:
-            heapq.heappush(self._waiting, (-lease.bases, lease.key, lease))
+            heapq.heappush(self._waiting, (lease.key, lease))
         return None
 
     def overdue(self, now: float) -> list[tuple[str, Key, float]]:

@@ -19,7 +19,7 @@ from annotator.kinds import STRANDS
 from annotator.machine import usable_cpus
 from annotator.output.formats.base import OutputRun
 from annotator.output.formats.registry import make_formats
-from annotator.output.merge import final_names, merge_parts
+from annotator.output.merge import Merge, final_names
 from annotator.output.parts import PROFILES, TESTED, PartInfo, part_bytes, read_part_text
 from annotator.output.rewrite import rewrite_formats
 from annotator.output.table import calls_table
@@ -64,7 +64,26 @@ class ShardTask:
     def _output(self, contigs: ContigTable) -> OutputRun:
         return OutputRun(self.order.reported_kinds, contigs.names, contigs.lengths)
 
-    def merge(self, parts: FinishedParts, out_dir: Path, tick: Callable[[], None] | None = None) -> dict[str, PartInfo]:
+    def begin_merge(self, contigs: ContigTable, formats: Mapping[str, object], out_dir: Path, scratch: Path) -> Merge:
+        """Begin predictions.parquet, the files of the formats, contigs.tsv and profiles.json.
+
+        Raises:
+            ResourceFault: A file cannot be written.
+        """
+        return self._merge(contigs, formats, out_dir, scratch, frozenset())
+
+    def _merge(
+        self, contigs: ContigTable, formats: Mapping[str, object], out_dir: Path, scratch: Path, leave_out: frozenset[str]
+    ) -> Merge:
+        return Merge(
+            out_dir, run=self._output(contigs), formats=make_formats(formats), tool_version=program_version(),
+            threads=usable_cpus(), leave_out=leave_out, text_names=BESIDE_CALLS, has_hits=bool(self.order.motifs),
+            scratch=scratch,
+        )  # fmt: skip
+
+    def merge(
+        self, parts: FinishedParts, out_dir: Path, tick: Callable[[], None] | None = None, begun: Merge | None = None
+    ) -> dict[str, PartInfo]:
         """Write predictions.parquet, the files of the formats, contigs.tsv and profiles.json.
 
         Raises:
@@ -77,12 +96,12 @@ class ShardTask:
         profiles = sum_profiles(counted, order.reported_kinds, features, parts.leave_out)
         tested = sum_positions(((str(path), read_part_text(path, TESTED)) for path in parts.paths), parts.leave_out)
         lines = (f"{name}\t{length}\n" for name, length in zip(contigs.names, contigs.lengths.tolist(), strict=True))
-        return merge_parts(
-            parts.paths, out_dir, run=self._output(contigs), formats=make_formats(parts.formats), tool_version=program_version(),
-            expected=parts.expected, threads=usable_cpus(), leave_out=parts.leave_out, tick=tick,
-            tests={motif.matrix_id: len(STRANDS) * tested[motif.width] for motif in order.motifs},
-            texts={CONTIGS_TSV: "".join(lines), PROFILES_JSON: profiles_json(profiles)},
-        )  # fmt: skip
+        tests = {motif.matrix_id: len(STRANDS) * tested[motif.width] for motif in order.motifs}
+        texts = {CONTIGS_TSV: "".join(lines), PROFILES_JSON: profiles_json(profiles)}
+        with begun or self._merge(contigs, parts.formats, out_dir, parts.scratch, parts.leave_out) as merge:
+            if begun is None:
+                merge.take_all(parts.paths, parts.expected, tick)
+            return merge.finish(texts, tests, tick)
 
     def rewrite(
         self, out_dir: Path, contigs: ContigTable, formats: Mapping[str, object], tick: Callable[[], None] | None = None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from annotator.genome.contigs import ContigTable
 from annotator.genome.plan import Shard
 from annotator.genome.shard_input import ShardInput
+from annotator.output.merge import Merge
 from annotator.output.parts import PartInfo
 from annotator.pipeline.worker.order import ShardResult, WorkerReport
 
@@ -49,6 +50,7 @@ class FinishedParts:
         contigs: Contigs of the genome.
         leave_out: Names of contigs that a failed shard lies on.
         formats: File formats to write: name of each -> its options.
+        scratch: Folder for temporary names, on the disk of the results folder.
     """
 
     paths: Sequence[Path]
@@ -56,6 +58,7 @@ class FinishedParts:
     contigs: ContigTable
     leave_out: frozenset[str]
     formats: Mapping[str, object]
+    scratch: Path
 
 
 class Task(WorkerTask[ShardInput, ShardResult], Protocol):
@@ -72,13 +75,26 @@ class Task(WorkerTask[ShardInput, ShardResult], Protocol):
     def file_names(self, contigs: ContigTable, formats: Mapping[str, object]) -> Sequence[str]:
         """Names of the files that `merge` writes for a genome, in formats as of `FinishedParts`."""
 
-    def merge(self, parts: FinishedParts, out_dir: Path, tick: Callable[[], None] | None) -> dict[str, PartInfo]:
+    def begin_merge(self, contigs: ContigTable, formats: Mapping[str, object], out_dir: Path, scratch: Path) -> Merge:
+        """Begin the final files before all parts are there.
+
+        Args:
+            contigs: Contigs of the genome.
+            formats: File formats, as in `FinishedParts`.
+            out_dir: The results folder.
+            scratch: Folder for temporary names, on the same disk.
+        """
+
+    def merge(
+        self, parts: FinishedParts, out_dir: Path, tick: Callable[[], None] | None, begun: Merge | None = None
+    ) -> dict[str, PartInfo]:
         """Write the final files; all appear together, or none.
 
         Args:
             parts: What the workers made.
             out_dir: The results folder.
             tick: Called again and again; what it raises ends the merge, and no file appears.
+            begun: A result of `begin_merge` that has taken all parts; none is left out then.
 
         Returns:
             File name -> rows and sha256.
