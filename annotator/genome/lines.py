@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.genome.contigs import Layout
+from annotator.genome.even_lines import EvenLines
 
 _NEWLINE, _RETURN, _GREATER = ord("\n"), ord("\r"), ord(">")
 
@@ -152,6 +153,13 @@ class LineCutter:
         self.line_start = int(pieces.line_starts[-1])
         self._line_bases = int(pieces.line_bases[-1])
 
+    def advance_even(self, even: EvenLines) -> None:
+        """Move past whole lines of the present contig, from the start of a line."""
+        self.offset += len(even.data)
+        self.line += even.lines
+        self.flat += even.lines * even.line_bases
+        self.line_start = self.offset
+
 
 class LayoutTracker:
     """Learns each contig's line width and whether all lines keep to it, so that bases can be found by arithmetic."""
@@ -188,6 +196,19 @@ class LayoutTracker:
         self._rows.append(rows[carried:])
         self._last = lines[-1:].copy()
         self._width = rows[-1, 2:]
+
+    def add_even(self, contig: int, start: int, even: EvenLines) -> None:
+        """Take in whole lines of one length, two or more, of a contig; the first begins at byte `start` of the file."""
+        if not self._even:
+            return
+        width = np.array([even.line_bases, even.line_bytes], np.int64)
+        if len(self._last) and self._last[0, 0] == contig:
+            follows = self._last[0, 1] + even.line_bytes == start and self._last[0, 2] == even.line_bases
+            self._even = bool(follows and (self._width == width).all())
+        else:
+            self._rows.append(np.array([[contig, start, *width]], np.int64))
+            self._width = width
+        self._last = np.array([[contig, start + (even.lines - 1) * even.line_bytes, even.line_bases]], np.int64)
 
     def finish(self, contigs: int) -> Layout | None:
         """The layout of all contigs, or None where some contig's lines are uneven."""

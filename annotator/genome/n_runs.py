@@ -33,7 +33,11 @@ class RunCounter:
         starts, ends = edges[::2], edges[1::2]
         piece = np.searchsorted(pieces.starts, starts, side="right") - 1
         flat_starts = pieces.flat[piece] + starts - pieces.starts[piece]
-        found = np.stack((pieces.contig[piece], flat_starts, flat_starts + ends - starts), axis=1)
+        self.add_runs(pieces.contig[piece], flat_starts, flat_starts + ends - starts)
+
+    def add_runs(self, contig: NDArray[np.int64], flat_starts: NDArray[np.int64], flat_ends: NDArray[np.int64]) -> None:
+        """Take in the runs of one block, at least one, each with its contig, int64, [runs]; the first may go on from before."""
+        found = np.stack((contig, flat_starts, flat_ends), axis=1)
         contig, flat_starts, flat_ends = np.concatenate((self._open, found)).T
         joins = (contig[1:] == contig[:-1]) & (flat_starts[1:] == flat_ends[:-1])
         run_starts = flat_starts[np.concatenate((np.ones(1, np.bool_), ~joins))]

@@ -15,6 +15,7 @@ from annotator.errors import InputError
 from annotator.genome import alphabet
 from annotator.genome.contigs import ContigTable, Layout
 from annotator.genome.duplicates import refuse_duplicates, rename_duplicates
+from annotator.genome.even_lines import EvenLines
 from annotator.genome.headers import HeaderParser, quote
 from annotator.genome.lines import LayoutTracker, LineCutter, Pieces
 from annotator.genome.n_runs import RunCounter
@@ -121,6 +122,24 @@ class FastaScanner:
             self._held, data = b"\r", data[:-1]
         if data:
             self._scan(data)
+
+    def feed_even(self, even: EvenLines) -> None:
+        """Scan the next bytes, which were found to be lines of one length that hold bases alone."""
+        cutter = self._cutter
+        passed_over = self._fault or self._held or self._ctrl_z_fault or not self._started or cutter.in_line
+        if passed_over or cutter.contig < 0 or self._options.mask_chars:
+            self.feed(even.data)  # what they mean depends on what came before
+            return
+        contig = np.full(len(even.n_starts), cutter.contig, np.int64)
+        for kind, count in (("n", even.n), ("lower_case", even.lower_case)):
+            if count:
+                self._counts[kind].append((cutter.contig, np.array([count], np.int64)))
+        if even.n:
+            self._runs.add_runs(contig, even.n_starts + cutter.flat, even.n_ends + cutter.flat)
+        self._layout.add_even(cutter.contig, cutter.offset, even)
+        if self._sink:
+            self._sink(even.bases)
+        cutter.advance_even(even)
 
     def finish(self) -> ScanResult:
         """End the file.

@@ -19,6 +19,7 @@ from annotator.genome.bgzf import BgzfFile
 from annotator.genome.compression import Compression
 from annotator.genome.contigs import ContigTable, Layout, flat_layout
 from annotator.genome.decoding import DecodedInput
+from annotator.genome.even_lines import Piece, even_pieces
 from annotator.genome.files import FileStamp, GuardedFile, InputFile, read_ahead
 from annotator.genome.options import GenomeOptions
 from annotator.genome.scanner import FastaScanner, ScanResult
@@ -118,7 +119,8 @@ def _read_once(
         if source.is_regular:
             # Not for streams: a thread that waits for a silent pipe cannot be stopped.
             blocks = stack.enter_context(closing(read_ahead(blocks)))
-        scan = _scan(scanner, blocks, tick, drain=compression == "gzip")
+        pieces = stack.enter_context(closing(even_pieces(blocks, with_bases=spool is not None, ahead=source.is_regular)))
+        scan = _scan(scanner, pieces, tick, drain=compression == "gzip")
         if source.is_regular and source.stamp() != stamp:
             raise InputError(f"{source.label}: changed while it was read")
         if decoded.bgzf.has_foreign_members:
@@ -153,11 +155,12 @@ def _read_once(
         )
 
 
-def _scan(scanner: FastaScanner, blocks: Iterator[bytes], tick: Callable[[], None] | None, *, drain: bool) -> ScanResult:
+def _scan(scanner: FastaScanner, blocks: Iterator[list[Piece]], tick: Callable[[], None] | None, *, drain: bool) -> ScanResult:
     """Feed the whole file to the scanner."""
     try:
         for block in blocks:
-            scanner.feed(block)
+            for piece in block:
+                scanner.feed(piece) if isinstance(piece, bytes) else scanner.feed_even(piece)
             if tick:
                 tick()
     except InputError:
