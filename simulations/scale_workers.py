@@ -171,6 +171,10 @@ class SimExecutor:
     # -- what the driver sees
 
     @property
+    def starts_early(self) -> bool:
+        return False
+
+    @property
     def helpers(self) -> int:
         return self._setting.helpers
 

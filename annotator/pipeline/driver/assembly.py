@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ from annotator.pipeline.run_record import Circumstances, files_json, formats_jso
 from annotator.pipeline.worker.order import ShardResult, WorkerReport
 from annotator.pipeline.worker.task import FinishedParts, Task
 from annotator.results.plan import RunPlan
-from annotator.results.workspace import LASTING, RUN_JSON, FinishedShard, Workspace
+from annotator.results.workspace import LASTING, RUN_JSON, FinishedShard, Workspace, recorded_plan
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,15 @@ class Assembly:
     _begun: bool = False
     _ahead: MergeAhead | None = None
     _taken: int = 0
+
+    @property
+    def sure_shards(self) -> int:
+        """Shards that there are to do at the least, by the size of the FASTA; 0 where something was begun before."""
+        out_dir, fasta = self.sample.out_dir, self.sample.fasta
+        begun = recorded_plan(out_dir) is not None or (out_dir / RUN_JSON).exists()
+        if begun or self.options.regions or not os.path.isfile(fasta):
+            return 0
+        return os.path.getsize(fasta) // (2 * self.request.order.windows.shard_bp)
 
     def open(self, tick: Tick | None = None) -> None:
         """Lock the results folder, check the FASTA, plan, and see what an earlier run has done.

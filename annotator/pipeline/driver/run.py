@@ -108,6 +108,7 @@ class Run:
         self.beside = self.background(self.executor.helpers)
         self._coming = deque(range(len(self.assemblies)))
         try:
+            self._start_early()
             while self._coming or self._open or self.beside.busy:
                 self._give_out()
                 self._feed()
@@ -125,6 +126,17 @@ class Run:
             finally:
                 self.progress.stop(finished=complete)
         return [AssemblyResult(a.sample, a.result, self.errors.get(i)) for i, a in enumerate(self.assemblies)]
+
+    def _start_early(self) -> None:
+        """Make workers ready while the first FASTA is checked, where it is sure to have work for them."""
+        if not self.executor.starts_early or not (shards := self.assemblies[0].sure_shards):
+            return
+        if not self.executor.replaces_workers:  # it loads the model in this thread
+            index = self._coming.popleft()
+            self.beside.run((index, "open"), self.assemblies[index].open, here=False)
+        self._started = True
+        self.executor.start(self.task)
+        self.executor.want(shards)
 
     def _feed(self) -> None:
         """Open the next assembly where workers will soon want one."""

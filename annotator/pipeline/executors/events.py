@@ -68,6 +68,10 @@ class Executor(Protocol):
     """Whether this very process works, and so loads the model."""
 
     @property
+    def starts_early(self) -> bool:
+        """Whether workers may be made ready while the first FASTA is still checked: not where that would take its CPUs."""
+
+    @property
     def helpers(self) -> int:
         """Assemblies that the driver may open and merge at a time without taking CPUs from workers; at least 1."""
 

@@ -27,10 +27,16 @@ class InlineExecutor:
         self._task: AnyTask | None = None
         self._queue: deque[tuple[Key, Any]] = deque()
         self._is_announced = False
+        self._machine = Machine("cpu")
+
+    @property
+    def starts_early(self) -> bool:
+        """On a GPU, where loading is mostly waiting."""
+        return self._machine.kind != "cpu"
 
     def machine(self, device: str) -> Machine:
         """The device of this process; on a CPU its model may have all threads."""
-        machine = this_process(device)
+        self._machine = machine = this_process(device)
         return replace(machine, threads=usable_cpus()) if machine.kind == "cpu" else machine
 
     def start(self, task: AnyTask) -> None:

@@ -73,6 +73,11 @@ class ProcessExecutor:
         return max(1, int(1 / self._gpus_per_worker))
 
     @property
+    def starts_early(self) -> bool:
+        """Where there is a CPU that no worker has."""
+        return self._machine.kind != "cpu" or usable_cpus() > self.workers
+
+    @property
     def helpers(self) -> int:
         """CPUs that no worker has."""
         taken = self.workers if self._machine.kind == "cpu" else 0

@@ -150,6 +150,11 @@ class RayExecutor:
         return self._machine
 
     @property
+    def starts_early(self) -> bool:
+        """Ray starts machines for work that is known."""
+        return False
+
+    @property
     def helpers(self) -> int:
         """CPUs of this machine, less those of a private start's workers."""
         if self._private and self._machine.kind == "cpu":

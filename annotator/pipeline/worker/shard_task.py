@@ -134,6 +134,8 @@ class ShardTask:
         if self.order.bound and read_bound(bound_folder(self.order.bound)).weights_sha256 != self.order.bound_sha256:
             raise EnvironmentFault(f"model of bound sites {self.order.bound} is another one where this worker runs")
         self._worker = ShardWorker(self.order, self._scanner)
+        if self._worker.device.type != "cpu":
+            self._worker.warm_up()  # while the FASTA is still checked
 
     def announce(self, work: ShardInput) -> None:
         """Read the shard's bases ahead where the model is on a GPU."""

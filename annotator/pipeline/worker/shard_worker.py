@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,9 @@ from annotator.calls.profiles import PartProfile, count_profiles, surroundings
 from annotator.calls.rules import TrackRule, track_rules
 from annotator.calls.sites import call_sites
 from annotator.calls.tested_positions import PositionCounts, count_positions
-from annotator.errors import ModelFault
-from annotator.genome.plan import Windows
+from annotator.errors import AnnotatorError, ModelFault
+from annotator.genome.bases import StagedBases
+from annotator.genome.plan import Span, Windows
 from annotator.genome.shard_input import ShardInput
 from annotator.models.bound.manifest import bound_folder
 from annotator.models.bound.net import load_bound
@@ -95,6 +97,16 @@ class ShardWorker:
         else:
             thresholds = {kind: shard.thresholds[kind] for kind in order.kinds}
         return track_rules(self._manifest, order.clade, thresholds, first_label=len(order.motifs))
+
+    def warm_up(self) -> None:
+        """Compile the kernels by a shard that nobody asked for: random bases, of which nothing is kept."""
+        length = 2 * self.order.windows.core_bp
+        bases = np.random.default_rng(0).choice(np.frombuffer(b"ACGT", np.uint8), length)
+        first, ends = np.zeros(1, np.int64), np.array([0, length], np.int64)
+        staged = StagedBases(contig=first, start=first, offset=ends, bases=bases)
+        with suppress(AnnotatorError):  # the first shard meets it again, and tells where
+            self.work(ShardInput((Span(0, 0, length),), ["warm-up"], ends[1:], staged))
+        self.clock.seconds.clear()
 
     @property
     def batch_bp(self) -> int:
