@@ -186,7 +186,9 @@ def pieces_of(data: bytes, *, begins_line: bool, with_bases: bool = False) -> li
     pieces: list[Piece] = []
     given = 0  # what comes before this byte is in `pieces`
     first = 0 if begins_line else data.find(b"\n") + 1 or len(data)
-    for start, stop in zip([first, *headers.tolist()], [*headers.tolist(), len(data)], strict=True):
+    bounds = np.concatenate(([first], headers, [len(data)]))
+    for long in np.flatnonzero(np.diff(bounds) >= LEAST_BYTES).tolist():
+        start, stop = bounds[long : long + 2].tolist()
         at = data.find(b"\n", start) + 1 or stop if data[start : start + 1] == b">" else start
         line_bytes = data.find(b"\n", at, stop) + 1 - at
         whole = (stop - at) // line_bytes * line_bytes if line_bytes > 0 else 0

@@ -20,13 +20,13 @@ import pytest
 from annotator.calls.batch import Calls
 from annotator.errors import InputError, ResourceFault, UsageError
 from annotator.files import file_sha256
-from annotator.kinds import KINDS
+from annotator.kinds import KINDS, REACH_BP
 from annotator.output.formats import bed as bed_format
 from annotator.output.formats.base import OutputRun, Target
 from annotator.output.formats.bgzf import BgzfWriter
 from annotator.output.formats.registry import FORMATS, make_formats
 from annotator.output.formats.write import write_formats
-from annotator.output.merge import BLOCK_ROWS
+from annotator.output.merge import BLOCK_ROWS, Merge
 from annotator.output.options import BedOptions
 from annotator.output.schema import SCHEMA_VERSION, SORT_KEY_IN_CONTIG, TABLE_SCHEMA
 
@@ -83,6 +83,37 @@ def test_C09_files_do_not_depend_on_how_the_genome_was_cut(tmp_path: Path, seed:
         results.append(cases.contents(tmp_path / name / "out"))
     assert len(results[0]) == len(ALL_FILES)
     assert all(result == results[0] for result in results[1:])
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_C09_borders_by_the_plan_give_the_same_files(calls: Calls, tmp_path: Path, name: str) -> None:
+    """A merge beside the scan knows where the next shard begins, not what it will hold."""
+    parts, infos = cases.write_parts(calls, CUTS[name], tmp_path / "parts")
+    cases.merge(parts, tmp_path / "all")
+    borders = [(cases.NAMES[contig], max(0, base - REACH_BP)) for contig, base in CUTS[name]]
+    (tmp_path / "ahead").mkdir()
+    (tmp_path / "scratch").mkdir()
+    with Merge(
+        tmp_path / "ahead", run=cases.output_run(), formats=make_formats({"bed": BedOptions()}), tool_version="0.0.test",
+        block_rows=128, scratch=tmp_path / "scratch",
+    ) as merge:  # fmt: skip
+        for part, info, border in zip(parts, infos, [*borders, None], strict=True):
+            merge.take(part, info, border)
+        assert list((tmp_path / "ahead").iterdir()) == [] and list((tmp_path / "scratch").iterdir())
+        merge.finish({})
+    assert cases.contents(tmp_path / "ahead") == cases.contents(tmp_path / "all")
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_row_before_what_was_given_out_is_refused(calls: Calls, tmp_path: Path) -> None:
+    parts, _ = cases.write_parts(calls, [(0, 2999)], tmp_path / "parts")
+    first = pl.read_parquet(parts[1])["start"][0]
+    (tmp_path / "out").mkdir()
+    with Merge(tmp_path / "out", run=cases.output_run(), formats=[], tool_version="0") as merge:
+        merge.take(parts[0], None, ("chr2", first + 1))
+        with pytest.raises(ValueError, match="contig 'chr2': the parts are not in plan order"):
+            merge.take(parts[1])
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_the_cuts_do_need_reordering(calls: Calls, tmp_path: Path) -> None:
