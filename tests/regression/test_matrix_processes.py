@@ -188,22 +188,25 @@ def test_D07_a_second_signal_ends_it_at_once(workers: int, model: Path, fasta: P
     assert_gone(children)
 
 
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the scan", "at the end"])
 def test_D08_sigterm_while_merging_leaves_no_final_file(
-    model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    beside: bool, model: Path, fasta: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
+    out, begun = tmp_path / "out", tmp_path / "begun"
     slow = (
-        "import time, annotator.output.formats.bed as bed\n"
-        "genuine = bed.bed_text\n"
-        "bed.bed_text = lambda *a: (time.sleep(60), genuine(*a))[1]\n"
+        "import pathlib, time, annotator.output.formats.bed as bed\n"
+        "genuine = bed._lines\n"
+        f"bed._lines = lambda *a: (pathlib.Path({str(begun)!r}).touch(), time.sleep(60), genuine(*a))[2]\n"
     )
-    process = start_toy_run(fasta, out, model, before=slow)
-    wait_until(lambda: any(path.name.startswith(".tmp-") for path in out.glob("*")), process)
+    process = start_toy_run(fasta, out, model, before=slow, pace_s=0.2 if beside else 0.0)
+    wait_until(lambda: any((out / ".annotator").glob(".tmp-*.gz")) if beside else begun.exists(), process)
     time.sleep(0.3)
+    assert begun.exists() != beside
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=20)
     assert process.returncode == 143, error
     assert [path.name for path in out.iterdir()] == [".annotator"]
+    assert not list((out / ".annotator").glob(".tmp-*"))
     assert toy_run(fasta, out, model) == 0
     assert results(out) == undisturbed
 
