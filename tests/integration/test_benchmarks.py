@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from annotator.genome.plan import PlanOptions
+from annotator.pipeline import annotate
 from annotator.pipeline.worker.order import WorkOrder
 from annotator.scan.options import BATCH_BP
 from annotator_kernels import backends
-from benchmarks import compact_forward, cost_model, end_to_end, family_cost, guarded, gue, kernel_problems, kernels
+from benchmarks import compact_forward, cost_model, end_to_end, family_cost, guarded, gue, host_path, kernel_problems, kernels
 from tests.support.kernels import OPERATIONS
 
 ROOT = Path(__file__).parents[2]
@@ -275,6 +276,17 @@ def test_guards_see_a_write_outside_and_poison_a_value_never_written() -> None:
         torch.zeros(3, dtype=torch.int32).as_strided((4,), (1,)).fill_(1)
 
     assert "written outside of aten.zeros" in guarded.run_guarded(writes_beside)[1]
+
+
+def test_the_host_path_runs_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(annotate, "advises", annotate.advises)  # the script replaces it, for a process of its own
+    fasta = host_path.write_genome(tmp_path / "g.fa", 3.00003)
+    checked = host_path.one_check(fasta, tmp_path / "spool")
+    assert checked["bp"] == 3_000_030 and checked["check_s"] > 0
+    one = host_path.one_run(fasta, tmp_path / "out", calls_per_mb=200, workers=0)
+    assert 590 <= one["calls"] <= 600  # a few fall on the same base
+    assert {"read", "windows", "calls", "profiles", "write", "merge"} == set(one["stage_s"])
+    assert host_path.one_run(fasta, tmp_path / "again", calls_per_mb=200, workers=0)["sha256"] == one["sha256"]
 
 
 def test_gpu_check_parses() -> None:
