@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from annotator.errors import InputError, UsageError
 from annotator.genome.plan import PlanOptions
@@ -26,7 +26,6 @@ class _Genome(_Strict):
     name: str
     clade: str
     fasta: str
-    truth: str
     mask: str | None = None
     max_bp: int = Field(0, ge=0)
     gene_centred: bool = False
@@ -34,9 +33,20 @@ class _Genome(_Strict):
     weight: float = Field(1.0, gt=0)
 
 
+class _Validation(_Genome):
+    truth: str
+
+
 class _Organism(_Genome):
+    truth: str | None = None
     trim_bp: int = Field(0, ge=0)
     teacher: list[str] = []
+
+    @model_validator(mode="after")
+    def _has_labels(self) -> _Organism:
+        if not self.truth and not self.teacher:
+            raise ValueError(f"organism {self.name}: neither a truth nor a teacher")
+        return self
 
 
 class _PromoterWindows(_Strict):
@@ -68,7 +78,7 @@ class _Recipe(_Strict):
     train: TrainOptions = TrainOptions()
     organism: list[_Organism] = []
     promoter_windows: list[_PromoterWindows] = []
-    validation: list[_Genome] = []
+    validation: list[_Validation] = []
     note: str = ""
 
 

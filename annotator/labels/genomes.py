@@ -15,7 +15,7 @@ from annotator.genome.regions import iter_bed, read_regions
 from annotator.genome.source import open_genome
 from annotator.kinds import LABEL_TRACKS, STRANDS, Strand
 from annotator.labels.check import AnnotationReport, report_on
-from annotator.labels.labelled import LabelledGenome, SoftTable
+from annotator.labels.labelled import LabelledGenome, SoftTable, has_labels
 from annotator.labels.options import Organism
 from annotator.labels.signals import GenomeBases
 from annotator.labels.sites import read_sites
@@ -70,11 +70,13 @@ def load_genome(organism: Organism, spool_dir: Path, features: Sequence[tuple[st
     teacher: SoftTable = {}
     if organism.teacher:
         teacher, annotation["teacher"] = read_teacher(organism.teacher, by_name, starts)
+        if not organism.truth:  # no truth contradicts the teacher anywhere
+            masked |= {key: soft.positions for key, soft in teacher.items()}
     if organism.max_bp:
         bases, ends = _first(bases, ends, organism.max_bp)
         sites, masked = ({key: value[value < len(bases)] for key, value in table.items()} for table in (sites, masked))
         teacher = {key: soft.before(len(bases)) for key, soft in teacher.items()}
-    kinds = frozenset(kind for kind in tracks if any(len(sites[kind, strand]) for strand in STRANDS))
+    kinds = frozenset(kind for kind in tracks if has_labels(kind, sites, {} if organism.truth else teacher))
     if not kinds:
         left_out = "; ".join(reports["truth"].left_out) if organism.truth else ""
         raise InputError(

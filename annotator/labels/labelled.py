@@ -100,7 +100,7 @@ def split_contigs(genome: LabelledGenome, names: Sequence[str]) -> tuple[Labelle
         The genome without them, and these contigs alone; None where no contig is left.
     """
     apart = np.isin(np.array(genome.contig_names), list(names))
-    return _of_contigs(genome, ~apart), _of_contigs(genome, apart)
+    return _of_contigs(genome, ~apart, may_be_taught=True), _of_contigs(genome, apart)
 
 
 def hold_out(genomes: Sequence[LabelledGenome], names: Sequence[str]) -> tuple[list[LabelledGenome], list[LabelledGenome]]:
@@ -130,8 +130,21 @@ def hold_out(genomes: Sequence[LabelledGenome], names: Sequence[str]) -> tuple[l
     return [genome for genome in rest if genome.kinds], held
 
 
-def _of_contigs(genome: LabelledGenome, chosen: NDArray[np.bool_]) -> LabelledGenome | None:
-    """Some contigs of a genome, closed up."""
+def has_labels(kind: str, sites: SiteTable, teacher: SoftTable) -> bool:
+    """Whether there is a site of a kind, or a teacher's word on one."""
+    places = [sites[kind, strand] for strand in STRANDS]
+    places += [teacher[kind, strand].positions for strand in STRANDS if (kind, strand) in teacher]
+    return any(map(len, places))
+
+
+def _of_contigs(genome: LabelledGenome, chosen: NDArray[np.bool_], *, may_be_taught: bool = False) -> LabelledGenome | None:
+    """Some contigs of a genome, closed up.
+
+    Args:
+        genome: The genome.
+        chosen: Which contigs, [contigs].
+        may_be_taught: A genome without a truth keeps the kinds that its teacher knows: it is learnt from, not measured on.
+    """
     if not chosen.any() or chosen.all():
         return genome if chosen.any() else None
     starts, lengths = genome.contig_starts, genome.contig_ends - genome.contig_starts
@@ -150,11 +163,12 @@ def _of_contigs(genome: LabelledGenome, chosen: NDArray[np.bool_]) -> LabelledGe
     teacher = {
         key: SoftSites(moved(soft.positions), soft.probability[is_chosen(soft.positions)]) for key, soft in genome.teacher.items()
     }
+    known = teacher if may_be_taught and not any(map(len, genome.sites.values())) else {}
     return replace(
         genome,
         bases=np.concatenate([genome.bases[a : a + n] for a, n in zip(starts[chosen], lengths[chosen], strict=True)]),
         contig_ends=ends, contig_names=tuple(np.array(genome.contig_names)[chosen].tolist()), sites=sites, masked=masked,
-        kinds=frozenset(kind for kind in genome.kinds if any(len(sites[kind, strand]) for strand in STRANDS)), teacher=teacher,
+        kinds=frozenset(kind for kind in genome.kinds if has_labels(kind, sites, known)), teacher=teacher,
     )  # fmt: skip
 
 

@@ -18,14 +18,16 @@ class Organism:
         name: For logs and the manifest.
         clade: One of the clades of the command line.
         fasta: Assembly.
-        truth: Its sites: BED lines named donor, acceptor or tss, or GTF/GFF3 exons; None where only features are learnt.
+        truth: Its sites: BED lines named donor, acceptor or tss, or GTF/GFF3 exons; None where only features are learnt, or only
+            from a teacher.
         mask: BED of sites that are neither truth nor error.
         trim_bp: Up to this much is hidden at random at each contig end.
         weight: Share of the windows; of a validation genome, the weight of each of its calls and sites in calibration.
         max_bp: Use only the first so many bases; 0 for all.
         gene_centred: Loci cut around genes, which flatter precision: never the base of another clade's thresholds.
         accept_annotation: Go on even where fewer than half of the truth's introns have splice signals in this genome.
-        teacher: Parquet files of another model's predictions on this genome, whose mean is learnt from beside the truth.
+        teacher: Parquet files of another model's predictions on this genome, whose mean is learnt from beside the truth; alone
+            where there is none, as for sequence that was changed.
         learn: The kinds of site that count, some of `LABEL_TRACKS`; empty for all that the truth has. A kind of which the truth
             knows only a part is left out here.
     """

@@ -42,6 +42,11 @@ name = "plain"
 clade = "vertebrate"
 fasta = "b.fa"
 truth = "b.bed"
+[[organism]]
+name = "changed"
+clade = "fungi"
+fasta = "a.fa"
+teacher = ["t.parquet"]
 [[promoter_windows]]
 name = "windows"
 clade = "vertebrate"
@@ -157,8 +162,9 @@ def test_a_run_from_a_pack_makes_the_same_model_where_polars_and_pysam_are_missi
 
 def test_the_manifest_names_the_teachers(shared: Path) -> None:
     learnt = json.loads(made(shared, "files")[1])["training"]
-    taught, plain, windows = learnt["organisms"]
+    taught, plain, changed, windows = learnt["organisms"]
     assert taught["teacher"] == ["t.parquet", "u.parquet"] and taught["learn"] == ["donor", "acceptor"]
+    assert changed["truth"] is None and changed["teacher"] == ["t.parquet"]
     assert plain["teacher"] == [] and windows["tables"] == ["w.csv"]
     assert learnt["schedule"]["truth_share"] == 0.4 and learnt["annotation"]["train"]["taught"]["teacher"]["sites"] > 30
 
@@ -199,11 +205,11 @@ def test_a_recipe_may_draw_a_pack_otherwise(shared: Path) -> None:
     write_recipe(shared, 2, "less.toml", genomes[0] + "[[validation]]" + genomes[1].split("[[validation]]")[1])
     assert train(shared, "less", "--pack", shared / "all.npz", recipe="less.toml") == 0
     learnt = json.loads(made(shared, "less")[1])["training"]["organisms"]
-    assert [entry["name"] for entry in learnt] == ["taught", "plain"] and learnt[0]["weight"] == 0.9
+    assert [entry["name"] for entry in learnt] == ["taught", "plain", "changed"] and learnt[0]["weight"] == 0.9
     write_recipe(shared, 2, "none.toml", "")  # a recipe without genomes learns from all of the pack
     assert train(shared, "none", "--pack", shared / "all.npz", "--hold-out", "two", recipe="none.toml") == 0
     training = json.loads(made(shared, "none")[1])["training"]
-    assert len(training["organisms"]) == 3 and training["held_out"] == ["two"]
+    assert len(training["organisms"]) == 4 and training["held_out"] == ["two"]
 
 
 def test_equal_data_give_equal_packs(shared: Path, tmp_path: Path) -> None:

@@ -415,7 +415,6 @@ def _full_disk_after_the_header(writer: BgzfWriter, data: bytes) -> None:
 @pytest.mark.parametrize(
     ("owner", "method", "fault", "file"),
     [
-        (Path, "mkdir", _full_disk, "out"),
         (pl.DataFrame, "write_parquet", _full_disk_in_polars, "predictions.parquet"),
         (pl.LazyFrame, "sink_parquet", _full_disk_in_polars, "predictions.parquet"),
         (BgzfWriter, "write", _full_disk_after_the_header, "promoters.bed.gz"),

@@ -13,6 +13,7 @@ from annotator.kinds import Strand
 from annotator.labels.genomes import load_genome
 from annotator.labels.labelled import LabelledGenome, hold_out
 from annotator.labels.options import Organism
+from annotator.training.dataset import lesson_of
 
 ROWS: list[dict[str, Any]] = [
     {"chrom": "two", "position": 7, "strand": "+", "kind": "donor", "probability": 0.5, "model": "a"},
@@ -54,6 +55,24 @@ def test_positions_lie_end_to_end_and_other_kinds_are_counted(folder: Path) -> N
     assert set(genome.teacher) == {(kind, strand) for kind in ("donor", "acceptor") for strand in Strand}
     assert not len(genome.teacher["donor", Strand.MINUS].positions)
     assert genome.annotation["teacher"] == {"files": ["t.parquet"], "models": ["a"], "sites": 3, "rows_of_other_kinds": 1}
+
+
+def test_a_teacher_alone_is_the_target(folder: Path) -> None:
+    """Of changed sequence nobody has an annotation."""
+    path = write(folder, ROWS)
+    genome = load_genome(Organism("toy", "plant", folder / "genome.fa", None, teacher=(path,)), folder / "spool")
+    assert genome.kinds == {"donor", "acceptor"} and not any(len(sites) for sites in genome.sites.values())
+    lesson = lesson_of(genome, 0.3)
+    assert set(lesson.targets) == {(kind, strand) for kind in ("donor", "acceptor") for strand in Strand}
+    donors = lesson.targets["donor", Strand.PLUS]
+    assert donors.positions.tolist() == [99, 107] and donors.values.tolist() == [0.25, 0.5] and not len(donors.unknown)
+    assert lesson.targets["acceptor", Strand.MINUS].places.tolist() == [103]
+    (rest, *_), _ = hold_out([genome, load(folder)], ["one"])
+    assert rest.kinds == {"donor", "acceptor"} and len(rest.contig_names) == 1
+    with pytest.raises(UsageError, match="have no site to measure"):
+        hold_out([genome], ["one"])
+    with pytest.raises(InputError, match=r"genome\.fa: no donor, acceptor, tss or feature to learn from"):
+        load_genome(Organism("toy", "plant", folder / "genome.fa", None), folder / "spool")
 
 
 def test_several_teachers_are_averaged(folder: Path) -> None:

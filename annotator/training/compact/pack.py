@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 from annotator.errors import InputError, UsageError
 from annotator.files import atomic_file
 from annotator.kinds import CLADES, LABEL_TRACKS, SPLICE_TRACKS, STRANDS
-from annotator.labels.labelled import LabelledGenome, SoftSites
+from annotator.labels.labelled import LabelledGenome, SoftSites, has_labels
 from annotator.labels.options import Organism, PromoterWindows
 from annotator.training.compact.data import Entry, Source, TrainingData, described
 
@@ -187,7 +187,7 @@ def _source(members: _Members, entry: Any, place: str) -> Source:
         for kind, strand in _KEYS
         if has_teacher and kind in SPLICE_TRACKS
     }
-    if odd := next((kind for kind in kinds if not any(len(sites[kind, strand]) for strand in STRANDS)), None):
+    if odd := next((kind for kind in kinds if not has_labels(kind, sites, teacher)), None):
         raise members.refuse(f"member header: field {place} names {odd}, of which it has no site")
     trim_bp = described_entry.trim_bp if isinstance(described_entry, Organism) else 0
     genome = LabelledGenome(
