@@ -39,6 +39,7 @@ FDR_TITLES = {
     "human/human_regions.test": TITLES["human_regions", "test"],
     "fungi/kimperatae.val": TITLES["kimperatae", "val"],
 }
+DEFAULT_MODEL = "compact"
 PEER = "OpenSpliceAI"
 DASH = "–"
 
@@ -302,7 +303,7 @@ def merged(cells: Sequence[str]) -> list[str]:
 
 
 def all_tables(rows: Sequence[Row], manifest: Manifest) -> dict[str, str]:
-    """All tables by the name between their markers."""
+    """All tables by name."""
     model = manifest.name
     return {
         "measured": measured(rows, manifest),
@@ -320,6 +321,12 @@ def all_tables(rows: Sequence[Row], manifest: Manifest) -> dict[str, str]:
         "binding": binding(rows),
         "card": card(manifest),
     }
+
+
+def named_tables(rows: Sequence[Row], manifest: Manifest) -> dict[str, str]:
+    """All tables of a model by the name between their markers, which ends on the model's but for the default one's."""
+    ending = "" if manifest.name == DEFAULT_MODEL else f" of {manifest.name}"
+    return {f"{name}{ending}": table for name, table in all_tables(rows, manifest).items()}
 
 
 def with_tables(text: str, found: Mapping[str, str]) -> str:

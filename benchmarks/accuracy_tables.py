@@ -28,9 +28,9 @@ from typing import Any
 
 from annotator.errors import AnnotatorError
 from annotator.files import write_text
-from annotator.models.directory import read_model
+from annotator.models.directory import bundled_models, read_model
 from annotator.models.manifest import MANIFEST_NAME, Manifest
-from benchmarks.accuracy_markdown import TITLES, TUNED, all_tables, with_tables
+from benchmarks.accuracy_markdown import TITLES, TUNED, named_tables, with_tables
 from benchmarks.accuracy_splice import ORGANISMS, weights_of
 from benchmarks.rows import commit
 
@@ -77,12 +77,13 @@ def jobs(part: str, manifest: Manifest) -> list[Job]:
     """What has to be run for a part."""
     splice, no_model = "accuracy_splice.py", ("--no-model", "--splits", "test")
     others = [
-        Job(splice, (*no_model, "--organisms", "human,celegans,bnapus", "--pwm"), peer=True),
-        Job(splice, (*no_model, "--organisms", "human,human_regions", "--peers", MANE), peer=True),
+        Job(splice, (*no_model, "--organisms", "human,celegans,bnapus", "--pwm"), takes_model=False, peer=True),
+        Job(splice, (*no_model, "--organisms", "human,human_regions", "--peers", MANE), takes_model=False, peer=True),
         Job(
             splice,
             (*no_model, "--organisms", "bnapus,athaliana", "--peer-folder", "openspliceai-arabidopsis")
             + ("--peers", "model_10000nt_rs10.pt"),
+            takes_model=False,
             peer=True,
         ),
     ]
@@ -173,11 +174,35 @@ def write_card(model: str, rows: Sequence[Mapping[str, Any]]) -> Manifest:
     return read_model(model)[1]
 
 
+def measured_part(
+    part: str, models: Mapping[str, Manifest], rows: list[dict[str, Any]], args: argparse.Namespace, failed: list[str]
+) -> list[dict[str, Any]]:
+    """Rows with those of a part measured anew and kept; what failed joins `failed`."""
+    said = {"commit": commit(), "date": datetime.now(UTC).date().isoformat()}
+    done: set[Job] = set()
+    for name, manifest in models.items():
+        for job in jobs(part, manifest):
+            if (job.peer and not args.peers) or (job in done and not job.takes_model):
+                continue
+            if not (HERE / job.script).exists():
+                print(f"{part}: left out, there is no {job.script}", flush=True)
+                continue
+            began = time.perf_counter()
+            found, code = measure(job, args.data, name, args.threads)
+            if code:
+                failed.append(f"{part}: {job.script} {' '.join(job.arguments)} ended with exit code {code}")
+            rows = renewed(rows, [{"table": part} | row | said for row in found])
+            write_text(args.rows, "".join(json.dumps(row) + "\n" for row in rows))
+            print(f"{part}: {len(found)} rows in {time.perf_counter() - began:.0f} s", flush=True)
+            done.add(job)
+    return rows
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, keep, write; 1 where a part failed, the others are kept and written all the same."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--model", default="compact")
+    parser.add_argument("--model", default=",".join(bundled_models()), help="comma-separated bundled models or directories")
     parser.add_argument("--only", default=",".join(IDENTITY), help="comma-separated parts to measure")
     parser.add_argument("--peers", action="store_true", help="measure other predictors too; else their kept rows stay")
     parser.add_argument("--from-rows", action="store_true", help="measure nothing: write the tables from the kept rows")
@@ -189,25 +214,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := [part for part in parts if part not in IDENTITY]:
         parser.error(f"--only: {unknown[0]} is not one of {', '.join(IDENTITY)}")
     try:
-        _, manifest = read_model(args.model)
         rows = read_rows(args.rows) if args.rows.exists() else []
-        failed = []
-        said = {"commit": commit(), "date": datetime.now(UTC).date().isoformat()}
+        failed: list[str] = []
+        models = {name: read_model(name)[1] for name in args.model.split(",")}
         for part in parts if not args.from_rows else ():
-            for job in jobs(part, manifest):
-                if job.peer and not args.peers:
-                    continue
-                if not (HERE / job.script).exists():
-                    print(f"{part}: left out, there is no {job.script}", flush=True)
-                    continue
-                began = time.perf_counter()
-                found, code = measure(job, args.data, args.model, args.threads)
-                if code:
-                    failed.append(f"{part}: {job.script} {' '.join(job.arguments)} ended with exit code {code}")
-                rows = renewed(rows, [{"table": part} | row | said for row in found])
-                write_text(args.rows, "".join(json.dumps(row) + "\n" for row in rows))
-                print(f"{part}: {len(found)} rows in {time.perf_counter() - began:.0f} s", flush=True)
-        tables = all_tables(rows, write_card(args.model, rows))
+            rows = measured_part(part, models, rows, args, failed)
+        tables: dict[str, str] = {}
+        for name in models:
+            tables |= named_tables(rows, write_card(name, rows))
         for page in PAGES:
             path = args.docs / page
             write_text(path, with_tables(path.read_text(encoding="utf-8"), tables))
