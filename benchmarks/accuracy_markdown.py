@@ -329,11 +329,11 @@ def named_tables(rows: Sequence[Row], manifest: Manifest) -> dict[str, str]:
     return {f"{name}{ending}": table for name, table in all_tables(rows, manifest).items()}
 
 
-def with_tables(text: str, found: Mapping[str, str]) -> str:
-    """A page with the tables renewed between their markers."""
+def with_tables(text: str, found: Mapping[str, str], begin: str = BEGIN, end: str = END) -> str:
+    """A page with the tables renewed between their markers, in which {} stands for a table's name."""
     for key, table in found.items():
-        begin, end = BEGIN.format(key), END.format(key)
-        if begin in text:
-            before, _, rest = text.partition(begin)
-            text = f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
+        first, last = begin.format(key), end.format(key)
+        if first in text:
+            before, _, rest = text.partition(first)
+            text = f"{before}{first}\n{table}\n{last}{rest.partition(last)[2]}"
     return text
