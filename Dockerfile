@@ -27,7 +27,7 @@ RUN python3 -m venv /opt/annotator \
 COPY pyproject.toml README.md LICENSE /src/
 COPY annotator /src/annotator
 COPY kernels /src/kernels
-RUN python -m pip install --no-cache-dir "/src[plot,bigwig,bigbed]" && rm -rf /src
+RUN python -m pip install --no-cache-dir "/src[plot,learn,bigwig,bigbed]" && rm -rf /src
 
 # The home folder may be unwritable and the user any number (Apptainer, --user): caches go where everyone may write.
 ENV HF_HUB_OFFLINE=1 \

@@ -86,7 +86,8 @@ def annotate(
         thresholds: Probability by kind of call (donor, promoter, ...) in place of the model's; one number for all kinds.
         fdr: Share of the model's calls that may be chance, in place of thresholds: each genome's are set where decoys, made by
             shuffling a sample of it, say so.
-        motifs: "jaspar", or a file of JASPAR, HOCOMOCO (pcm), MEME, STREME, DREME or TRANSFAC.
+        motifs: "jaspar" (the package's release), "jaspar2024" (that of a year, which needs pyjaspar), or a file of JASPAR,
+            HOCOMOCO (pcm), MEME, STREME, DREME or TRANSFAC.
         tfbs_pvalue: A motif hit has this p-value or a smaller one.
         bound: "auto" gives motif hits of factors that the bundled model of bound sites knows their probability, in clades where
             it has been measured; "off" never; or the folder of such a model, for any clade.

@@ -14,6 +14,7 @@ from annotator.errors import ResourceFault, UsageError
 from annotator.files import FolderLock, temporary_folder
 from annotator.genome.files import STDIN_PATHS
 from annotator.machine import usable_cpus
+from annotator.motifs.options import release_named
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _PROBE_BYTES = 1 << 16
@@ -54,7 +55,7 @@ def check_annotation(out: Path, fasta: Sequence[str], sheet: Path | None, motifs
         out: The results folder.
         fasta: Paths of the assemblies.
         sheet: A sample sheet instead of paths.
-        motifs: A motif file, or "jaspar".
+        motifs: A motif file, or the name of a JASPAR release.
         regions: A BED file.
 
     Raises:
@@ -62,7 +63,7 @@ def check_annotation(out: Path, fasta: Sequence[str], sheet: Path | None, motifs
     """
     several = len(fasta) > 1 or (fasta and sheet is not None)  # paths and a sheet at once are refused where samples are made
     check_run(out, [] if several else [*fasta, sheet], regions)
-    if motifs != "jaspar":
+    if not release_named(motifs):
         try:
             check_readable(motifs)
         except UsageError as error:

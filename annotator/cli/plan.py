@@ -31,6 +31,7 @@ from annotator.cli.run_options import (
     annotate_options,
 )
 from annotator.cli.values import Device, Quiet, Verbose
+from annotator.motifs.options import release_named
 from annotator.pipeline.options import ExecutionOptions
 from annotator.preflight import check_run
 
@@ -67,7 +68,7 @@ def plan(
         gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check,
     )  # fmt: skip
     execution = ExecutionOptions(workers=workers)
-    check_run(None, [None if fasta else sheet, *(fasta or []), None if motifs == "jaspar" else motifs], regions)
+    check_run(None, [None if fasta else sheet, *(fasta or []), None if release_named(motifs) else motifs], regions)
     from annotator.pipeline.estimate import estimate, to_text
     from annotator.pipeline.samples import samples_given
 

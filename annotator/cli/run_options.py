@@ -46,7 +46,9 @@ Fdr = Annotated[
         help="Share of the model's calls that may be chance, such as 0.05: thresholds are set where decoys of the genome say so."
     ),
 ]
-Motifs = Annotated[str, typer.Option(help="'jaspar', or a file: JASPAR, HOCOMOCO (pcm), MEME, STREME, DREME or TRANSFAC.")]
+Motifs = Annotated[
+    str, typer.Option(help="'jaspar' (2026), an earlier one such as 'jaspar2024' (needs pyjaspar), or a file of motifs.")
+]
 TfbsPvalue = Annotated[float, typer.Option(help="p-value threshold of a motif hit.")]
 Bound = Annotated[
     str,

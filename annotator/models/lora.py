@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 from torch import nn
 
-from annotator.errors import UsageError
+from annotator.errors import EnvironmentFault, UsageError
+
+
+def need_peft() -> None:
+    """See that the library of adapters is there, before anything is read.
+
+    Raises:
+        EnvironmentFault: It is not.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise EnvironmentFault("low-rank adapters need the package peft: pip install 'genome-annotator[learn]'", "lora")
 
 
 def add_lora(backbone: nn.Module, targets: Sequence[str], *, rank: int, alpha: int, dropout: float) -> list[str]:

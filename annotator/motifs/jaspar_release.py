@@ -1,14 +1,15 @@
-"""The JASPAR releases that the package pyjaspar bundles."""
+"""JASPAR CORE: the release that comes with the package, and earlier ones through the package pyjaspar."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
 from annotator.errors import EnvironmentFault, UsageError
 from annotator.motifs.motif import Motif
-
-JASPAR_RELEASE = "JASPAR2024"
-"""The release a run uses; written to run.json."""
+from annotator.motifs.options import JASPAR_RELEASE
+from annotator.motifs.read import read_motifs
 
 CLADE_TAXA: dict[str, tuple[str, ...]] = {
     "vertebrate": ("vertebrates",),
@@ -17,6 +18,9 @@ CLADE_TAXA: dict[str, tuple[str, ...]] = {
     "fungi": ("fungi",),
 }
 """JASPAR tax groups of each clade."""
+TAX_GROUPS = tuple(group for groups in CLADE_TAXA.values() for group in groups)
+
+_FILES = Path(__file__).with_name(JASPAR_RELEASE.lower())
 
 
 def jaspar_motifs(tax_group: str, release: str = JASPAR_RELEASE) -> list[Motif]:
@@ -24,19 +28,32 @@ def jaspar_motifs(tax_group: str, release: str = JASPAR_RELEASE) -> list[Motif]:
 
     Args:
         tax_group: Tax group in JASPAR's words: vertebrates, insects, nematodes, urochordates, plants, fungi.
-        release: JASPAR release that the installed pyjaspar bundles.
+        release: JASPAR release: the package's own, or one that an installed pyjaspar holds.
 
     Returns:
         The non-redundant collection of that release.
 
     Raises:
-        EnvironmentFault: pyjaspar is not installed or its database is missing.
+        EnvironmentFault: Another release than the package's is asked for, and pyjaspar is not installed or its database is
+            missing.
         UsageError: There is no such release or tax group.
     """
+    if release != JASPAR_RELEASE:
+        return motifs_of_pyjaspar(tax_group, release)
+    if tax_group not in TAX_GROUPS:
+        raise UsageError(f"{tax_group}: no such tax group in {release}; it has {', '.join(sorted(TAX_GROUPS))}")
+    return read_motifs(_FILES / f"{tax_group}.jaspar.gz")
+
+
+def motifs_of_pyjaspar(tax_group: str, release: str) -> list[Motif]:
+    """As `jaspar_motifs`, from the package pyjaspar, which holds all releases since 2014."""
     try:
         import pyjaspar
     except ImportError as error:
-        raise EnvironmentFault(f"JASPAR matrices need the package pyjaspar (or give a motif file): {error}") from error
+        raise EnvironmentFault(
+            f"{release} needs pyjaspar: pip install genome-annotator[jaspar], or give its matrices as a file; "
+            f"{JASPAR_RELEASE} is built in ({error})"
+        ) from error
     if release not in pyjaspar.jaspar_releases:
         raise UsageError(f"{release}: no such JASPAR release; pyjaspar has {', '.join(sorted(pyjaspar.jaspar_releases))}")
     try:

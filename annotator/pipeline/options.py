@@ -53,7 +53,7 @@ class AnnotateOptions:
         thresholds: Probability per kind, above 0 and at most 1, that replaces the model's; EVERY_KIND stands for all others.
         fdr: Share of the model's calls that may be chance: thresholds are set where decoys of the same genome say so. None for
             the model's thresholds or those of `thresholds`.
-        motifs: "jaspar", or a motif file.
+        motifs: "jaspar" for the package's release of JASPAR, "jaspar2024" for that of a year, or a motif file.
         tfbs_pvalue: A motif hit has this p-value or a smaller one.
         bound: "auto" gives motif hits the probability to be bound in clades and of factors that the bundled model knows, "off"
             never; else the folder of a model of bound sites, for any clade.

@@ -16,8 +16,9 @@ from annotator.models.bound.manifest import BUNDLED_BOUND, BoundManifest, bound_
 from annotator.models.directory import BUNDLED, read_model
 from annotator.models.manifest import CladeSettings, Manifest
 from annotator.models.options import FAMILY_ROWS
-from annotator.motifs.jaspar_release import CLADE_TAXA, JASPAR_RELEASE, jaspar_motifs
+from annotator.motifs.jaspar_release import CLADE_TAXA, jaspar_motifs
 from annotator.motifs.motif import Motif
+from annotator.motifs.options import release_named
 from annotator.motifs.read import read_motifs
 from annotator.motifs.scan import MotifScanner
 from annotator.pipeline.executors.machine import Machine
@@ -142,14 +143,15 @@ def _libraries(manifest: Manifest, machine: Machine) -> dict[str, str]:
 
 
 def _motifs(options: AnnotateOptions) -> tuple[tuple[Motif, ...], str]:
-    if options.motifs != "jaspar":
+    release = release_named(options.motifs)
+    if not release:
         try:
             return tuple(read_motifs(Path(options.motifs))), _one_line(Path(options.motifs).name)
         except UsageError as error:
             raise UsageError(error.reason, "motifs") from None
     taxa = CLADE_TAXA[options.clade]
-    motifs = tuple(motif for taxon in taxa for motif in jaspar_motifs(taxon, JASPAR_RELEASE))
-    return motifs, f"{JASPAR_RELEASE} CORE {'+'.join(taxa)}"
+    motifs = tuple(motif for taxon in taxa for motif in jaspar_motifs(taxon, release))
+    return motifs, f"{release} CORE {'+'.join(taxa)}"
 
 
 def _bound(options: AnnotateOptions, motifs: Sequence[Motif]) -> tuple[str, BoundManifest | None]:

@@ -24,7 +24,7 @@ from annotator.results.workspace import RUN_JSON_VERSION, FinishedShard, total_c
 from annotator_kernels.versions import installed_version
 
 MOST_NAMES = 1000
-LIBRARIES = ("genome-annotator", "torch", "triton", "polars", "pysam", "numpy", "pyjaspar", "safetensors", "ray")
+LIBRARIES = ("genome-annotator", "torch", "triton", "polars", "pysam", "numpy", "safetensors", "ray")
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def cluster() -> Iterator[Any]:
         "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'kernels'}",
     }  # fmt: skip
+    import ray
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 0, "object_store_memory": 100 << 20, "include_dashboard": False, "_system_config": HEALTH}
@@ -56,7 +57,7 @@ def cluster() -> Iterator[Any]:
     running.shutdown()
     os.environ.clear()
     os.environ |= before
-    forget_token()
+    forget_token(ray)
 
 
 @pytest.fixture

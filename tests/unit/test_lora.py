@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 import torch
 
-from annotator.errors import UsageError
+from annotator.errors import EnvironmentFault, UsageError
 from annotator.models.families.base import LanguageModel, ModelFamily
 from annotator.models.families.registry import family
-from annotator.models.lora import add_lora, merge_lora
+from annotator.models.lora import add_lora, merge_lora, need_peft
 
 FAMILIES = {
     "dnabert": "tiny",
@@ -65,3 +67,10 @@ def test_names_that_match_nothing_are_refused() -> None:
         add_lora(network("dnabert").backbone, ("query", "nothing"), rank=2, alpha=4, dropout=0.0)
     with pytest.raises(UsageError, match="none given"):
         add_lora(network("dnabert").backbone, (), rank=2, alpha=4, dropout=0.0)
+
+
+def test_without_peft_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    need_peft()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EnvironmentFault, match=r"need the package peft: pip install 'genome-annotator\[learn\]'"):
+        need_peft()

@@ -8,8 +8,9 @@ import pytest
 from annotator.errors import EnvironmentFault, InputError, UsageError
 from annotator.motifs import read as motifs
 from annotator.motifs.formats import lines as motif_lines
-from annotator.motifs.jaspar_release import CLADE_TAXA, jaspar_motifs
+from annotator.motifs.jaspar_release import CLADE_TAXA, jaspar_motifs, motifs_of_pyjaspar
 from annotator.motifs.motif import Motif
+from annotator.motifs.options import JASPAR_RELEASE, release_named
 from annotator.motifs.read import read_motifs
 
 ARNT = np.array([[4, 16, 0, 0], [19, 0, 1, 0], [0, 20, 0, 0], [0, 0, 20, 0], [0, 0, 0, 20], [0, 0, 20, 0]], np.float64)
@@ -282,40 +283,64 @@ def test_a_motif_made_by_hand_is_checked(matrix_id: str, name: str, counts: np.n
         Motif(matrix_id, name, counts)
 
 
-TAXA = {"vertebrates": 879, "insects": 286, "nematodes": 103, "urochordates": 94, "plants": 805, "fungi": 178}
+TAXA = {
+    "JASPAR2024": {"vertebrates": 879, "insects": 286, "nematodes": 103, "urochordates": 94, "plants": 805, "fungi": 178},
+    "JASPAR2026": {"vertebrates": 1019, "insects": 296, "nematodes": 103, "urochordates": 94, "plants": 927, "fungi": 193},
+}
 
 
 def test_every_clade_has_jaspar_groups() -> None:
     assert list(CLADE_TAXA) == ["vertebrate", "invertebrate", "plant", "fungi"]
-    assert {group for groups in CLADE_TAXA.values() for group in groups} == set(TAXA)
+    assert {group for groups in CLADE_TAXA.values() for group in groups} == set(TAXA[JASPAR_RELEASE])
 
 
-@pytest.mark.parametrize("group", TAXA)
-def test_bundled_jaspar_equals_the_published_files(group: str, data_pack: Path) -> None:
+@pytest.mark.parametrize("group", TAXA["JASPAR2024"])
+def test_an_earlier_release_equals_the_published_files(group: str, data_pack: Path) -> None:
     pytest.importorskip("pyjaspar", reason="pyjaspar is not installed")
-    bundled = jaspar_motifs(group)
-    assert len(bundled) == TAXA[group]
-    assert [m.matrix_id for m in bundled] == sorted(m.matrix_id for m in bundled)
+    found = jaspar_motifs(group, "JASPAR2024")
+    assert len(found) == TAXA["JASPAR2024"][group]
     file = data_pack / "tfbs" / "jaspar2024" / f"JASPAR2024_CORE_{group}_non-redundant_pfms_transfac.txt"
-    published = {m.matrix_id: m for m in read_motifs(file)}
-    assert set(published) == {m.matrix_id for m in bundled}
-    for motif in bundled:
-        assert motif.name == published[motif.matrix_id].name
-        np.testing.assert_array_equal(motif.counts, published[motif.matrix_id].counts)
+    assert_same(found, read_motifs(file))
+
+
+@pytest.mark.parametrize("group", TAXA[JASPAR_RELEASE])
+def test_our_files_are_the_release(group: str) -> None:
+    ours = jaspar_motifs(group)
+    assert len(ours) == TAXA[JASPAR_RELEASE][group] and [m.matrix_id for m in ours] == sorted(m.matrix_id for m in ours)
+    pytest.importorskip("pyjaspar", reason="pyjaspar is not installed")
+    assert_same(ours, motifs_of_pyjaspar(group, JASPAR_RELEASE))
+
+
+def assert_same(found: list[Motif], expected: list[Motif]) -> None:
+    by_id = {motif.matrix_id: motif for motif in expected}
+    assert set(by_id) == {motif.matrix_id for motif in found}
+    for motif in found:
+        assert motif.name == by_id[motif.matrix_id].name
+        np.testing.assert_array_equal(motif.counts, by_id[motif.matrix_id].counts)
+
+
+def test_the_value_of_motifs_names_a_release_or_a_file() -> None:
+    names = {"jaspar": JASPAR_RELEASE, "JASPAR2024": "JASPAR2024", "jaspar2018": "JASPAR2018", "jaspar.txt": "", "./jaspar": ""}
+    assert {value: release_named(value) for value in names} == names
 
 
 def test_unknown_release_and_group_are_usage_errors() -> None:
+    with pytest.raises(UsageError, match="martians: no such tax group in JASPAR2026; it has .*vertebrates"):
+        jaspar_motifs("martians")
     pytest.importorskip("pyjaspar", reason="pyjaspar is not installed")
     with pytest.raises(UsageError, match="JASPAR1999: no such JASPAR release; pyjaspar has JASPAR2014"):
         jaspar_motifs("vertebrates", "JASPAR1999")
     with pytest.raises(UsageError, match="martians: no such tax group in JASPAR2024; it has .*vertebrates"):
-        jaspar_motifs("martians")
+        jaspar_motifs("martians", "JASPAR2024")
 
 
-def test_without_pyjaspar_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyjaspar_only_the_release_of_the_package_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyjaspar", None)
-    with pytest.raises(EnvironmentFault, match="need the package pyjaspar"):
-        jaspar_motifs("vertebrates")
+    assert jaspar_motifs("fungi")
+    with pytest.raises(
+        EnvironmentFault, match=r"JASPAR2024 needs pyjaspar: pip install genome-annotator\[jaspar\].*2026 is built in"
+    ):
+        jaspar_motifs("vertebrates", "JASPAR2024")
 
 
 @pytest.mark.parametrize("text", [JASPAR, RAW, MEME, TRANSFAC], ids=["jaspar", "raw", "meme", "transfac"])

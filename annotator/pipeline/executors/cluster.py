@@ -6,7 +6,6 @@ token of its own, and without a dashboard.
 
 from __future__ import annotations
 
-import importlib
 import ipaddress
 import logging
 import os
@@ -75,12 +74,11 @@ class RayEnvironment:
         self._before = {}
 
 
-def forget_token() -> None:
+def forget_token(ray: Any) -> None:
     """Ray reads a token once a process: make it read again, or a second start would knock with the first one's."""
     try:
-        raylet: Any = importlib.import_module("ray._raylet")
-        raylet.AuthenticationTokenLoader.instance().reset_cache()
-    except (ImportError, AttributeError):  # a version that keeps none
+        ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+    except AttributeError:  # a version that keeps none
         logger.debug("this version of Ray has no cache of its token")
 
 

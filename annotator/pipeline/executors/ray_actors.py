@@ -167,7 +167,7 @@ class RayExecutor:
         ray, execution = self._ray, self._execution
         began = time.monotonic()
         handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
-        forget_token()
+        forget_token(ray)
         try:
             if self._private:
                 self._folder = PrivateFolder()
@@ -227,7 +227,7 @@ class RayExecutor:
             if self._folder is not None:
                 self._folder.close()
             self._environment.restore()
-            forget_token()
+            forget_token(self._ray)
 
     # -- workers
 

@@ -26,7 +26,8 @@ from annotator.kinds import CLADES, DEFAULT_CLADE
 from annotator.models.bound.manifest import BOUND_JSON, BoundConfig, BoundManifest
 from annotator.models.bound.net import write_bound
 from annotator.models.weights import WEIGHTS_NAME
-from annotator.motifs.jaspar_release import CLADE_TAXA, JASPAR_RELEASE, jaspar_motifs
+from annotator.motifs.jaspar_release import CLADE_TAXA, jaspar_motifs
+from annotator.motifs.options import release_named
 from annotator.motifs.read import read_motifs
 from annotator.motifs.scan import MotifScanner
 from annotator.preflight import check_model_folder
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--peaks", required=True, action="append", help="FACTOR=FILE, repeatable; named as the motifs are")
     parser.add_argument("--val-fasta", required=True, help="genome that chooses the epoch and settles the calibration")
     parser.add_argument("--val-peaks", required=True, action="append", help="FACTOR=FILE on that genome")
-    parser.add_argument("--motifs", default="jaspar", help="'jaspar', or a motif file")
+    parser.add_argument("--motifs", default="jaspar", help="'jaspar', one of a year ('jaspar2024'), or a motif file")
     parser.add_argument("--clade", default=DEFAULT_CLADE, choices=CLADES, help="clade of the data")
     parser.add_argument("--hit-pvalue", type=float, default=1e-4, help="largest p-value of a hit")
     parser.add_argument("--name", default="", help="name of the model; that of its folder by default")
@@ -73,8 +74,8 @@ def _train(args: argparse.Namespace) -> None:
     peaks, val_peaks = _by_factor("peaks", args.peaks), _by_factor("val_peaks", args.val_peaks)
     if list(peaks) != list(val_peaks):
         raise UsageError(f"of {', '.join(val_peaks)}, but `peaks` are of {', '.join(peaks)}", "val_peaks")
-    if args.motifs == "jaspar":
-        motifs, source = [motif for taxon in CLADE_TAXA[args.clade] for motif in jaspar_motifs(taxon)], JASPAR_RELEASE
+    if source := release_named(args.motifs):
+        motifs = [motif for taxon in CLADE_TAXA[args.clade] for motif in jaspar_motifs(taxon, source)]
     else:
         motifs, source = read_motifs(Path(args.motifs)), Path(args.motifs).name
     motifs = [motif for motif in motifs if motif.name.upper() in peaks]

@@ -18,6 +18,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from annotator.errors import AnnotatorError, EnvironmentFault
 from annotator.files import temporary_folder, write_text
 from annotator.models.device import choose_device
+from annotator.models.lora import need_peft
 from annotator.training.finetune.base import Base
 from annotator.training.finetune.compact_bases import compact_bases
 from annotator.training.finetune.export import export_finetuned
@@ -56,6 +57,8 @@ def run_finetuning(settings: FinetuneSettings, out: Path, *, device: str, thread
         AnnotatorError: Bad files, options or device, or a folder that holds another run.
     """
     refuse_bad_base(settings)
+    if settings.lora is not None:
+        need_peft()
     chosen = choose_device(device)
     processes = settings.options.processes
     if processes > 1 and chosen != "cpu" and torch.cuda.device_count() < processes:
