@@ -1,5 +1,6 @@
 """What a newcomer sees: the example assembly and the bundled model."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,22 @@ def test_C01_every_file_of_a_real_run_is_valid_bed(example: Path) -> None:
     splice = validate_bed(example / "results" / "splice_sites.bed.gz", lengths, sequences)
     for kind in ("donor", "acceptor"):
         assert splice.canonical[kind] >= 0.99 * splice.sites[kind] > 0
+
+
+def test_a_real_locus_and_its_annotation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["example", str(tmp_path), "--real"]) == 0
+    assert main(["example", str(tmp_path), "--real"]) == 0, "the same files again are no fault"
+    fasta, gtf = tmp_path / "plat.fa.gz", tmp_path / "plat.gtf.gz"
+    ((name, sequence),) = read_fasta(fasta).items()
+    assert name == "chr8_42172717_42212676" and len(sequence) == 39_959 and set(sequence) == set(b"ACGT")
+    assert annotate(fasta, "-o", tmp_path / "results", "--tasks", "splice") == 0
+    called = {(kind, at) for _, kind, strand, at in sites(tmp_path / "results") if strand == "-"}
+    exons = [line.split("\t") for line in gzip.decompress(gtf.read_bytes()).decode().splitlines()]
+    ends = {int(line[4]) - 1 for line in exons}  # 0-based; on the minus strand an exon begins at its largest base
+    assert len(exons) == 67 and {line[6] for line in exons} == {"-"}
+    assert len({at for kind, at in called if kind == "acceptor"} & ends) >= 8
+    gtf.write_text("of the user")
+    assert main(["example", str(tmp_path), "--real"]) == 2 and gtf.read_text() == "of the user"
+    assert "plat.gtf.gz exists and is not this example" in capsys.readouterr().err
+    assert main(["example", str(tmp_path / "new"), "--real", "--seed", "2"]) == 2
+    assert "neither --seed nor --length" in capsys.readouterr().err and not (tmp_path / "new").exists()
