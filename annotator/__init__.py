@@ -4,6 +4,7 @@
     results = annotator.annotate("genome.fa.gz", "results/", clade="plant", tasks=("splice",))
     results.calls(kind="donor", region="chr1:1-5000").collect()
     annotator.load_model("compact").predict("ACGT" * 1000).probability("donor", "+")
+    annotator.plot_locus(results, "chr1:1-5000", genes="genes.gtf.gz")
 
 Its names are loaded when they are first used: importing this package loads nothing heavy.
 """
@@ -15,13 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from annotator.api import BatchResults, Results, annotate, open_results, read_calls
+    from annotator.plots.locus import plot_locus
     from annotator.scan.predict import load_model
 
     __version__: str
 
-__all__ = ["BatchResults", "Results", "__version__", "annotate", "load_model", "open_results", "read_calls"]
+__all__ = ["BatchResults", "Results", "__version__", "annotate", "load_model", "open_results", "plot_locus", "read_calls"]
 
-_MODULE = dict.fromkeys(__all__, "annotator.api") | {"load_model": "annotator.scan.predict"}
+_MODULE = dict.fromkeys(__all__, "annotator.api") | {
+    "load_model": "annotator.scan.predict", "plot_locus": "annotator.plots.locus"
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

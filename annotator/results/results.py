@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,15 @@ class Results:
         """Names of contigs that failed and are not in the files: at most the thousand that run.json lists."""
         return list(self._entry("failed_contigs")["names"])
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how many calls of each kind, at which threshold, by which model."""
+        counts = dict(self.calls().group_by("kind").len().collect().iter_rows())
+        lines = [[kind, f"{count:,}", f"{self.thresholds[kind]:g}" if kind in self.thresholds else ""]
+                 for kind in map(str, KINDS) if (count := counts.get(kind))]  # fmt: skip
+        bases = sum(self.contigs.values())
+        caption = f"{self.path}: {len(self.contigs):,} contigs, {bases:,} bp, model {self.model}"
+        return _html_table(caption, ["kind", "calls", "threshold"], lines)
+
     def _entry(self, entry: str) -> Any:
         """An entry of run.json."""
         return self.run[entry]
@@ -153,6 +163,13 @@ class BatchResults(Results):
 
     def _entry(self, entry: str) -> Any:
         raise UsageError(f"{self.path}: holds several assemblies; ask one of its samples: {', '.join(list(self.samples)[:5])}")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the samples, and what became of each."""
+        lines = [[name, f"{results.calls().select(pl.len()).collect().item():,}", self.failed.get(name, "")]
+                 for name, results in self.samples.items()]  # fmt: skip
+        lines += [[name, "", why] for name, why in self.failed.items() if name not in self.samples]
+        return _html_table(f"{self.path}: {len(self.run['samples'])} assemblies", ["sample", "calls", "failed"], lines)
 
     @property
     def failed(self) -> dict[str, str]:
@@ -288,6 +305,14 @@ def parse_region(region: str, contigs: Iterable[str] | None = None) -> Region:
     if not 1 <= first <= last:
         raise UsageError("positions count from 1, and the last does not lie before the first", "region", region)
     return Region(name, first - 1, last)
+
+
+def _html_table(caption: str, head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in which names with markup are text."""
+    rows = ["".join(f"<td>{escape(cell)}</td>" for cell in line) for line in lines]
+    titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<table><caption>{escape(caption)}</caption><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _filtered(
