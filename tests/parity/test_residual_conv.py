@@ -8,7 +8,6 @@ where a GPU rounds to nearest, so 2**-7 there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,9 +16,9 @@ from torch import Tensor
 pytest.importorskip("triton", reason="triton is not installed: the kernel cannot run, not even in its interpreter")
 
 from annotator_kernels.residual_conv import op
-from annotator_kernels.residual_conv.kernel import choose_tile, fold_positions, residual_conv
-from annotator_kernels.residual_conv.op import residual_conv_reference
-from tests.support.compiling import run_compiler
+from annotator_kernels.residual_conv.kernel import residual_conv
+from annotator_kernels.residual_conv.op import Head, residual_conv_reference
+from annotator_kernels.residual_conv.weights import fold_positions, kernel_weights
 
 GUARD = 64
 ROUNDING = 2**-8 if torch.cuda.is_available() else 2**-7
@@ -183,9 +182,9 @@ def test_a_residual_that_is_the_input_and_repeated_runs(kernel_device: torch.dev
 @pytest.mark.parametrize("fold", [1, 2, 4])
 def test_folded_weights_make_the_same_convolution(taps: int, fold: int) -> None:
     x, weight, bias, _ = random_case(2, 24, (3, 2, taps), torch.float32, residual=False)
-    folded, folded_bias = fold_positions(weight, bias, fold)
+    folded = fold_positions(weight, fold)
     assert folded.shape == (1 + 2 * -(-(taps // 2) // fold), fold * 3, fold * 2)
-    y = residual_conv_reference(x.view(2, 24 // fold, fold * 3), folded, folded_bias, slope=0.1).view(2, 24, 2)
+    y = residual_conv_reference(x.view(2, 24 // fold, fold * 3), folded, bias.repeat(fold), slope=0.1).view(2, 24, 2)
     torch.testing.assert_close(y, residual_conv_reference(x, weight, bias, slope=0.1))
 
 
@@ -232,26 +231,3 @@ def test_more_than_2_to_the_31_values(shape: tuple[int, int, int]) -> None:
     short = x[:, -2048:]
     expected = residual_conv(short, weight, bias, dilation=1, slope=0.1, residual=short if inputs == outputs else None)
     assert torch.equal(y[:, -1024:], expected[:, -1024:])
-
-
-def test_compiles_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
-    """The interpreter accepts what the compiler does not: compile for Hopper, whose tensor cores the dots must use."""
-    shapes = [(128, 128, 3), (96, 96, 5)]  # stem with folded positions, block
-    tiles = {shape: choose_tile(*shape[:2], torch.bfloat16) for shape in shapes}
-    script = f"""
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from annotator_kernels.residual_conv.kernel import _residual_conv_kernel as kernel
-for (inputs, outputs, taps), (block_l, block_i, block_o, warps, stages) in {[(s, tuple(t)) for s, t in tiles.items()]}:
-    constants = {{"W": taps, "I": inputs, "O": outputs, "HAS_RESIDUAL": inputs == outputs, "BLOCK_L": block_l,
-                  "BLOCK_I": block_i, "BLOCK_O": block_o, "WIDEN": False}}
-    types = {{"x_ptr": "*bf16", "weight_ptr": "*bf16", "bias_ptr": "*fp32", "residual_ptr": "*bf16", "out_ptr": "*bf16",
-              "slope": "fp32"}}
-    signature = {{name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}}
-    aligned = {{(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if name in types and name != "slope"}}
-    options = {{"num_warps": warps, "num_stages": stages}}
-    compiled = triton.compile(ASTSource(kernel, signature, constants, aligned), target=GPUTarget("cuda", 90, 32), options=options)
-    print("wgmma.mma_async" in compiled.asm["ptx"], compiled.metadata.shared <= 113 * 1024)
-"""
-    assert run_compiler(script, tmp_path) == "True True\n" * len(shapes)
