@@ -68,6 +68,7 @@ def _kmers() -> Iterator[Variant]:
 
 
 def _convolutions() -> Iterator[Variant]:
+    """Those of the bundled model, of 256 channels (128 and 160 differ in numbers only), and of OpenSpliceAI's networks."""
     import torch
 
     from annotator_kernels.residual_conv.kernel import FOLD, _residual_conv_kernel, choose_tile
@@ -78,13 +79,10 @@ def _convolutions() -> Iterator[Variant]:
         ("down", 1, 256, 96, 1, False, 0, "bf16"),
         ("trunk of 96", 5, 96, 96, 1, True, 0, "bf16"),
         ("up", 1, 96, 256, 1, True, 0, "bf16"),
-        ("trunk of 128", 5, 128, 128, 1, True, 0, "bf16"),
-        ("trunk of 160", 5, 160, 160, 1, True, 0, "bf16"),
         ("trunk of 256", 5, 256, 256, 1, True, 0, "bf16"),
         ("32 channels, dilated", 11, 32, 32, 1, True, 0, "bf16"),
         ("few channels", 3, 8, 8, 1, True, 0, "bf16"),
         ("trunk of 96 in float32", 5, 96, 96, 1, True, 0, "fp32"),
-        ("stem in float32", 9, 32, 32, 1, True, 0, "fp32"),
         ("mix and head in float32", 9, 32, 32, 1, True, 3, "fp32"),
     ):
         tile = choose_tile(inputs, outputs, torch.bfloat16 if dtype == "bf16" else torch.float32)

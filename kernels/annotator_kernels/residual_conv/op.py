@@ -129,11 +129,12 @@ def residual_conv_reference(
 
     Notes:
         The cost is 2 * W * I * O FLOPs a position. Channels last is the layout in which oneDNN's convolutions are fastest and
-        in which a down-sampling convolution (stride = width) is a plain matrix product over a reshaped view.
+        in which a down-sampling convolution (stride = width) is a plain matrix product over a reshaped view. On a GPU cuDNN
+        rounds no factor to TensorFloat-32 here.
     """
-    check_conv_arguments(x, weight, bias, dilation, slope, residual)
+    check_conv_arguments(x, weight, bias, dilation, slope, residual, head)
     if x.shape[1] == 0:
-        return x.new_empty(len(x), 0, weight.shape[2])
+        return x.new_empty(len(x), 0, weight.shape[2]) if head is None else head.bias.new_empty(len(x), 0, len(head.bias))
     images = x.transpose(1, 2).unsqueeze(2)  # [B, I, 1, L], channels last in memory
     kernel = weight.permute(2, 1, 0).unsqueeze(2)  # [O, I, 1, W]
     padding = (0, dilation * (len(weight) // 2))
