@@ -133,19 +133,18 @@ def unfenced_products(ptx: str) -> int:
         ptx: The text. Triton writes a loop's body in the order in which a step runs, its wait before its products.
 
     Returns:
-        Runs of wgmma with a cp.async somewhere before them and no fence.proxy.async since the wait for it. Copies of the tensor
-        memory accelerator (cp.async.bulk) write through the same proxy, and count for nothing.
+        Runs of wgmma with no fence.proxy.async since the last wait for a cp.async. Copies of the tensor memory accelerator
+        (cp.async.bulk) write through the same proxy, are waited for in another way, and count for nothing.
     """
-    copied, waiting, found = False, False, 0
+    waiting, found = False, 0
     for line in ptx.splitlines():
         words = line.split(";")[0].split()
         name = next((word for word in words if not word.startswith("@")), "")
-        if name.startswith("cp.async.") and not name.startswith("cp.async.bulk"):
-            copied = True
-            waiting = waiting or name.startswith("cp.async.wait")
+        if name.startswith("cp.async.wait"):
+            waiting = True
         elif name.startswith("fence.proxy.async"):
             waiting = False
-        elif name.startswith("wgmma.mma_async") and copied and waiting:
+        elif name.startswith("wgmma.mma_async") and waiting:
             found, waiting = found + 1, False  # one finding for a run of products
     return found
 

@@ -1,6 +1,6 @@
-"""Repeated runs of every kernel on one input, compared bit by bit: what a race between copies and products would show, now and then.
+"""Repeated runs of every kernel on one input, compared bit by bit: a race between copies and products shows now and then.
 
-A comparison with the oracle allows for rounding, and looks once; here any bit counts, and on a GPU the inputs keep all of it busy.
+A comparison with the oracle allows for rounding, and looks once; here any bit counts, and on a GPU the inputs keep it busy.
 """
 
 from __future__ import annotations

@@ -69,12 +69,11 @@ BULK = "@%p1 cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_t
         ([COPY, FENCE, WAIT, PRODUCT], 1),
         ([COPY, WAIT, FENCE, PRODUCT, COPY, WAIT, PRODUCT], 1),
         ([f"@%p2 {COPY}", WAIT, PRODUCT], 1),
-        ([COPY, PRODUCT], 1),
         ([BULK, PRODUCT], 0),
         ([PRODUCT, COPY, WAIT], 0),
         ([COPY, WAIT, "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%r1};"], 0),
     ],
-    ids=["no fence", "fence", "fence before the wait", "one of two", "predicated", "no wait", "bulk copies", "product first", "mma"],
+    ids=["no fence", "fence", "fence before the wait", "one of two", "predicated", "bulk copies", "product first", "mma"],
 )
 def test_products_without_a_fence(lines: list[str], found: int) -> None:
     text = ".visible .entry k(\n)\n{\n" + "".join(f"\t{line}\n" for line in lines) + "}\n"
@@ -82,7 +81,7 @@ def test_products_without_a_fence(lines: list[str], found: int) -> None:
 
 
 def test_a_kernel_that_copies_by_cp_async_is_seen(tmp_path: Path) -> None:
-    """The loop that a plain load of a tensor core's operand becomes: its copies are counted, so that the rows above mean something."""
+    """The loop that a plain load of a tensor core's operand becomes: its copies are counted, so the rows above mean something."""
     rows = _facts_of(tmp_path)
     assert rows["cp_async"] > 0 and rows["HGMMA"] > 0
     assert (rows["unfenced"] == 0) == (rows["fences"] > 0)

@@ -209,9 +209,7 @@ def check_head(device: torch.device, length: int, shape: tuple[int, int, int], d
 
 @BOTH_TYPES
 @pytest.mark.parametrize("length", [1, 2, 4, 64, 508, 515])
-def test_a_head_in_the_same_launch(
-    kernel_device: torch.device, poisoned: list[Tensor], length: int, dtype: torch.dtype
-) -> None:
+def test_a_head_in_the_same_launch(kernel_device: torch.device, poisoned: list[Tensor], length: int, dtype: torch.dtype) -> None:
     check_head(kernel_device, length, STEM, dtype)
     check_guards(poisoned, 1)
 
@@ -221,9 +219,7 @@ def test_a_head_in_the_same_launch(
     ids=["filled up", "no power of two", "few channels", "wider than a program"],
 )  # fmt: skip
 @BOTH_TYPES
-def test_heads_of_other_widths(
-    kernel_device: torch.device, shape: tuple[int, int, int], tracks: int, dtype: torch.dtype
-) -> None:
+def test_heads_of_other_widths(kernel_device: torch.device, shape: tuple[int, int, int], tracks: int, dtype: torch.dtype) -> None:
     check_head(kernel_device, 36, shape, dtype, tracks)
 
 
