@@ -5,10 +5,9 @@
 
 Random weights, fixed-shape batches of 512 ids without padding, scaled-dot-product attention, inference mode; bfloat16 on CUDA,
 float32 on a CPU (such rows say so). Parity first: hidden states against the same weights in float32 with plain attention; a
-variant that differs ends the run with exit code 1 and no row of it; a row is written as soon as it is measured.
-FLOPs are those of the matrix products and of attention,
-2 per multiply-add, nothing else. The ceiling is what torch.mm reaches on the model's own shapes, M = batch x 512, weighted by
-their share of the FLOPs. Bar on CUDA: the best variant reaches half of it.
+variant that differs ends the run with exit code 1 and no row of it; a row is written as soon as it is measured. FLOPs are those
+of the matrix products and of attention, 2 per multiply-add, nothing else. The ceiling is what torch.mm reaches on the model's own
+shapes, M = batch x 512, weighted by their share of the FLOPs. Bar on CUDA: the best variant reaches half of it.
 """
 
 from __future__ import annotations
