@@ -181,11 +181,18 @@ PYTHON
 
 check_memory() { # check_memory [CHECKER...]: small shapes, each tensor an allocation of its own
     local base=(env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$@" "$python" benchmarks/kernels.py --device "$device" --parity-only --small)
-    local kernel
-    if limited 80 "${base[@]}" --kernels "${kernels[@]}"; then return 0; fi
+    local kernel status=0
+    limited 80 "${base[@]}" --kernels "${kernels[@]}" || status=$?
+    if ((status == 0 || status == 124 || status == 137)); then return "$status"; fi
     echo "one by one:" # after a bad access nothing else runs in its process
     for kernel in "${kernels[@]}"; do
-        if limited 40 "${base[@]}" --kernels "$kernel"; then echo "$kernel: ok"; else echo "$kernel: BAD"; fi
+        status=0
+        limited 40 "${base[@]}" --kernels "$kernel" || status=$?
+        case $status in
+            0) echo "$kernel: ok" ;;
+            124 | 137) echo "$kernel: out of time" ;;
+            *) echo "$kernel: BAD" ;;
+        esac
     done
     return 1
 }

@@ -76,7 +76,10 @@ def test_both_parts_and_their_few_files(check: Callable[..., tuple[int, str, lis
 
 @pytest.mark.parametrize(
     ("part", "broken", "rows"),
-    [("1", "--kernels compact_forward", 2), ("1", "- cpu", 3), ("2", "--kernels pwm_scan", 10), ("2", "--shapes stem", 10)],
+    [
+        ("1", "--kernels compact_forward", 2), ("1", "- cpu", 3), ("2", "--kernels pwm_scan", 10), ("2", "--shapes stem", 10),
+        ("2", "--parity-only", 11),
+    ],
 )
 def test_a_step_that_fails_costs_its_own_rows_alone(
     part: str, broken: str, rows: int, check: Callable[..., tuple[int, str, list[str]]], tmp_path: Path
