@@ -39,7 +39,7 @@ def test_a_run_on_a_gpu_has_it_among_what_decides_the_result() -> None:
 def test_a_worker_on_another_card_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     order = resolve(AnnotateOptions(model="compact", tasks=("splice",)), Machine("cuda", "bfloat16", card=CARD)).order
     monkeypatch.setattr(device, "card_name", lambda which: "NVIDIA L4, compute capability 8.9")
-    with pytest.raises(EnvironmentFault, match=r"a worker has gpu NVIDIA L4, .*8\.9, the plan says NVIDIA H200, .* not be the same"):
+    with pytest.raises(EnvironmentFault, match=r"a worker has gpu NVIDIA L4, .*8\.9, the plan says NVIDIA H200, .* be the same"):
         ShardTask(order).setup()
 
 
