@@ -123,7 +123,7 @@ real() {
         return 77
     fi
     local less=()
-    if [[ -n ${SMALL:-} ]]; then less=(--mb 1 --parity-mb 1); fi
+    if [[ -n ${SMALL:-} ]]; then less=(--mb 0.5 --parity-mb 0.5); fi
     limited 120 "$python" benchmarks/gpu_real.py --device "$device" --out "$rows" --pack "$PACK" "${less[@]}"
 }
 

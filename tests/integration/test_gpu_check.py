@@ -77,7 +77,10 @@ def test_both_parts_and_their_few_files(check: Callable[..., tuple[int, str, lis
 @pytest.mark.parametrize(
     ("part", "broken", "rows"),
     [
-        ("1", "--kernels compact_forward", 2), ("1", "- cpu", 3), ("2", "--kernels pwm_scan", 10), ("2", "--shapes stem", 10),
+        ("1", "--kernels compact_forward", 2),
+        ("1", "- cpu", 3),
+        ("2", "--kernels pwm_scan", 10),
+        ("2", "--shapes stem", 10),
         ("2", "--parity-only", 11),
     ],
 )
@@ -85,7 +88,7 @@ def test_a_step_that_fails_costs_its_own_rows_alone(
     part: str, broken: str, rows: int, check: Callable[..., tuple[int, str, list[str]]], tmp_path: Path
 ) -> None:
     code, out, _ = check(part, broken, PACK="some.npz")
-    assert code == 1 and "FAILED (exit status 3)" in out and "something broke" in out
+    assert code == 1 and "FAILED (exit status " in out and "something broke" in out
     assert len((tmp_path / "out" / "rows.jsonl").read_text().splitlines()) == rows
 
 
@@ -107,13 +110,24 @@ def test_another_part_is_refused(part: str, check: Callable[..., tuple[int, str,
     assert not (tmp_path / "out").exists()
 
 
+def first_loci(data: Path, bases: int) -> gpu_real.Pack:
+    """A pack of so many bases, to the end of a locus, and of three matrices."""
+    whole = gpu_real.make_pack(data)
+    assert len(whole.names) == 40 and len(whole.truth) > 1000 and len(whole.motifs) > 20
+    few = int(np.searchsorted(np.cumsum(whole.lengths), bases)) + 1
+    return replace(
+        whole, names=whole.names[:few], lengths=whole.lengths[:few], bases=whole.bases[: int(whole.lengths[:few].sum())],
+        truth=whole.truth[whole.truth[:, 0] < few], motifs=whole.motifs[:3],
+    )  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["1", "2"])
 def test_both_parts_for_real_on_a_cpu(part: str, data_pack: Path, tmp_path: Path) -> None:
     pytest.importorskip("triton", reason="triton is not installed: its interpreter is not there either")
     env = os.environ | {"PYTHON": sys.executable, "OUT": str(tmp_path / "out"), "DEVICE": "cpu", "SMALL": "1", "BUDGET_S": "900"}
     env["PACK"] = str(tmp_path / "pack.npz")
-    assert gpu_real.main(["--make", env["PACK"], "--data", str(data_pack)]) == 0
+    first_loci(data_pack, 500_000).write(Path(env["PACK"]))
     done = subprocess.run(
         ["bash", str(ROOT / "benchmarks" / "gpu_check.sh"), part],
         env=env,
@@ -248,15 +262,8 @@ def test_accuracy_and_copies_by_hand() -> None:
 def test_real_loci_on_a_cpu(
     data_pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = gpu_real.make_pack(data_pack)
-    assert len(whole.names) == 40 and len(whole.truth) > 1000 and len(whole.motifs) > 20
-    few = int(np.searchsorted(np.cumsum(whole.lengths), 400_000)) + 1
-    own = whole.truth[:, 0] < few
-    size = int(whole.lengths[:few].sum())
-    small = replace(
-        whole, names=whole.names[:few], lengths=whole.lengths[:few], bases=whole.bases[:size], truth=whole.truth[own],
-        motifs=whole.motifs[:3],
-    )  # fmt: skip
+    small = first_loci(data_pack, 400_000)
+    size = len(small.bases)
     small.write(tmp_path / "pack.npz")
     monkeypatch.setattr(end_to_end, "LEAST_COMPARED", 10)
     out = tmp_path / "rows.jsonl"
