@@ -270,20 +270,21 @@ def test_filled_up_weights_are_zero_beyond_their_channels() -> None:
     assert filled.shape == (3, 8, 16) and torch.equal(filled[:, :5, :9], weight) and filled.sum() == weight.sum()
 
 
-def test_the_oracle_lets_cudnn_round_no_factor() -> None:
-    before = torch.backends.cudnn.allow_tf32
-    try:
-        torch.backends.cudnn.allow_tf32 = True
-        with op._full_float32(torch.device("cuda")):
-            assert not torch.backends.cudnn.allow_tf32
-        assert torch.backends.cudnn.allow_tf32
-        with pytest.raises(KeyError), op._full_float32(torch.device("cuda")):
-            raise KeyError
-        assert torch.backends.cudnn.allow_tf32
-        with op._full_float32(torch.device("cpu")):
-            assert torch.backends.cudnn.allow_tf32, "nothing of a CPU"
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+def test_the_oracle_lets_cudnn_round_no_factor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rounds() -> bool:
+        return bool(torch.backends.cudnn.allow_tf32)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = [rounds()]
+    with op._full_float32(torch.device("cuda")):
+        seen.append(rounds())
+    seen.append(rounds())
+    with pytest.raises(KeyError), op._full_float32(torch.device("cuda")):
+        raise KeyError
+    seen.append(rounds())
+    with op._full_float32(torch.device("cpu")):  # nothing of a CPU
+        seen.append(rounds())
+    assert seen == [True, False, True, True, True]
 
 
 def test_rows_too_long_to_address_are_refused(kernel_device: torch.device) -> None:

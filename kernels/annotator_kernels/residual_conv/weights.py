@@ -29,8 +29,9 @@ def kernel_weights(weight: Tensor, fold: int, granule: int) -> Tensor:
     taps, inputs, outputs = weight.shape
     if fold == 1 and not inputs % granule and not outputs % granule:
         return aligned(weight)
-    known = {} if weight.is_inference() else _made.setdefault(weight, {})
-    version = 0 if weight.is_inference() else weight._version
+    keeps = not weight.is_inference()
+    known: dict[tuple[int, int], tuple[int, Tensor]] = _made.setdefault(weight, {}) if keeps else {}  # type: ignore[no-untyped-call]
+    version = weight._version if keeps else 0
     found = known.get((fold, granule))
     if found is None or found[0] != version:
         with torch.no_grad():
@@ -38,8 +39,7 @@ def kernel_weights(weight: Tensor, fold: int, granule: int) -> Tensor:
         found = known[fold, granule] = (version, aligned(made))
         if weight.is_cuda and not torch.cuda.is_current_stream_capturing():
             torch.cuda.current_stream(weight.device).synchronize()
-    made = found[1]
-    return made
+    return found[1]
 
 
 def fold_positions(weight: Tensor, fold: int) -> Tensor:
