@@ -104,8 +104,8 @@ def make_pack(data: Path) -> Pack:
             names.append(head.split()[0])
             parts.append(np.frombuffer(text.replace("\n", "").upper().encode(), np.uint8))
     lengths = np.array([len(part) for part in parts], np.int64)
-    sites = [_sites(Path(f"{stem}.{which}.bed.gz"), names) for which in ("truth", "ambiguous")]
-    return Pack(names, lengths, np.concatenate(parts), *sites, tuple(read_motifs(data / JASPAR)[::EVERY_MOTIF]))
+    truth, doubtful = (_sites(Path(f"{stem}.{which}.bed.gz"), names) for which in ("truth", "ambiguous"))
+    return Pack(names, lengths, np.concatenate(parts), truth, doubtful, tuple(read_motifs(data / JASPAR)[::EVERY_MOTIF]))
 
 
 def _sites(path: Path, names: list[str]) -> NDArray[np.int64]:
