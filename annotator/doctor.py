@@ -13,6 +13,7 @@ from annotator.errors import AnnotatorError, EnvironmentFault
 from annotator.models.device import automatic_device, choose_device
 from annotator.models.directory import bundled_models, read_model
 from annotator_kernels.hardware import copy_bandwidth, describe_device, matrix_rate
+from annotator_kernels.repeats import REPEATS
 from annotator_kernels.self_check import check_kernels
 from annotator_kernels.versions import installed_version
 
@@ -55,7 +56,7 @@ def examine(device: str, threads: int) -> dict[str, Any]:
     if "fault" in used:
         raise EnvironmentFault(f"{used['device']} cannot be used: {used['fault']}")
     models = [_check_model(name) for name in bundled_models()]
-    kernels = [asdict(check) for check in check_kernels(target)]
+    kernels = [asdict(check) for check in check_kernels(target, repeats=REPEATS)]
     faults = [f"model {model['name']}: {model['detail']}" for model in models if not model["ok"]]
     faults += [f"kernel {kernel['name']}: {kernel['detail']}" for kernel in kernels if not kernel["ok"]]
     if not models:
@@ -129,7 +130,7 @@ def _lines(findings: dict[str, Any]) -> Iterator[str]:
     for model in findings["models"] or [{"name": "none", "ok": False, "detail": "install genome-annotator again"}]:
         about = f"version {model['version']}, {_amount(model['bytes'], 'B')}, " if model["ok"] else ""
         yield f"  {model['name']:<14} {_verdict(model)}  {about}{model['detail']}"
-    yield f"Kernels on {rates['device']}, each compared with its reference"
+    yield f"Kernels on {rates['device']}, each compared with its reference, and {REPEATS} runs with one another"
     for kernel in findings["kernels"]:
         yield f"  {kernel['name']:<14} {_verdict(kernel)}  {kernel['path']}: {kernel['detail']}"
     yield "Network"

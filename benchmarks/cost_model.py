@@ -106,13 +106,12 @@ class Compact:
         """Each pass reads its input once and writes its output once; weights stay in cache."""
         fine, trunk = self.config.fine_channels, self.config.trunk_channels / self.config.step_bp
         embed = fine  # written; the byte read is added below
-        stem_and_mix = 3 * 2 * fine
+        stem_and_mix = (2 * 2 + 1) * fine  # the head reads what mix makes before it is written
         down = fine + trunk
         blocks = len(self.config.dilations) * 2 * trunk
         up = trunk + 2 * fine  # the residual is read too
-        head = fine
         logits = 2 * 4 * self.config.tracks  # float32, written here and read by local_maxima
-        return 1 + value_bytes * (embed + stem_and_mix + down + blocks + up + head) + logits
+        return 1 + value_bytes * (embed + stem_and_mix + down + blocks + up) + logits
 
 
 @dataclass(frozen=True)

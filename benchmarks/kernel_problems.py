@@ -6,6 +6,7 @@ A base counts once for each strand it is read on. Bytes are those a call cannot 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +24,13 @@ from annotator_kernels.kmer.op import kmer_embed, kmer_tokenize
 from annotator_kernels.kmer.scheme import KmerScheme
 from annotator_kernels.local_maxima.op import Maxima, local_maxima
 from annotator_kernels.pwm_scan.op import MotifRows, PwmHits, pwm_scan
-from annotator_kernels.residual_conv.op import residual_conv
+from annotator_kernels.residual_conv.op import Head, residual_conv
 from benchmarks.guarded import run_guarded
 
 P_VALUE = 1e-6
+HEADED = "mix and head"
+conv_tile: ContextVar[Any] = ContextVar("conv_tile", default=None)
+"""The tile that `residual_conv` takes in place of its own (`conv_variants.py`)."""
 _ROUNDING = {torch.bfloat16: 2**-7, torch.float32: 2**-22}
 """Relative error that rounding a result to its type may leave: a unit of the last place, as Triton's interpreter truncates."""
 _SUM_ERROR = 1e-5
@@ -242,8 +246,11 @@ def _residual_conv(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     shapes = [("stem", 1, fine, fine, config.fine_width, 1, SLOPE, True), ("down", step, step * fine, trunk, 1, 1, SLOPE, False)]
     shapes += [(f"trunk, dilation {d}", step, trunk, trunk, config.trunk_width, d, SLOPE, True) for d in (1, 8, 64)]
-    shapes += [("up", step, trunk, step * fine, 1, 1, 1.0, True)]
+    shapes += [("up", step, trunk, step * fine, 1, 1, 1.0, True), (HEADED, 1, fine, fine, config.fine_width, 1, SLOPE, True)]
     for variant, bp, inputs, outputs, width, dilation, slope, has_residual in shapes:
+        head = None
+        if variant == HEADED:
+            head = Head(torch.randn(config.tracks, outputs, device=device), torch.randn(config.tracks, device=device))
         rows, length = 2 * sizes.windows, sizes.window_bp // bp
         x = torch.randn(rows, length, inputs, device=device).to(dtype)
         weight = (torch.randn(width, inputs, outputs, device=device) / (width * inputs) ** 0.5).to(dtype)
@@ -251,18 +258,23 @@ def _residual_conv(sizes: Sizes, device: torch.device) -> Iterator[Problem]:
         residual = None
         if has_residual:
             residual = x if inputs == outputs else torch.randn(rows, length, outputs, device=device).to(dtype)
-        yield _conv_problem(variant, bp, x, weight, bias, dilation, slope, residual)
+        yield _conv_problem(variant, bp, x, weight, bias, dilation, slope, residual, head)
 
 
 def _conv_problem(
-    variant: str, bp: int, x: Tensor, weight: Tensor, bias: Tensor, dilation: int, slope: float, residual: Tensor | None
-) -> Problem:
+    variant: str, bp: int, x: Tensor, weight: Tensor, bias: Tensor, dilation: int, slope: float, residual: Tensor | None,
+    head: Head | None,
+) -> Problem:  # fmt: skip
     (rows, length, inputs), (width, _, outputs) = x.shape, weight.shape
-    options = {"dilation": dilation, "slope": slope}
+    options: dict[str, Any] = {"dilation": dilation, "slope": slope}
 
     def run(backend: Backend) -> Tensor:
         with torch.no_grad():
-            return residual_conv(x, weight, bias, residual=residual, backend=backend, **options)
+            if backend == "torch" or conv_tile.get() is None:
+                return residual_conv(x, weight, bias, residual=residual, head=head, backend=backend, **options)
+            from annotator_kernels.residual_conv import kernel  # needs triton
+
+            return kernel.residual_conv(x, weight, bias, residual=residual, head=head, tile=conv_tile.get(), **options)
 
     def difference(backend: Backend) -> str:
         got, damage = run_guarded(lambda: run(backend))
@@ -271,11 +283,12 @@ def _conv_problem(
             own = slice(int(part[0]), int(part[-1]) + 1)
             kept = None if residual is None else residual[own].float()
 
-            def oracle(x: Tensor, weight: Tensor, bias: Tensor, kept: Tensor | None) -> Tensor:
-                return residual_conv(x.float(), weight.float(), bias, residual=kept, backend="torch", **options)
+            def oracle(x: Tensor, weight: Tensor, bias: Tensor, kept: Tensor | None, head: Head | None) -> Tensor:
+                return residual_conv(x.float(), weight.float(), bias, residual=kept, head=head, backend="torch", **options)
 
-            magnitude = oracle(x[own].abs(), weight.abs(), bias.abs(), None if kept is None else kept.abs())
-            worst = worst or beyond(got[own], oracle(x[own], weight, bias, kept), magnitude)
+            absolute = None if head is None else Head(head.weight.abs(), head.bias.abs())
+            magnitude = oracle(x[own].abs(), weight.abs(), bias.abs(), None if kept is None else kept.abs(), absolute)
+            worst = worst or beyond(got[own], oracle(x[own], weight, bias, kept, head), magnitude)
         return worst or damage
 
     channels_first = x.transpose(1, 2).contiguous()
@@ -286,16 +299,19 @@ def _conv_problem(
         y = F.conv1d(channels_first, taps_last, bias.to(x.dtype), padding=dilation * (width // 2), dilation=dilation)
         if slope != 1.0:
             y = F.leaky_relu_(y, slope)
-        return y if rest is None else y.add_(rest)
+        y = y if rest is None else y.add_(rest)
+        return y if head is None else F.linear(y.transpose(1, 2).float(), *head)
 
-    values = x.numel() + rows * length * outputs + (0 if residual is None or residual is x else residual.numel())
+    values = x.numel() + weight.numel() + (0 if residual is None or residual is x else residual.numel())
+    written = rows * length * (outputs * x.element_size() if head is None else 4 * len(head.bias))
+    products = width * inputs * outputs + (0 if head is None else head.weight.numel())
     return Problem(
         "residual_conv", variant,
         {"rows": rows, "length": length, "inputs": inputs, "outputs": outputs, "width": width, "dilation": dilation,
-         "slope": slope, "residual": residual is not None, "dtype": str(x.dtype)},
-        bases=rows * length * bp, bytes_moved=values * x.element_size() + weight.numel() * weight.element_size(),
-        flops=2 * rows * length * width * inputs * outputs, run=run, difference=difference,
-        bound=f"within {_ROUNDING[x.dtype]:.2g} of the float32 oracle + 1e-5 of its absolute terms",
+         "slope": slope, "residual": residual is not None, "head": 0 if head is None else len(head.bias), "dtype": str(x.dtype)},
+        bases=rows * length * bp, bytes_moved=values * x.element_size() + written,
+        flops=2 * rows * length * products, run=run, difference=difference,
+        bound=f"within {_ROUNDING[x.dtype if head is None else torch.float32]:.2g} of the float32 oracle + 1e-5 of its terms",
         baselines={"conv1d, leaky_relu_, add_ of torch, eager, channels first": eager},
     )  # fmt: skip
 

@@ -5,8 +5,9 @@
 
 On CUDA the Triton kernels run at full size, each checked against its oracle at that size, between guard bytes, before it is
 timed. On a CPU the kernels are checked on small shapes in Triton's interpreter (where triton is installed) and the oracle,
-which is the path a CPU takes, is timed: such rows say "torch on cpu". One kernel that is wrong ends the run with exit code 1
-and no row of it. Fractions are of the median time; the ceilings (copy bandwidth counting bytes read and written, rate of
+which is the path a CPU takes, is timed: such rows say "torch on cpu". A shape on which a kernel is wrong or
+fails has no row, and the exit code is 1; a row is written as soon as it is measured, and a baseline that fails says so in it.
+Fractions are of the median time; the ceilings (copy bandwidth counting bytes read and written, rate of
 square matrix products: bf16 on CUDA, float32 on a CPU) are the best of theirs.
 """
 
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +93,11 @@ def timed(call: Callable[[], object], run: Run) -> Timing:
     return time_call(call, run.device, repeats=max(3, min(run.repeats, int(_SECONDS_A_CALL / max(once, 1e-6)))), warmup=1)
 
 
-def measure(problem: Problem, run: Run, limits: dict[str, float]) -> dict[str, Any]:
-    """Time one kernel and its baselines; the row's own fields."""
+def measure(problem: Problem, run: Run, limits: dict[str, float], backend: str = "") -> dict[str, Any]:
+    """Time one kernel and its baselines; the row's own fields. On a CPU the oracle is timed where no backend is named."""
     on_cuda = run.device.type == "cuda"
-    backend, path = ("triton", "triton") if on_cuda else ("torch", "torch on cpu")
+    backend = backend or ("triton" if on_cuda else "torch")
+    path = backend if on_cuda else f"{backend} on cpu"
     watch_memory(run.device)
     timing = timed(lambda: problem.run(backend), run)  # type: ignore[arg-type]
     peak = peak_memory_bytes(run.device)
@@ -107,7 +110,7 @@ def measure(problem: Problem, run: Run, limits: dict[str, float]) -> dict[str, A
         "fraction_of_copy_bandwidth": problem.bytes_moved / p50 / limits["copy_bytes_per_s"],
         "fraction_of_matrix_rate": problem.flops / p50 / limits["matrix_flops_per_s"],
         "floor_s": floor_s, "fraction_of_floor": floor_s / p50, "peak_memory_bytes": peak,
-        "baselines": {name: quantiles(timed(call, run)) for name, call in problem.baselines.items()},
+        "baselines": {name: baseline(call, run) for name, call in problem.baselines.items()},
     }  # fmt: skip
     if problem.bar_genome_s is not None:
         row["human_genome_s_extrapolated"] = HUMAN_BP / row["bases_per_s"]
@@ -120,6 +123,19 @@ def measure(problem: Problem, run: Run, limits: dict[str, float]) -> dict[str, A
     return row
 
 
+def baseline(call: Callable[[], object], run: Run) -> dict[str, Any]:
+    """Times of another way to the result, or why it has none: it is not what is measured, and costs no row."""
+    try:
+        return quantiles(timed(call, run))
+    except Exception as fault:  # a graph that cannot be captured, no memory for a second copy: whatever it is, it is told
+        return {"failed": one_line(fault)}
+
+
+def one_line(fault: Exception) -> str:
+    """An exception's class and the beginning of what it says."""
+    return f"{type(fault).__name__}: {' '.join(str(fault).split())}"[:300]
+
+
 def describe(row: dict[str, Any]) -> str:
     """One line of a table."""
     text = (
@@ -129,29 +145,62 @@ def describe(row: dict[str, Any]) -> str:
     if "human_genome_s_extrapolated" in row:
         text += f"  human genome (extrapolated): {row['human_genome_s_extrapolated']:.0f} s"
     for name, times in row["baselines"].items():
-        text += f"\n{'':16}{times['p50_s'] / row['p50_s']:.2f} x the time: {name}"
+        told = times.get("failed") or f"{times['p50_s'] / row['p50_s']:.2f} x the time"
+        text += f"\n{'':16}{told}: {name}"
     return text + ("" if row.get("bar_met", True) else "\n                BELOW ITS BAR")
 
 
-def check_and_measure(run: Run, *, parity_only: bool) -> list[dict[str, Any]] | None:
-    """The rows of a run; None where some kernel is wrong."""
+def check_and_measure(run: Run, out: Path | None) -> bool:
+    """Check every shape and measure it.
+
+    Args:
+        run: What, on what.
+        out: Where each row is appended once it is measured; None for no times.
+
+    Returns:
+        Whether every kernel is right on every shape.
+    """
     on_cuda = run.device.type == "cuda"
     if not on_cuda and not interpreter_agrees(run):
-        return None
-    if parity_only and not on_cuda:
-        return []
+        return False
+    if out is None and not on_cuda:
+        return True
     common = {"benchmark": "kernels", **circumstances(run.device)}
-    limits = {} if parity_only else ceilings(run.device, small=run.small)
-    rows, right = [], True
+    limits = ceilings(run.device, small=run.small) if out else {}
+    right = True
     for problem in iter_problems(run, run.sizes, run.kernels):
-        if on_cuda or problem.kernel == MODEL:  # on a CPU the timed path of a kernel is the oracle itself
-            right = check(problem, "triton" if on_cuda else "torch") and right
-        if not (right or parity_only):
-            break
-        if not parity_only:
-            rows.append(common | measure(problem, run, limits) | {"ceilings": limits})
-            print(describe(rows[-1]), flush=True)
-    return rows if right else None
+        # On a CPU the timed path of a kernel is the oracle itself.
+        backend = "triton" if on_cuda else "torch" if problem.kernel == MODEL else None
+        right = one_shape(problem, backend, partial(measure, problem, run, limits), common | {"ceilings": limits}, out) and right
+    return right
+
+
+def one_shape(
+    problem: Problem, backend: str | None, measured: Callable[[], dict[str, Any]], common: dict[str, Any], out: Path | None
+) -> bool:
+    """Check one shape, measure it and write its row; a fault costs this row alone.
+
+    Args:
+        problem: The shape.
+        backend: What is checked; None for nothing.
+        measured: Makes the row's own fields.
+        common: The other ones.
+        out: File of the rows; None for no times.
+
+    Returns:
+        Whether all went well.
+    """
+    try:
+        if backend is not None and not check(problem, backend):
+            return False
+        if out is not None:
+            row = common | measured()
+            append_row(out, row)
+            print(describe(row), flush=True)
+    except Exception as fault:  # the other shapes are still of use
+        print(f"FAILED {problem.kernel}, {problem.variant}: {one_line(fault)}", flush=True)
+        return False
+    return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -168,12 +217,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.backends.cudnn.allow_tf32 = False  # or the float32 oracles of bfloat16 kernels would hardly be better than they
     sizes = SMALL if options.small else FULL if device.type == "cuda" else ON_CPU
     run = Run(device, tuple(options.kernels), sizes, options.repeats, options.small)
-    rows = check_and_measure(run, parity_only=options.parity_only)
-    if rows is None:
+    if not check_and_measure(run, None if options.parity_only else options.out):
         print("a kernel differs from its oracle: no figure", file=sys.stderr)
         return 1
-    for row in rows:
-        append_row(options.out, row)
     return 0
 
 

@@ -5,9 +5,9 @@
 
 Random weights, fixed-shape batches of 512 ids without padding, scaled-dot-product attention, inference mode; bfloat16 on CUDA,
 float32 on a CPU (such rows say so). Parity first: hidden states against the same weights in float32 with plain attention; a
-variant that differs ends the run with exit code 1 and no row. FLOPs are those of the matrix products and of attention,
-2 per multiply-add, nothing else. The ceiling is what torch.mm reaches on the model's own shapes, M = batch x 512, weighted by
-their share of the FLOPs. Bar on CUDA: the best variant reaches half of it.
+variant that differs ends the run with exit code 1 and no row of it; a row is written as soon as it is measured. FLOPs are those
+of the matrix products and of attention, 2 per multiply-add, nothing else. The ceiling is what torch.mm reaches on the model's own
+shapes, M = batch x 512, weighted by their share of the FLOPs. Bar on CUDA: the best variant reaches half of it.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def measure(
     }  # fmt: skip
 
 
-def run(device: torch.device, options: argparse.Namespace) -> list[dict[str, Any]] | None:
-    """The rows of a run; None where a variant is wrong."""
+def run(device: torch.device, options: argparse.Namespace) -> bool:
+    """Check, measure and write the rows; False where a variant is wrong."""
     on_cuda = device.type == "cuda"
     dtype = torch.bfloat16 if on_cuda else torch.float32
     full = on_cuda and not options.small
@@ -113,33 +113,36 @@ def run(device: torch.device, options: argparse.Namespace) -> list[dict[str, Any
         return error <= _BOUNDS[dtype]
 
     common = {"benchmark": "transformer", **circumstances(device)}
-    rows = []
+    rows: list[dict[str, Any]] = []
+
+    def add(row: dict[str, Any]) -> None:
+        bar = {"bar_fraction_of_matrix_rate": BAR, "bar_met": row["fraction_of_matrix_rate"] >= BAR} if full else {}
+        rows.append(common | row | bar)
+        append_row(options.out, rows[-1])
+        print(describe(rows[-1]), flush=True)
+
     if not right("eager", hidden(model), few):
-        return None
+        return False
     ceilings = {batch: own_matrix_rate(shape, batch * tokens, device, dtype) for batch in batches}
     for batch in batches:
         ids = random_ids(batch, tokens, device)
-        rows.append(common | measure("eager", hidden(model), ids, shape, ceilings[batch], options.repeats, dtype))
-        print(describe(rows[-1]), flush=True)
+        add(measure("eager", hidden(model), ids, shape, ceilings[batch], options.repeats, dtype))
     if options.compile:
         best = max(rows, key=lambda row: row["fraction_of_matrix_rate"])["shape"]["batch"]
         compiled = hidden(torch.compile(model, dynamic=False))
         ids = torch.cat([few, random_ids(best, tokens, device)])[:best]  # one shape only: no second compilation
         try:
             compiled(ids)
-        except Exception as fault:  # the compiler is torch's, not ours: without it the eager rows stand, and say so
+        except Exception as fault:  # the compiler is torch's, not ours: without it the eager rows stand
             traceback.print_exception(fault)
-            rows = [row | {"torch_compile": f"failed: {type(fault).__name__}"} for row in rows]
         else:
             if not right("torch.compile", compiled, ids):
-                return None
-            rows.append(common | measure("torch.compile", compiled, ids, shape, ceilings[best], options.repeats, dtype))
-            print(describe(rows[-1]), flush=True)
+                return False
+            add(measure("torch.compile", compiled, ids, shape, ceilings[best], options.repeats, dtype))
     if full:
         reached = max(row["fraction_of_matrix_rate"] for row in rows)
         print(f"best variant: {100 * reached:.1f} % of the rate of its own products, bar {100 * BAR:.0f} %")
-        rows = [row | {"bar_fraction_of_matrix_rate": BAR, "bar_met": row["fraction_of_matrix_rate"] >= BAR} for row in rows]
-    return rows
+    return True
 
 
 def describe(row: dict[str, Any]) -> str:
@@ -167,12 +170,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.compile is None:
         options.compile = device.type == "cuda" and not options.small
     with torch.inference_mode():
-        rows = run(device, options)
-    if rows is None:
+        right = run(device, options)
+    if not right:
         print("a variant differs from the float32 model: no figure", file=sys.stderr)
         return 1
-    for row in rows:
-        append_row(options.out, row)
     return 0
 
 

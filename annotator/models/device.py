@@ -71,6 +71,18 @@ def _gpu_expected() -> bool:
     return _NVIDIA_DRIVER.exists() or "CUDA_VISIBLE_DEVICES" in os.environ
 
 
+def card_name(device: str) -> str:
+    """Name and compute capability of a GPU, which decide the last digits of a score; empty for "cpu".
+
+    Args:
+        device: cpu, cuda or cuda:N.
+    """
+    if device == "cpu":
+        return ""
+    facts = torch.cuda.get_device_properties(device)
+    return f"{facts.name}, compute capability {facts.major}.{facts.minor}"
+
+
 def choose_precision(precision: str, device: str) -> str:
     """What a model computes in.
 

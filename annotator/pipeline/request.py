@@ -23,7 +23,7 @@ from annotator.motifs.read import read_motifs
 from annotator.motifs.scan import MotifScanner
 from annotator.pipeline.executors.machine import Machine
 from annotator.pipeline.options import BOUND_AUTO, BOUND_OFF, SHARD_BP, AnnotateOptions
-from annotator.pipeline.worker.order import WorkOrder, motif_scanner
+from annotator.pipeline.worker.order import CARD, WorkOrder, motif_scanner
 from annotator.scan.options import BATCH_BP
 from annotator_kernels.versions import installed_version
 
@@ -135,11 +135,12 @@ def _tasks(options: AnnotateOptions, manifest: Manifest, settings: CladeSettings
 
 
 def _libraries(manifest: Manifest, machine: Machine) -> dict[str, str]:
-    """Versions of what decides the last digits of a score, and the bytes of a file."""
+    """Versions of what decides the last digits of a score, and the bytes of a file; the GPU is one of them."""
     of_device = () if machine.kind == "cpu" else ("triton",)
     row = FAMILY_ROWS.get(manifest.family)  # an unknown family is refused, with its file, where the model is loaded
     names = (*LIBRARIES, *of_device, *(row.libraries if row else ()))
-    return {name: installed_version(name) for name in names}
+    card = {CARD: machine.card} if machine.card else {}
+    return {name: installed_version(name) for name in names} | card
 
 
 def _motifs(options: AnnotateOptions) -> tuple[tuple[Motif, ...], str]:

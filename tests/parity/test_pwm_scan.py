@@ -331,11 +331,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from annotator_kernels.pwm_scan.kernel import _pwm_scan_kernel, _pwm_score_kernel
-types = {"block_ptr": "*u8", "code_table_ptr": "*u8", "weights_ptr": "*i8", "candidates_ptr": "*i64", "counts_ptr": "*i64",
+types = {"block_ptr": "*u8", "code_table_ptr": "*u8", "candidates_ptr": "*i64", "counts_ptr": "*i64",
          "steps_ptr": "*i32", "facts_ptr": "*i64", "keys_ptr": "*i64", "scores_ptr": "*i32", "n": "i64"}
 for kernel, constants, capability in ((_pwm_scan_kernel, {"COLUMNS": 16, "POSITIONS": 128, "ROWS": 128, "GROUP": 32}, 90),
                                       (_pwm_scan_kernel, {"COLUMNS": 64, "POSITIONS": 128, "ROWS": 64, "GROUP": 32}, 86),
                                       (_pwm_score_kernel, {"CANDIDATES": 16, "GROUP": 32}, 90)):
+    if "ROWS" in constants:
+        types["weights_desc"] = f"tensordesc<i8[{constants['ROWS']}, {4 * constants['COLUMNS']}]>"
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if name.endswith("_ptr")}
     source = ASTSource(kernel, signature, constants, aligned)

@@ -8,7 +8,6 @@ where a GPU rounds to nearest, so 2**-7 there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,10 +15,10 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="triton is not installed: the kernel cannot run, not even in its interpreter")
 
-from annotator_kernels.residual_conv import op
-from annotator_kernels.residual_conv.kernel import choose_tile, fold_positions, residual_conv
-from annotator_kernels.residual_conv.op import residual_conv_reference
-from tests.support.compiling import run_compiler
+from annotator_kernels.residual_conv import op, weights
+from annotator_kernels.residual_conv.kernel import WIDEST_HEAD, residual_conv
+from annotator_kernels.residual_conv.op import Head, residual_conv_reference
+from annotator_kernels.residual_conv.weights import fold_positions, kernel_weights
 
 GUARD = 64
 ROUNDING = 2**-8 if torch.cuda.is_available() else 2**-7
@@ -183,10 +182,115 @@ def test_a_residual_that_is_the_input_and_repeated_runs(kernel_device: torch.dev
 @pytest.mark.parametrize("fold", [1, 2, 4])
 def test_folded_weights_make_the_same_convolution(taps: int, fold: int) -> None:
     x, weight, bias, _ = random_case(2, 24, (3, 2, taps), torch.float32, residual=False)
-    folded, folded_bias = fold_positions(weight, bias, fold)
+    folded = fold_positions(weight, fold)
     assert folded.shape == (1 + 2 * -(-(taps // 2) // fold), fold * 3, fold * 2)
-    y = residual_conv_reference(x.view(2, 24 // fold, fold * 3), folded, folded_bias, slope=0.1).view(2, 24, 2)
+    y = residual_conv_reference(x.view(2, 24 // fold, fold * 3), folded, bias.repeat(fold), slope=0.1).view(2, 24, 2)
     torch.testing.assert_close(y, residual_conv_reference(x, weight, bias, slope=0.1))
+
+
+def check_head(device: torch.device, length: int, shape: tuple[int, int, int], dtype: torch.dtype, tracks: int = 3) -> None:
+    """Hold the kernel with a head to the float32 oracle; the sum below is not rounded where one program has all its channels."""
+    x, weight, bias, residual = random_case(2, length, shape, dtype, residual=True)
+    generator = torch.Generator().manual_seed(tracks)
+    head = Head(torch.randn(tracks, shape[1], generator=generator), torch.randn(tracks, generator=generator))
+    assert residual is not None
+    moved = [tensor.to(device) for tensor in (x, weight, bias)]
+    on_device = Head(*(tensor.to(device) for tensor in head))
+    y = residual_conv(*moved, slope=0.1, residual=residual.to(device), head=on_device).cpu()
+    wide = [tensor.float() for tensor in (x, weight, bias)]
+    oracle = residual_conv_reference(*wide, slope=0.1, residual=residual.float(), head=head)
+    terms = residual_conv_reference(
+        *(tensor.abs() for tensor in wide), residual=residual.float().abs(), head=Head(*(tensor.abs() for tensor in head))
+    )
+    assert y.dtype == torch.float32 and y.shape == (2, length, tracks) and y.is_contiguous()
+    rounding = ROUNDING if dtype == torch.bfloat16 and shape[1] > WIDEST_HEAD else 0.0
+    assert bool(((y - oracle).abs() <= (1e-5 + rounding) * terms).all())
+
+
+@BOTH_TYPES
+@pytest.mark.parametrize("length", [1, 2, 4, 64, 508, 515])
+def test_a_head_in_the_same_launch(kernel_device: torch.device, poisoned: list[Tensor], length: int, dtype: torch.dtype) -> None:
+    check_head(kernel_device, length, STEM, dtype)
+    check_guards(poisoned, 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "tracks"), [((12, 12, 3), 2), ((24, 20, 5), 1), ((8, 8, 3), 5), ((40, 130, 1), 3)],
+    ids=["filled up", "no power of two", "few channels", "wider than a program"],
+)  # fmt: skip
+@BOTH_TYPES
+def test_heads_of_other_widths(kernel_device: torch.device, shape: tuple[int, int, int], tracks: int, dtype: torch.dtype) -> None:
+    check_head(kernel_device, 36, shape, dtype, tracks)
+
+
+def test_a_head_of_the_wrong_shape_is_refused(kernel_device: torch.device) -> None:
+    x, weight, bias, _ = random_case(1, 8, (4, 6, 3), torch.float32, residual=False)
+    for head, message in (
+        (Head(torch.zeros(3, 4), torch.zeros(3)), r"head's weight must be float32 \[C, 6\]"),
+        (Head(torch.zeros(3, 6).bfloat16(), torch.zeros(3)), "head's weight must be float32"),
+        (Head(torch.zeros(3, 6), torch.zeros(2)), r"head's bias must be float32 \[3\]"),
+    ):
+        for run in (residual_conv, residual_conv_reference):
+            with pytest.raises(ValueError, match=message):
+                run(*(tensor.to(kernel_device) for tensor in (x, weight, bias)), head=head)
+
+
+def test_weights_are_folded_once_and_again_when_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, weight, _, _ = random_case(1, 8, (16, 32, 5), torch.bfloat16, residual=False)
+    folds: list[int] = []
+
+    def counted(weight: Tensor, fold: int) -> Tensor:
+        folds.append(fold)
+        return fold_positions(weight, fold)
+
+    monkeypatch.setattr(weights, "fold_positions", counted)
+    first = kernel_weights(weight, 4, 8)
+    assert first.shape == (3, 64, 128)
+    assert kernel_weights(weight, 4, 8) is first and folds == [4]
+    with torch.no_grad():
+        weight.mul_(2)
+    assert torch.equal(kernel_weights(weight, 4, 8), 2 * first) and folds == [4, 4]
+    assert kernel_weights(weight, 1, 8) is weight and folds == [4, 4]
+    before = len(weights._made)
+    del weight
+    assert len(weights._made) == before - 1, "kept as long as the weights only"
+
+
+def test_weights_of_inference_mode_have_no_version_and_are_never_stale() -> None:
+    with torch.inference_mode():
+        weight = torch.ones(3, 4, 4)
+        assert kernel_weights(weight, 4, 4).max() == 1
+        weight.mul_(2)
+        assert kernel_weights(weight, 4, 4).max() == 2
+
+
+def test_filled_up_weights_are_zero_beyond_their_channels() -> None:
+    weight = torch.ones(3, 5, 9)
+    filled = kernel_weights(weight, 1, 8)
+    assert filled.shape == (3, 8, 16) and torch.equal(filled[:, :5, :9], weight) and filled.sum() == weight.sum()
+
+
+def test_the_oracle_lets_cudnn_round_no_factor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rounds() -> bool:
+        return bool(torch.backends.cudnn.allow_tf32)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = [rounds()]
+    with op._full_float32(torch.device("cuda")):
+        seen.append(rounds())
+    seen.append(rounds())
+    with pytest.raises(KeyError), op._full_float32(torch.device("cuda")):
+        raise KeyError
+    seen.append(rounds())
+    with op._full_float32(torch.device("cpu")):  # nothing of a CPU
+        seen.append(rounds())
+    assert seen == [True, False, True, True, True]
+
+
+def test_rows_too_long_to_address_are_refused(kernel_device: torch.device) -> None:
+    x = torch.zeros(1, 1, 8, device=kernel_device).expand(1, 1 << 31, 8)
+    with pytest.raises(ValueError, match=r"rows of 2147483648 positions, fewer than 2\*\*31"):
+        residual_conv(x, torch.zeros(1, 8, 8, device=kernel_device), torch.zeros(8, device=kernel_device))
 
 
 def test_the_operation_runs_it(kernel_device: torch.device) -> None:
@@ -232,26 +336,3 @@ def test_more_than_2_to_the_31_values(shape: tuple[int, int, int]) -> None:
     short = x[:, -2048:]
     expected = residual_conv(short, weight, bias, dilation=1, slope=0.1, residual=short if inputs == outputs else None)
     assert torch.equal(y[:, -1024:], expected[:, -1024:])
-
-
-def test_compiles_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
-    """The interpreter accepts what the compiler does not: compile for Hopper, whose tensor cores the dots must use."""
-    shapes = [(128, 128, 3), (96, 96, 5)]  # stem with folded positions, block
-    tiles = {shape: choose_tile(*shape[:2], torch.bfloat16) for shape in shapes}
-    script = f"""
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from annotator_kernels.residual_conv.kernel import _residual_conv_kernel as kernel
-for (inputs, outputs, taps), (block_l, block_i, block_o, warps, stages) in {[(s, tuple(t)) for s, t in tiles.items()]}:
-    constants = {{"W": taps, "I": inputs, "O": outputs, "HAS_RESIDUAL": inputs == outputs, "BLOCK_L": block_l,
-                  "BLOCK_I": block_i, "BLOCK_O": block_o, "WIDEN": False}}
-    types = {{"x_ptr": "*bf16", "weight_ptr": "*bf16", "bias_ptr": "*fp32", "residual_ptr": "*bf16", "out_ptr": "*bf16",
-              "slope": "fp32"}}
-    signature = {{name: "constexpr" if name in constants else types.get(name, "i32") for name in kernel.arg_names}}
-    aligned = {{(i,): [["tt.divisibility", 16]] for i, name in enumerate(kernel.arg_names) if name in types and name != "slope"}}
-    options = {{"num_warps": warps, "num_stages": stages}}
-    compiled = triton.compile(ASTSource(kernel, signature, constants, aligned), target=GPUTarget("cuda", 90, 32), options=options)
-    print("wgmma.mma_async" in compiled.asm["ptx"], compiled.metadata.shared <= 113 * 1024)
-"""
-    assert run_compiler(script, tmp_path) == "True True\n" * len(shapes)

@@ -14,12 +14,14 @@ class Machine:
         native_precision: What suits it: "float32" or "bfloat16".
         devices: How many such devices there are to use.
         threads: CPU threads a worker's model takes where the user does not say.
+        card: Name and compute capability of a GPU; empty for a CPU.
     """
 
     device: str
     native_precision: str = "float32"
     devices: int = 1
     threads: int = 1
+    card: str = ""
 
     @property
     def kind(self) -> str:
@@ -38,8 +40,8 @@ def this_process(device: str) -> Machine:
     """
     import torch
 
-    from annotator.models.device import choose_device, choose_precision
+    from annotator.models.device import card_name, choose_device, choose_precision
 
     chosen = choose_device(device)
     devices = torch.cuda.device_count() if chosen == "cuda" else 1
-    return Machine(chosen, choose_precision("auto", chosen), devices)
+    return Machine(chosen, choose_precision("auto", chosen), devices, card=card_name(chosen))

@@ -11,6 +11,8 @@ from annotator.motifs.motif import Motif
 from annotator.motifs.scan import MotifScanner
 from annotator.motifs.scores import expected_hits
 
+CARD = "gpu"
+"""What an order's `libraries` call the GPU."""
 MOST_HITS_A_SHARD = 10_000_000
 """Hits of a shard are held in memory: this many take about 2 GB."""
 
@@ -36,7 +38,8 @@ class WorkOrder:
         weights_sha256: Hash of the model's weights; a worker that finds others refuses.
         bound: Folder of the model of bound sites, "bundled" for the bundled one; empty for none.
         bound_sha256: Hash of its weights, like `weights_sha256`.
-        libraries: Versions that decide the result; a worker that has others refuses.
+        libraries: Versions that decide the result, and the GPU's name and capability as CARD where one is used; a worker that
+            has others refuses.
     """
 
     model: str

@@ -23,7 +23,7 @@ from annotator.output.merge import Merge, final_names
 from annotator.output.parts import PROFILES, TESTED, PartInfo, part_bytes, read_part_text
 from annotator.output.rewrite import rewrite_formats
 from annotator.output.table import calls_table
-from annotator.pipeline.worker.order import ShardResult, WorkerReport, WorkOrder
+from annotator.pipeline.worker.order import CARD, ShardResult, WorkerReport, WorkOrder
 from annotator.pipeline.worker.task import FinishedParts
 from annotator.results.workspace import BESIDE_CALLS, CONTIGS_TSV, PROFILES_JSON
 from annotator_kernels.versions import installed_version
@@ -123,11 +123,13 @@ class ShardTask:
             AnnotatorError: It cannot be loaded, or this worker would compute something else than the others.
         """
         from annotator.models.bound.manifest import bound_folder, read_bound
+        from annotator.models.device import card_name
         from annotator.models.directory import read_model
         from annotator.pipeline.worker.shard_worker import ShardWorker  # torch comes in here
 
         for name, wanted in self.order.libraries.items():
-            if (found := installed_version(name)) != wanted:
+            found = card_name(self.order.device) if name == CARD else installed_version(name)
+            if found != wanted:
                 raise EnvironmentFault(f"a worker has {name} {found}, the plan says {wanted}: results would not be the same")
         if self.order.weights_sha256 and read_model(self.order.model)[1].weights_sha256 != self.order.weights_sha256:
             raise EnvironmentFault(f"model {self.order.model} is another one where this worker runs")

@@ -25,6 +25,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from torch.nn.functional import pad
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from annotator_kernels.backends import KernelUnavailable, launch_on
 from annotator_kernels.pwm_scan.op import MotifRows, PwmHits, check_scan_arguments
@@ -63,7 +64,7 @@ _VARYING = ["n", "first", "last", "capacity", "groups", "first_group", "tiles"]
 def _pwm_scan_kernel(  # type: ignore[no-untyped-def]
     block_ptr,
     code_table_ptr,
-    weights_ptr,
+    weights_desc,
     candidates_ptr,
     counts_ptr,
     n,
@@ -81,8 +82,9 @@ def _pwm_scan_kernel(  # type: ignore[no-untyped-def]
     """Write the candidates of one tile of positions, `position * groups + group`, in no order; count those without room too.
 
     Grid: (ceil((last - first) / POSITIONS),); program p filters positions first + [p * POSITIONS, (p + 1) * POSITIONS) by all
-    rows of one class. The one-hot matrix of a tile is built once and stays on the chip; the weights pass by from the L2 cache.
-    Memory: block [n] uint8; weights [tiles * ROWS, 4 * COLUMNS] int8 row-major; candidates [capacity] and counts [2] int64.
+    rows of one class. The one-hot matrix of a tile is built once and stays on the chip; the weights pass by from the L2 cache,
+    through a descriptor (see `annotator_kernels.residual_conv.kernel`). Memory: block [n] uint8; weights
+    [tiles * ROWS, 4 * COLUMNS] int8 row-major; candidates [capacity] and counts [2] int64.
     """
     DEPTH: tl.constexpr = 4 * COLUMNS
     at = first + tl.program_id(0).to(tl.int64) * POSITIONS + tl.arange(0, POSITIONS)
@@ -95,16 +97,14 @@ def _pwm_scan_kernel(  # type: ignore[no-untyped-def]
         code = tl.where(inside, tl.load(code_table_ptr + byte.to(tl.int32)).to(tl.int32), 4)
         lit = (code[:, :, None] == tl.arange(0, 4)[None, None, :]) | (code[:, :, None] >= 4)
         one_hot = tl.reshape(lit.to(tl.int8), [POSITIONS, DEPTH])
-        offset = tl.arange(0, DEPTH)[:, None] + tl.arange(0, ROWS)[None, :] * DEPTH
         group = first_group.to(tl.int64) + tl.arange(0, ROWS // GROUP)
-        for _ in tl.range(0, tiles, num_stages=3):
-            weights = tl.load(weights_ptr + offset)
-            total = tl.dot(one_hot, weights, out_dtype=tl.int32)
+        for tile in tl.range(0, tiles, num_stages=3):
+            weights = weights_desc.load([tile * ROWS, 0])
+            total = tl.dot(one_hot, weights.T, out_dtype=tl.int32)
             best = tl.max(tl.reshape(total, [POSITIONS, ROWS // GROUP, GROUP]), axis=2)
             passes = (best > 0) & wanted[:, None]
             slot = tl.atomic_add(counts_ptr + tl.zeros_like(best), 1, mask=passes, sem="relaxed")
             tl.store(candidates_ptr + slot, at[:, None] * groups + group[None, :], mask=passes & (slot < capacity))
-            weights_ptr += DEPTH * ROWS
             group += ROWS // GROUP
 
 
@@ -286,7 +286,7 @@ def _filter(block: Tensor, code_table: Tensor, tables: _Tables, first: int, last
         _pwm_scan_kernel[(triton.cdiv(last - first, BLOCK_POSITIONS),)](
             block,
             code_table,
-            part.weights,
+            TensorDescriptor.from_tensor(part.weights, [part.tile_rows, 4 * part.columns]),
             candidates,
             counts,
             len(block),

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from annotator_kernels.backends import Backend, run_kernel
+
+
+class Head(NamedTuple):
+    """A linear map of the channels of each position, computed in float32 while they are at hand.
+
+    Attributes:
+        weight: Weights, float32, [C, O].
+        bias: Bias, float32, [C].
+    """
+
+    weight: Tensor
+    bias: Tensor
 
 
 def residual_conv(
@@ -17,9 +33,10 @@ def residual_conv(
     dilation: int = 1,
     slope: float = 1.0,
     residual: Tensor | None = None,
+    head: Head | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Dilated convolution, bias, leaky ReLU and residual in one pass, channels last.
+    """Dilated convolution, bias, leaky ReLU, residual and head in one pass, channels last.
 
     Args:
         x: Activations, float32 or bfloat16, [B, L, I].
@@ -28,11 +45,12 @@ def residual_conv(
         dilation: Positions between two taps, >= 1.
         slope: Slope of the negative half of the leaky ReLU; 1 for no activation.
         residual: Tensor added last, in the type of `x`, [B, L, O]; None adds nothing.
+        head: What is made of each position's sum; None gives the sum itself.
         backend: "triton" or "torch" run that or raise; "auto" runs Triton on a CUDA tensor where it can, else torch.
 
     Returns:
-        Activations, [B, L, O], in the type of `x`, on its device; backends differ by the rounding of that type and the order
-        of float32 sums.
+        Activations, [B, L, O], in the type of `x`, or with a head its values, float32, [B, L, C]; on the device of `x`. Backends
+        differ by the rounding of that type and the order of float32 sums.
 
     Raises:
         BackendError: "triton" was asked for and cannot be imported.
@@ -42,13 +60,15 @@ def residual_conv(
         "residual_conv",
         "annotator_kernels.residual_conv.kernel",
         residual_conv_reference,
-        lambda function: function(x, weight, bias, dilation=dilation, slope=slope, residual=residual),
+        lambda function: function(x, weight, bias, dilation=dilation, slope=slope, residual=residual, head=head),
         device=x.device,
         backend=backend,
     )
 
 
-def check_conv_arguments(x: Tensor, weight: Tensor, bias: Tensor, dilation: int, slope: float, residual: Tensor | None) -> None:
+def check_conv_arguments(
+    x: Tensor, weight: Tensor, bias: Tensor, dilation: int, slope: float, residual: Tensor | None, head: Head | None = None
+) -> None:
     """Refuse arguments that `residual_conv` (kernel or oracle) has no meaning for.
 
     Raises:
@@ -67,6 +87,12 @@ def check_conv_arguments(x: Tensor, weight: Tensor, bias: Tensor, dilation: int,
     shape = (*x.shape[:2], weight.shape[2])
     if residual is not None and (residual.shape != shape or residual.dtype != x.dtype):
         raise ValueError(f"residual must be {x.dtype} {list(shape)}, not {residual.dtype} {list(residual.shape)}")
+    if head is None:
+        return
+    if head.weight.dim() != 2 or head.weight.dtype != torch.float32 or head.weight.shape[1] != shape[2]:
+        raise ValueError(f"head's weight must be float32 [C, {shape[2]}], not {head.weight.dtype} {list(head.weight.shape)}")
+    if head.bias.dtype != torch.float32 or head.bias.shape != head.weight.shape[:1]:
+        raise ValueError(f"head's bias must be float32 [{len(head.weight)}], not {head.bias.dtype} {list(head.bias.shape)}")
 
 
 def residual_conv_reference(
@@ -77,6 +103,7 @@ def residual_conv_reference(
     dilation: int = 1,
     slope: float = 1.0,
     residual: Tensor | None = None,
+    head: Head | None = None,
 ) -> Tensor:
     """One block of the bundled model: dilated convolution, bias, leaky ReLU, and the residual added.
 
@@ -91,26 +118,46 @@ def residual_conv_reference(
         dilation: Positions between two taps, >= 1.
         slope: Slope of the negative half of the leaky ReLU; 1 for no activation.
         residual: Tensor added last, in the type of `x`, [B, L, O]; None adds nothing.
+        head: What is made of each position's result, which is widened to float32; None gives the result itself.
 
     Returns:
-        Activations, [B, L, O], in the type of `x`, contiguous, on its device.
+        Activations, [B, L, O], in the type of `x`, or with a head its values, float32, [B, L, C]; contiguous, on the device
+        of `x`.
 
     Raises:
         ValueError: An argument has a wrong shape, type or range.
 
     Notes:
         The cost is 2 * W * I * O FLOPs a position. Channels last is the layout in which oneDNN's convolutions are fastest and
-        in which a down-sampling convolution (stride = width) is a plain matrix product over a reshaped view.
+        in which a down-sampling convolution (stride = width) is a plain matrix product over a reshaped view. On a GPU cuDNN
+        rounds no factor to TensorFloat-32 here.
     """
-    check_conv_arguments(x, weight, bias, dilation, slope, residual)
+    check_conv_arguments(x, weight, bias, dilation, slope, residual, head)
     if x.shape[1] == 0:
-        return x.new_empty(len(x), 0, weight.shape[2])
+        return x.new_empty(len(x), 0, weight.shape[2]) if head is None else head.bias.new_empty(len(x), 0, len(head.bias))
     images = x.transpose(1, 2).unsqueeze(2)  # [B, I, 1, L], channels last in memory
     kernel = weight.permute(2, 1, 0).unsqueeze(2)  # [O, I, 1, W]
-    y = F.conv2d(images, kernel, bias.to(x.dtype), padding=(0, dilation * (len(weight) // 2)), dilation=(1, dilation))
+    padding = (0, dilation * (len(weight) // 2))
+    with _full_float32(x.device):
+        y = F.conv2d(images, kernel, bias.to(x.dtype), padding=padding, dilation=(1, dilation))
     y = y.squeeze(2).transpose(1, 2)
     if slope != 1.0:
         y = F.leaky_relu_(y, slope)
     if residual is not None:
         y = y.add_(residual)
-    return y.contiguous()
+    y = y.contiguous()
+    return y if head is None else F.linear(y.float(), head.weight, head.bias)
+
+
+@contextmanager
+def _full_float32(device: torch.device) -> Iterator[None]:
+    """Keeps cuDNN, whose default is otherwise, from rounding the factors of a float32 convolution."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

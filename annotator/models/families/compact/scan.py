@@ -15,7 +15,7 @@ from annotator.models.families.compact.net import SLOPE, CompactConfig, CompactN
 from annotator.models.manifest import LARGEST_SIZE, MANIFEST_NAME, Manifest
 from annotator.tokens.vocabulary import KmerVocabulary
 from annotator_kernels.kmer.op import kmer_embed
-from annotator_kernels.residual_conv.op import residual_conv
+from annotator_kernels.residual_conv.op import Head, residual_conv
 
 
 def load_compact(folder: Path, manifest: Manifest, clade: str) -> CompactNet:
@@ -162,9 +162,9 @@ class FoldedNet(nn.Module):
         weight = net.up.weight.detach().view(fine, step, -1).permute(2, 1, 0).reshape(1, -1, step * fine)
         bias = net.up.bias.detach().view(fine, step).t().reshape(-1)
         self.up = _Conv(weight, bias, dtype, slope=1.0)
-        self.mix = _Conv(*fold(net.mix, clade), dtype)
-        self.head = nn.Linear(fine, net.config.tracks)
-        self.head.weight.data, self.head.bias.data = net.head.weight.detach()[:, :, 0], net.head.bias.detach()  # type: ignore[union-attr]
+        assert net.head.bias is not None
+        head = Head(net.head.weight.detach()[:, :, 0].contiguous(), net.head.bias.detach())
+        self.mix = _Conv(*fold(net.mix, clade), dtype, head=head)
 
     def embed(self, block: Tensor, starts: Tensor, reverse: Tensor, length: int) -> Tensor:
         """Cut rows out of a block of bases and embed the k-mer around each base.
@@ -201,8 +201,7 @@ class FoldedNet(nn.Module):
         for block in self.blocks:
             h = block(h, h)
         x = self.up(h, eight).view(rows, length, fine)
-        x = self.mix(x, x)
-        logits: Tensor = self.head(x.float())
+        logits: Tensor = self.mix(x, x)
         return logits
 
     def forward(self, block: Tensor, starts: Tensor, reverse: Tensor, length: int) -> Tensor:
@@ -231,12 +230,22 @@ class _Conv(nn.Module):
 
     weight: Tensor
     bias: Tensor
+    head_weight: Tensor
+    head_bias: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, dilation: int = 1, slope: float = SLOPE) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor, dtype: torch.dtype, dilation: int = 1, slope: float = SLOPE, head: Head | None = None
+    ) -> None:
         super().__init__()
         self.register_buffer("weight", weight.to(dtype).contiguous())
         self.register_buffer("bias", bias.float().contiguous())
-        self.dilation, self.slope = dilation, slope
+        self.dilation, self.slope, self.has_head = dilation, slope, head is not None
+        if head is not None:
+            self.register_buffer("head_weight", head.weight.float())
+            self.register_buffer("head_bias", head.bias.float())
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        return residual_conv(x, self.weight, self.bias, dilation=self.dilation, slope=self.slope, residual=residual)
+        head = Head(self.head_weight, self.head_bias) if self.has_head else None
+        return residual_conv(
+            x, self.weight, self.bias, dilation=self.dilation, slope=self.slope, residual=residual, head=head
+        )  # fmt: skip
