@@ -236,7 +236,7 @@ def engine_alone(args: argparse.Namespace, flops: int, where: dict[str, Any]) ->
     worker = ShardWorker(order)
     shards = [genome(shard) for shard in plan_shards(lengths, plan)]
     worker.work(shards[0])  # compiles the kernels
-    worker.clock.seconds.clear()
+    worker.clock.take()
     watch_memory(device)
     began = time.perf_counter()
     calls = 0
@@ -246,7 +246,7 @@ def engine_alone(args: argparse.Namespace, flops: int, where: dict[str, Any]) ->
         calls += len(worker.work(shard).calls)
     seconds = time.perf_counter() - began
     memory = peak_memory_bytes(device)
-    one = Measured((seconds,), memory, calls, dict(worker.clock.seconds))
+    one = Measured((seconds,), memory, calls, worker.clock.take())
     name = f"engine alone, {total / 1e6:g} Mb, {len(order.motifs)} matrices"
     _append(args.out, "end_to_end_engine", name, total, one, flops, rates, where, "all")
     rate = 2 * total * flops / seconds

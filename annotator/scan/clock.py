@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -9,18 +10,16 @@ from contextlib import contextmanager
 
 
 class StageClock:
-    """Adds up the seconds spent in each stage.
+    """Adds up the seconds spent in each stage, in any number of threads.
 
     On CUDA work is queued: a stage that waits for the device (calls, motifs) is charged with what was queued before it, and
-    reading goes on beside the other stages, so that their seconds may add up to more than the run took.
-
-    Attributes:
-        seconds: Per stage, in the order the stages were first entered.
+    stages of several shards go on beside each other, so that their seconds may add up to more than the run took.
     """
 
     def __init__(self) -> None:
         """No time has passed."""
-        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._lock = threading.Lock()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -29,4 +28,12 @@ class StageClock:
         try:
             yield
         finally:
-            self.seconds[name] += time.perf_counter() - began
+            with self._lock:
+                self._seconds[name] += time.perf_counter() - began
+
+    def take(self) -> dict[str, float]:
+        """Seconds by stage since this was asked last, in the order the stages were first entered; they count anew from here."""
+        with self._lock:
+            seconds = dict(self._seconds)
+            self._seconds.clear()
+        return seconds
