@@ -36,7 +36,7 @@ def to_host_later(tensor: Tensor) -> Callable[[], Tensor]:
         return lambda: tensor
     copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     copy.copy_(tensor, non_blocking=True)
-    arrived = torch.cuda.Event(blocking=True)  # a thread that waits sleeps
+    arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # a thread that waits sleeps
     arrived.record(torch.cuda.current_stream(tensor.device))
 
     def wait() -> Tensor:

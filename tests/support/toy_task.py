@@ -119,7 +119,7 @@ class ToyTask(ShardTask):
 
 
 class ManyAtOnce(ShardTask):
-    """The real work as it is done on a GPU: blocks are read ahead, and several shards are in work."""
+    """The real work as it is done on a GPU: blocks read ahead, batches queued before others are read, several shards in work."""
 
     at_once = 4
 
@@ -128,6 +128,7 @@ class ManyAtOnce(ShardTask):
 
         super().setup()
         worker = self._loaded
+        worker.most_unread = 2
         worker.feed = BlockFeed(self.order.windows, worker.device, clock=worker.clock, ahead=True)
 
 

@@ -76,6 +76,7 @@ class ShardWorker:
 
     Attributes:
         clock: Where the time went: read, tokenise, model, calls, motifs, bound, profiles.
+        most_unread: Batches of a shard whose results the device may owe when the next is queued.
         feed: Told of a shard before its turn comes, it reads ahead on a GPU.
     """
 
@@ -92,6 +93,7 @@ class ShardWorker:
         torch.set_num_threads(order.threads)
         self.order, self.clock = order, StageClock()
         self.device = torch.device(order.device)
+        self.most_unread = MOST_UNREAD if self.device.type == "cuda" else 0  # a CPU has done all when it returns
         self._manifest: Manifest | None = None
         self.scorer: WindowScorer | None = None
         with device_faults(self.device, "while the model was loaded"):
@@ -176,12 +178,11 @@ class ShardWorker:
         begun = _Begun(staged, Counter(windows=len(block.windows), bases=shard.owned_bp), deque(), [])
         if self.scorer:
             rules, scored = self._rules(shard), 0
-            most = MOST_UNREAD if self.device.type == "cuda" else 0  # a CPU has done it all by then
             for batch in self.scorer.queue(block, staged.on_device, lambda: self._read_all(begun)):
                 scored += len(batch.rows)
                 with self.clock.stage("calls"):
                     begun.unread.append(QueuedSites(batch, block, rules))
-                while len(begun.unread) > most:
+                while len(begun.unread) > self.most_unread:
                     self._read_first(begun)
             begun.counts["windows all N"] += len(block.windows) - scored
         return begun
