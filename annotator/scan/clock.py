@@ -14,11 +14,14 @@ class StageClock:
 
     On CUDA work is queued: a stage that waits for the device (calls, motifs) is charged with what was queued before it, and
     stages of several shards go on beside each other, so that their seconds may add up to more than the run took.
+
+    Attributes:
+        seconds: Per stage, in the order the stages were first entered.
     """
 
     def __init__(self) -> None:
         """No time has passed."""
-        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._lock = threading.Lock()
 
     @contextmanager
@@ -29,11 +32,11 @@ class StageClock:
             yield
         finally:
             with self._lock:
-                self._seconds[name] += time.perf_counter() - began
+                self.seconds[name] += time.perf_counter() - began
 
     def take(self) -> dict[str, float]:
-        """Seconds by stage since this was asked last, in the order the stages were first entered; they count anew from here."""
+        """Seconds by stage since this was asked last; they count anew from here."""
         with self._lock:
-            seconds = dict(self._seconds)
-            self._seconds.clear()
+            seconds = dict(self.seconds)
+            self.seconds.clear()
         return seconds

@@ -23,7 +23,7 @@ from annotator.output.merge import Merge, final_names
 from annotator.output.parts import PROFILES, TESTED, PartInfo, part_bytes, read_part_text
 from annotator.output.rewrite import rewrite_formats
 from annotator.output.table import calls_table
-from annotator.pipeline.worker.order import ShardResult, WorkerReport, WorkOrder
+from annotator.pipeline.worker.order import SHARDS_AT_ONCE, ShardResult, WorkerReport, WorkOrder
 from annotator.pipeline.worker.task import FinishedParts
 from annotator.results.workspace import BESIDE_CALLS, CONTIGS_TSV, PROFILES_JSON
 from annotator_kernels.versions import installed_version
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from annotator.genome.shard_input import ShardInput
     from annotator.motifs.scan import MotifScanner
     from annotator.pipeline.worker.shard_worker import ShardWorker
-
-
-SHARDS_AT_ONCE = 4
-"""Shards in work on a GPU: one for the network, one whose results are awaited, two that are finished on CPUs."""
 
 
 class ShardTask:
