@@ -26,7 +26,7 @@ SHARD_BP = 8_847_360
 LAUNCHES = 20_000
 
 
-def finishing(calls_per_mb: float) -> Callable[[], object]:
+def finishing(calls_per_mb: float) -> Callable[[], tuple[bytes, Any]]:
     """A function that finishes one shard of random bases."""
     from annotator.calls.profiles import Surroundings, count_profiles, profiles_to_text
     from annotator.genome.plan import Span
@@ -41,7 +41,7 @@ def finishing(calls_per_mb: float) -> Callable[[], object]:
     around = Surroundings(bases, zero, zero)
     calls = random_calls(work, calls_per_mb)
 
-    def finish() -> object:
+    def finish() -> tuple[bytes, Any]:
         profiles = count_profiles(calls, work, around, ())
         return part_bytes(calls_table(calls, work.names, (), "free", ""), profiles_to_text(profiles))
 
