@@ -25,11 +25,12 @@ _TEMPORARY = re.compile(r"\.tmp-(\d+)-[0-9a-f]{16}")
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Write one file atomically.
 
     Args:
         path: The final name; its folder exists.
+        flush: As of `atomic_files`.
 
     Yields:
         A name in the same folder that the body has to write; it keeps the last suffix of `path`.
@@ -37,12 +38,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         ResourceFault: Any write failed; neither the temporary nor a new final file is left.
     """
-    with atomic_files([path]) as (temporary,):
+    with atomic_files([path], flush=flush) as (temporary,):
         yield temporary
 
 
 @contextmanager
-def atomic_files(paths: Sequence[Path], scratch: Path | None = None) -> Iterator[list[Path]]:
+def atomic_files(paths: Sequence[Path], scratch: Path | None = None, *, flush: bool = True) -> Iterator[list[Path]]:
     """Write several files of one folder that appear together, or not at all.
 
     The renames cannot be one step for the file system: a process killed between two of them leaves a part of the set,
@@ -51,6 +52,8 @@ def atomic_files(paths: Sequence[Path], scratch: Path | None = None) -> Iterator
     Args:
         paths: The final names, all in one existing folder.
         scratch: Folder for the temporary names, on the same disk; None for the folder of the final ones.
+        flush: Have the files on the disk before this returns, so that they outlast a machine that stops; without it they
+            outlast the end of this process, however it comes.
 
     Yields:
         One temporary name per path, in order; the body has to write each.
@@ -65,15 +68,16 @@ def atomic_files(paths: Sequence[Path], scratch: Path | None = None) -> Iterator
     try:
         with write_faults(paths[0] if len(paths) == 1 else folder):
             yield temporaries
-        for temporary, path in zip(temporaries, paths, strict=True):
+        for temporary, path in zip(temporaries, paths, strict=True) if flush else ():
             with write_faults(path):
                 _flush_to_disk(temporary)
         for temporary, path in zip(temporaries, paths, strict=True):
             with write_faults(path):
                 os.replace(temporary, path)
                 published.append(path)
-        with write_faults(folder):
-            _flush_folder(folder)
+        if flush:
+            with write_faults(folder):
+                _flush_folder(folder)
         complete = True
     finally:
         if not complete:

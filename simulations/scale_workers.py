@@ -174,6 +174,8 @@ class SimExecutor:
     def starts_early(self) -> bool:
         return False
 
+    depth = 2
+
     @property
     def helpers(self) -> int:
         return self._setting.helpers

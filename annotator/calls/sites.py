@@ -21,7 +21,7 @@ from annotator.kinds import STRANDS, Strand
 from annotator.models.manifest import PROBABILITY_DECIMALS, Calibration
 from annotator.scan.block import Block
 from annotator.scan.windows import ScoredBatch
-from annotator_kernels.local_maxima.op import local_maxima
+from annotator_kernels.local_maxima.op import queue_maxima
 
 
 def call_sites(
@@ -40,43 +40,69 @@ def call_sites(
 
     Returns:
         The calls, unsorted.
+
+    Raises:
+        NotFinite: The model gave a NaN or an infinity.
     """
-    windows, lengths = block.windows, block.lengths
-    contig_of_window = block.contig_of(batch.rows)
-    rows = _Rows.of(batch, windows, lengths[contig_of_window])
-    sites = local_maxima(
-        batch.logits, torch.from_numpy(rows.owned), torch.from_numpy(rows.real), torch.from_numpy(rows.reverse),
-        least=torch.tensor([_least_logit(rule) for rule in rules], dtype=torch.float32),
-        radius=torch.tensor([rule.radius_bp if rule else 0 for rule in rules]),
-    )  # fmt: skip
-    row, at, track, logit = (column.cpu().numpy() for column in sites)
-    window = row % batch.size  # of the batch
-    position = np.where(rows.reverse[row], rows.far[window] - 1 - at, rows.start[window] + at)
-    contig = contig_of_window[window]
-    in_block = windows.offset[batch.rows[window]] + position - rows.start[window]
-    known = block.bases[in_block] != UNKNOWN_BASE
-    found = []
-    for index, rule in enumerate(rules):
-        if rule is None:
-            continue
-        p = probability(logit, rule)
-        wanted = (track == index) & (p >= rule.threshold)
-        span = rule.kind.row.span
-        for strand in STRANDS:
-            mine = np.flatnonzero(wanted & (rows.reverse[row] == (strand is Strand.MINUS)))
-            start, end = rule.kind.span(position[mine], strand, rule.width_bp)
-            length = lengths[contig[mine]]
-            if span is not None and span.clipped:
-                start, end = np.maximum(start, 0), np.minimum(end, length)
-                inside = np.ones(len(start), bool)
-            else:
-                inside = (start >= 0) & (end <= length)
-                what = "intronic bases" if rule.kind.is_splice_site else "feature"
-                dropped[f"{what} beyond the contig"] += int((known[mine] & ~inside).sum())
-            dropped["on an unknown base"] += int((~known[mine]).sum())
-            calls = _calls(rule, contig[mine], start, end, strand, position[mine], p[mine])
-            found.append(calls.take(known[mine] & inside))
-    return Calls.concatenate(found)
+    return QueuedSites(batch, block, rules).read(dropped)
+
+
+class QueuedSites:
+    """Sites of some windows that a device has been told to look for; a GPU goes on to the next windows meanwhile."""
+
+    def __init__(self, batch: ScoredBatch, block: Block, rules: list[TrackRule | None]) -> None:
+        """Queue the search behind the network; arguments as of `call_sites`."""
+        self._batch, self._block, self._rules = batch, block, rules
+        self._contig = block.contig_of(batch.rows)
+        self._rows = rows = _Rows.of(batch, block.windows, block.lengths[self._contig])
+        self._maxima = queue_maxima(
+            batch.logits, torch.from_numpy(rows.owned), torch.from_numpy(rows.real), torch.from_numpy(rows.reverse),
+            least=torch.tensor([_least_logit(rule) for rule in rules], dtype=torch.float32),
+            radius=torch.tensor([rule.radius_bp if rule else 0 for rule in rules]),
+        )  # fmt: skip
+
+    def read(self, dropped: Counter[str]) -> Calls:
+        """Wait for the search and make calls of what it found; once, in any thread.
+
+        Args:
+            dropped: As of `call_sites`.
+
+        Raises:
+            NotFinite: The model gave a NaN or an infinity.
+        """
+        sites, finite = self._maxima()
+        batch, block, rows = self._batch, self._block, self._rows
+        if not finite:
+            batch.refuse_not_finite()
+        windows, lengths = block.windows, block.lengths
+        row, at, track, logit = (column.numpy() for column in sites)
+        window = row % batch.size  # of the batch
+        position = np.where(rows.reverse[row], rows.far[window] - 1 - at, rows.start[window] + at)
+        contig = self._contig[window]
+        in_block = windows.offset[batch.rows[window]] + position - rows.start[window]
+        known = block.bases[in_block] != UNKNOWN_BASE
+        found = []
+        for index, rule in enumerate(self._rules):
+            if rule is None:
+                continue
+            p = probability(logit, rule)
+            wanted = (track == index) & (p >= rule.threshold)
+            span = rule.kind.row.span
+            for strand in STRANDS:
+                mine = np.flatnonzero(wanted & (rows.reverse[row] == (strand is Strand.MINUS)))
+                start, end = rule.kind.span(position[mine], strand, rule.width_bp)
+                length = lengths[contig[mine]]
+                if span is not None and span.clipped:
+                    start, end = np.maximum(start, 0), np.minimum(end, length)
+                    inside = np.ones(len(start), bool)
+                else:
+                    inside = (start >= 0) & (end <= length)
+                    what = "intronic bases" if rule.kind.is_splice_site else "feature"
+                    dropped[f"{what} beyond the contig"] += int((known[mine] & ~inside).sum())
+                dropped["on an unknown base"] += int((~known[mine]).sum())
+                calls = _calls(rule, contig[mine], start, end, strand, position[mine], p[mine])
+                found.append(calls.take(known[mine] & inside))
+        return Calls.concatenate(found)
 
 
 @dataclass(frozen=True)

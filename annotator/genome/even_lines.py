@@ -1,4 +1,4 @@
-"""Stretches of FASTA text that need no closer look: whole lines of one length that hold A, C, G, T and N in either case.
+"""Stretches of FASTA text that need no closer look: lines of one length, or a piece of one long line, of ACGTN in either case.
 
 Nearly all of a genome is such text. What a scanner has to know of it does not depend on what came before, so threads find it out
 while the scanner is elsewhere in the file; the rest goes to the scanner as it stands.
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,8 +83,7 @@ class EvenLines:
             upper = text & _UPPER
             is_n = upper == _N
             here = int(np.count_nonzero(is_n))
-            known = sum(int(np.count_nonzero(upper == letter)) for letter in _KNOWN)
-            if known + here != len(text) // line_bytes * line_bases:
+            if here + _count_known(upper) != len(text) // line_bytes * line_bases:
                 return None
             lower_case += int(np.count_nonzero(text & _LOWER_BIT))
             if here:
@@ -97,6 +97,62 @@ class EvenLines:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False)
+class EvenRun:
+    """Bases of one line, without its end: they begin the line, or go on from what came before.
+
+    Attributes:
+        data: The text.
+        lower_case: Bases in lower case.
+        n: Bases that are N.
+        n_starts: First base of each run of N, int64, [runs], from the start of the stretch. Runs may touch.
+        n_ends: One past the last base of each run, int64, [runs].
+        bases: The bases in upper case; empty where they were not asked for.
+    """
+
+    data: bytes
+    lower_case: int
+    n: int
+    n_starts: NDArray[np.int64]
+    n_ends: NDArray[np.int64]
+    bases: bytes
+
+    @staticmethod
+    def read(data: bytes, *, with_bases: bool = False) -> EvenRun | None:
+        """Look at text that may be such a stretch.
+
+        Args:
+            data: Text.
+            with_bases: Whether `bases` is wanted.
+
+        Returns:
+            What it is; None where it is something else.
+        """
+        whole = np.frombuffer(data, np.uint8)
+        n = lower_case = 0
+        edges, bases = [], []
+        for start in range(0, len(whole), _CHUNK_BYTES):
+            text = whole[start : start + _CHUNK_BYTES]
+            upper = text & _UPPER
+            is_n = upper == _N
+            here = int(np.count_nonzero(is_n))
+            if here + _count_known(upper) != len(text):
+                return None
+            lower_case += int(np.count_nonzero(text & _LOWER_BIT))
+            if here:
+                edges.append(start + _edges(is_n))
+                n += here
+            if with_bases:
+                bases.append(upper.tobytes())
+        borders = np.concatenate([np.empty(0, np.int64), *edges])
+        return EvenRun(data, lower_case, n, borders[::2], borders[1::2], b"".join(bases))
+
+
+def _count_known(upper: NDArray[np.integer[Any]]) -> int:
+    """How many letters are A, C, G or T."""
+    return sum(int(np.count_nonzero(upper == letter)) for letter in _KNOWN)
+
+
 def _edges(is_n: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Start and end of each run of true values in turn, int64, [2 * runs]."""
     padded = np.zeros(len(is_n) + 2, np.bool_)
@@ -104,7 +160,7 @@ def _edges(is_n: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.flatnonzero(padded[1:] != padded[:-1])
 
 
-Piece = bytes | EvenLines
+Piece = bytes | EvenLines | EvenRun
 
 
 def even_pieces(blocks: Iterator[bytes], *, with_bases: bool = False, ahead: bool = True) -> Generator[list[Piece], None, None]:
@@ -185,6 +241,25 @@ def pieces_of(data: bytes, *, begins_line: bool, with_bases: bool = False) -> li
     headers = marks[np.where(marks > 0, text[marks - 1] == _NEWLINE, begins_line)]
     pieces: list[Piece] = []
     given = 0  # what comes before this byte is in `pieces`
+
+    def give(even: EvenLines | EvenRun | None, at: int) -> None:
+        """Take a stretch that begins at a byte, and what comes before it."""
+        nonlocal given
+        if even is not None:
+            if at > given:
+                pieces.append(data[given:at])
+            pieces.append(even)
+            given = at + len(even.data)
+
+    def look_at_line(at: int, stop: int) -> None:
+        """Set the bases of one long line apart, up to its end or a byte."""
+        end = data.find(b"\n", at, stop)
+        line = data[at : stop if end < 0 else end].rstrip(b"\r")
+        if len(line) >= LEAST_BYTES:
+            give(EvenRun.read(line, with_bases=with_bases), at)
+
+    if not begins_line:
+        look_at_line(0, len(data))
     first = 0 if begins_line else data.find(b"\n") + 1 or len(data)
     bounds = np.concatenate(([first], headers, [len(data)]))
     for long in np.flatnonzero(np.diff(bounds) >= LEAST_BYTES).tolist():
@@ -192,13 +267,10 @@ def pieces_of(data: bytes, *, begins_line: bool, with_bases: bool = False) -> li
         at = data.find(b"\n", start) + 1 or stop if data[start : start + 1] == b">" else start
         line_bytes = data.find(b"\n", at, stop) + 1 - at
         whole = (stop - at) // line_bytes * line_bytes if line_bytes > 0 else 0
-        if whole < max(LEAST_BYTES, 2 * line_bytes):
-            continue
-        if even := EvenLines.read(data[at : at + whole], line_bytes, with_bases=with_bases):
-            if at > given:
-                pieces.append(data[given:at])
-            pieces.append(even)
-            given = at + whole
+        if whole >= max(LEAST_BYTES, 2 * line_bytes):
+            give(EvenLines.read(data[at : at + whole], line_bytes, with_bases=with_bases), at)
+        else:
+            look_at_line(at, stop)
     if given < len(data):
         pieces.append(data[given:])
     return pieces

@@ -153,6 +153,14 @@ class LineCutter:
         self.line_start = int(pieces.line_starts[-1])
         self._line_bases = int(pieces.line_bases[-1])
 
+    def advance_run(self, bases: int) -> None:
+        """Move past bases of the present contig that begin a line, or go on with one that has no blanks so far."""
+        if not self.in_line:
+            self.in_line, self.in_header, self.line_start, self._line_bases = True, False, self.offset, 0
+        self.offset += bases
+        self.flat += bases
+        self._line_bases += bases
+
     def advance_even(self, even: EvenLines) -> None:
         """Move past whole lines of the present contig, from the start of a line."""
         self.offset += len(even.data)

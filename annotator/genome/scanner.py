@@ -15,7 +15,7 @@ from annotator.errors import InputError
 from annotator.genome import alphabet
 from annotator.genome.contigs import ContigTable, Layout
 from annotator.genome.duplicates import refuse_duplicates, rename_duplicates
-from annotator.genome.even_lines import EvenLines
+from annotator.genome.even_lines import EvenLines, EvenRun
 from annotator.genome.headers import HeaderParser, quote
 from annotator.genome.lines import LayoutTracker, LineCutter, Pieces
 from annotator.genome.n_runs import RunCounter
@@ -123,10 +123,12 @@ class FastaScanner:
         if data:
             self._scan(data)
 
-    def feed_even(self, even: EvenLines) -> None:
-        """Scan the next bytes, which were found to be lines of one length that hold bases alone."""
+    def feed_even(self, even: EvenLines | EvenRun) -> None:
+        """Scan the next bytes, which were found to be lines of one length, or a stretch of a line, that hold bases alone."""
         cutter = self._cutter
-        passed_over = self._fault or self._held or self._ctrl_z_fault or not self._started or cutter.in_line
+        is_run = isinstance(even, EvenRun)
+        unfit = cutter.in_header or cutter.blank_at is not None if is_run else cutter.in_line
+        passed_over = self._fault or self._held or self._ctrl_z_fault or not self._started or unfit
         if passed_over or cutter.contig < 0 or self._options.mask_chars:
             self.feed(even.data)  # what they mean depends on what came before
             return
@@ -136,10 +138,13 @@ class FastaScanner:
                 self._counts[kind].append((cutter.contig, np.array([count], np.int64)))
         if even.n:
             self._runs.add_runs(contig, even.n_starts + cutter.flat, even.n_ends + cutter.flat)
-        self._layout.add_even(cutter.contig, cutter.offset, even)
         if self._sink:
             self._sink(even.bases)
-        cutter.advance_even(even)
+        if isinstance(even, EvenRun):
+            cutter.advance_run(len(even.data))
+        else:
+            self._layout.add_even(cutter.contig, cutter.offset, even)
+            cutter.advance_even(even)
 
     def finish(self) -> ScanResult:
         """End the file.
@@ -338,7 +343,7 @@ def _blank_headers(data: bytes, block: NDArray[np.uint8], pieces: Pieces) -> tup
 def _count_by_contig(mask: NDArray[np.bool_], bounds: NDArray[np.int64]) -> NDArray[np.int64]:
     """Number of true values from each bound to the next, int64, [bounds]."""
     if len(bounds) > _SLICED_CONTIGS:
-        return np.add.reduceat(mask, bounds, dtype=np.int64)
+        return np.add.reduceat(mask.view(np.uint8), bounds, dtype=np.int32).astype(np.int64)  # four times as fast as int64
     ends = [*bounds[1:].tolist(), len(mask)]
     counts = [np.count_nonzero(mask[start:end]) for start, end in zip(bounds.tolist(), ends, strict=True)]
     return np.array(counts, np.int64)

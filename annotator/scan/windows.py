@@ -7,7 +7,7 @@ start + l of the contig, position l of a reverse row is base start + reverse_shi
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from annotator.models.faults import is_out_of_memory
 from annotator.models.options import NOT_SCORED
 from annotator.scan.block import Block
 from annotator.scan.clock import StageClock
+from annotator_kernels.transfer import to_device
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,18 @@ class ScoredBatch:
         minus = _shifted(self.logits[self.size :][:count].flip(1), windows.reverse_shift[self.rows])
         return torch.stack([self.logits[:count], minus], 1).transpose(2, 3).contiguous()
 
+    def refuse_not_finite(self) -> None:
+        """See that no window has a NaN or an infinity.
+
+        Raises:
+            NotFinite: One has; it names the first.
+        """
+        bad = (~torch.isfinite(self.logits)).flatten(1).any(1).cpu().numpy()
+        for strand, first in zip(STRANDS, (0, self.size), strict=True):
+            part = bad[first : first + len(self.rows)]
+            if part.any():
+                raise NotFinite(int(self.rows[int(part.argmax())]), strand)
+
     @staticmethod
     def of_plus_strand(rows: NDArray[np.int64], logits: Tensor, windows: Windows) -> ScoredBatch:
         """The batch whose `plus_strand` is `logits`, [n, 2, C, L], but for the bases that are not scored."""
@@ -120,12 +133,11 @@ class WindowScorer:
         self.model, self.device, self.batch_bp = model, device, batch_bp
         self.clock = clock or StageClock()
 
-    def score(self, block: Block, on_device: Tensor | None = None) -> Iterator[ScoredBatch]:
+    def score(self, block: Block) -> Iterator[ScoredBatch]:
         """Score every window whose core holds at least one known base.
 
         Args:
             block: The shard's bases and windows.
-            on_device: The same bases on the device, where they are there already.
 
         Yields:
             Batches, by window length and then in window order.
@@ -134,8 +146,25 @@ class WindowScorer:
             NotFinite: The model gave a NaN or an infinity.
             ResourceFault: Not even one window fits the device's memory.
         """
-        if on_device is None:
-            on_device = torch.from_numpy(block.bases).to(self.device)
+        for batch in self.queue(block, torch.from_numpy(block.bases).to(self.device)):
+            if not bool(torch.isfinite(batch.logits.sum())):  # one pass without a temporary; nothing can cancel them out
+                batch.refuse_not_finite()
+            yield batch
+
+    def queue(self, block: Block, on_device: Tensor, make_room: Callable[[], bool] = lambda: False) -> Iterator[ScoredBatch]:
+        """The same, without a wait for the device; the logits are still to be looked at for NaN and infinity.
+
+        Args:
+            block: The shard's bases and windows.
+            on_device: The same bases on the device.
+            make_room: Called where the device's memory ran out: lets go of batches that were yielded; False where there are none.
+
+        Yields:
+            Batches, by window length and then in window order.
+
+        Raises:
+            ResourceFault: Not even one window fits the device's memory.
+        """
         windows, known = block.windows, _windows_with_bases(block)
         for length in np.unique(windows.length[known]).tolist():
             rows = known[windows.length[known] == length]
@@ -150,10 +179,9 @@ class WindowScorer:
                     if not is_out_of_memory(fault):
                         raise
                 if logits is None:  # only here is the fault gone, and with it what the attempt held
-                    self._halve(length, size)
+                    if not make_room():
+                        self._halve(length, size)
                     continue
-                with self.clock.stage("calls"):
-                    self._refuse_not_finite(logits, chosen, size)
                 yield ScoredBatch(chosen, logits)
                 first += size
 
@@ -165,7 +193,7 @@ class WindowScorer:
         starts[1, : len(offsets)] = torch.from_numpy(offsets + shifts)
         reverse = torch.arange(2 * size, device=self.device) >= size
         with self.clock.stage("tokenise"):
-            x = self.model.embed(block, starts.view(-1).to(self.device, non_blocking=True), reverse, length)
+            x = self.model.embed(block, to_device(starts.view(-1), self.device), reverse, length)
         with self.clock.stage("model"):
             return self.model.logits(x)
 
@@ -180,15 +208,6 @@ class WindowScorer:
             "out of memory on %s with %d windows of %d bp at once: going on with %d (scores may differ in their last digits)",
             self.device, size, length, size // 2,
         )  # fmt: skip
-
-    @staticmethod
-    def _refuse_not_finite(logits: Tensor, chosen: NDArray[np.int64], size: int) -> None:
-        if bool(torch.isfinite(logits.sum())):  # one pass without a temporary; a NaN or an infinity cannot cancel out
-            return
-        bad = (~torch.isfinite(logits)).flatten(1).any(1).cpu().numpy()
-        for strand, part in zip(STRANDS, (bad[: len(chosen)], bad[size : size + len(chosen)]), strict=True):
-            if part.any():
-                raise NotFinite(int(chosen[int(part.argmax())]), strand)
 
 
 def _windows_with_bases(block: Block) -> NDArray[np.int64]:

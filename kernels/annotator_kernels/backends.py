@@ -61,16 +61,18 @@ def run_kernel(
     *,
     device: torch.device,
     backend: Backend,
+    wrapper: str = "",
 ) -> R:
     """Run one kernel on the backend asked for, or on the best one there is.
 
     Args:
-        kernel: Name of the operation and of its launch wrapper.
+        kernel: Name of the operation, and of its launch wrapper.
         module: Module that holds the launch wrapper; imported only where the kernel is to run, as it needs triton.
         reference: Plain-torch oracle, which takes the same arguments as the wrapper.
         call: Function that calls the wrapper or the oracle, whichever it is given, with the arguments.
         device: Device of the tensors.
         backend: "auto", "triton" or "torch".
+        wrapper: Name of the launch wrapper where it is not that of the operation.
 
     Returns:
         What the wrapper or the oracle returns.
@@ -86,11 +88,11 @@ def run_kernel(
         return result
     if backend == "triton":
         try:
-            wrapper = _load(kernel, module)
+            launch = _load(wrapper or kernel, module)
         except ImportError as fault:
             raise BackendError(f"{kernel}: the triton backend was asked for, but triton cannot be imported: {fault}") from fault
         try:
-            result = call(wrapper)
+            result = call(launch)
         except KernelUnavailable as fault:
             raise BackendError(f"the triton backend was asked for, but {fault}") from fault
         _chosen[where] = "triton (asked for)"
@@ -101,7 +103,7 @@ def run_kernel(
         _report(where, "torch (no CUDA tensor)", logging.DEBUG)
     elif where not in _given_up:
         try:
-            result = call(_load(kernel, module))
+            result = call(_load(wrapper or kernel, module))
         except ImportError as fault:
             _give_up(where, f"torch (triton cannot be imported: {fault})")
         except KernelUnavailable as fault:
@@ -140,9 +142,9 @@ def launch_on(tensor: Tensor, kernel: str, what: str, *, interpreted: bool) -> A
     raise ValueError(f"{kernel}: the triton kernel needs {what} on a CUDA device, not on {tensor.device}")
 
 
-def _load(kernel: str, module: str) -> Callable[..., Any]:
+def _load(name: str, module: str) -> Callable[..., Any]:
     """The launch wrapper; only this import needs triton."""
-    wrapper: Callable[..., Any] = getattr(importlib.import_module(module), kernel)
+    wrapper: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return wrapper
 
 

@@ -178,6 +178,28 @@ def test_bad_arguments_are_refused(kernel_device: torch.device, monkeypatch: pyt
         check(torch.device("cpu"), random_logits(1, 5, 1))
 
 
+ODD = {"none": [], "NaN": [(1, 7, 1, NAN)], "infinity": [(0, 89, 0, INFINITY)], "-infinity": [(1, 0, 2, -INFINITY)]}
+ODD["both infinities"] = ODD["infinity"] + ODD["-infinity"]
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("backend", ["triton", "torch"])
+def test_one_pass_finds_maxima_and_whether_all_logits_are_finite(kernel_device: torch.device, backend: Backend, odd: str) -> None:
+    """Values that no row owns and no track wants count too; what was found is on the host."""
+    logits = random_logits(2, 90, 3)
+    for row, at, track, value in ODD[odd]:
+        logits[row, at, track] = value
+    span, reverse = torch.tensor([[0, 90], [0, 90]]), torch.tensor([False, True])
+    owned = torch.tensor([[10, 60], [30, 30]])
+    options = {"least": torch.tensor([2.0, 2.0, INFINITY]), "radius": torch.tensor([3, 3, 3])}
+    read = op.queue_maxima(logits.to(kernel_device), owned, span, reverse, **options, backend=backend)
+    maxima, finite = read()
+    assert finite == (odd == "none")
+    oracle = local_maxima_reference(logits, owned, span, reverse, **options)
+    assert len(oracle.at) > 1 and {field.device.type for field in maxima} == {"cpu"}
+    assert all(map(torch.equal, maxima, oracle))
+
+
 @pytest.mark.parametrize("backend", ["triton", "torch"])
 def test_explicit_choice(kernel_device: torch.device, backend: Backend) -> None:
     span = torch.tensor([[0, 20]], device=kernel_device)

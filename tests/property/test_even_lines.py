@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from annotator.errors import InputError
 from annotator.genome import even_lines
-from annotator.genome.even_lines import EvenLines, even_pieces
+from annotator.genome.even_lines import EvenLines, EvenRun, even_pieces
 from annotator.genome.options import GenomeOptions
 from annotator.genome.scanner import FastaScanner, ScanResult
 
@@ -89,7 +89,7 @@ def test_the_same_findings_and_the_same_words(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(even_lines, "LEAST_BYTES", least)
         pieces = list(even_pieces(iter(blocks), with_bases=True, ahead=ahead))
-    joined = b"".join(piece.data if isinstance(piece, EvenLines) else piece for block in pieces for piece in block)
+    joined = b"".join(piece if isinstance(piece, bytes) else piece.data for block in pieces for piece in block)
     assert joined == text
     assert outcome(text, iter(pieces), options, []) == outcome(text, iter([[text]]), options, [])
 
@@ -104,6 +104,22 @@ def test_most_of_a_plain_file_is_even() -> None:
     assert sum(piece.lines for piece in even) >= 7990 and len(pieces) <= 8
     assert sum(piece.n for piece in even) == sum(piece.data.count(b"N") for piece in even) > 40_000
     assert sum(piece.lower_case for piece in even) == sum(map(piece_lower, even))
+
+
+def test_a_contig_on_one_line_is_a_run_wherever_blocks_are_cut() -> None:
+    rng = np.random.default_rng(2)
+    one, other = (bytes(rng.choice(list(b"ACGTacgtN"), 300_000).astype(np.uint8)) for _ in range(2))
+    text = b">chr1 x\n" + one + b"\n>chr2\r\n" + other + b"\r\n"
+    blocks = [text[:150_000], text[150_000:250_000], text[250_000:400_000], text[400_000:]]
+    pieces = [piece for block in even_pieces(iter(blocks), with_bases=True) for piece in block]
+    runs = [piece for piece in pieces if isinstance(piece, EvenRun)]
+    assert sum(len(run.data) for run in runs) == 600_000
+    assert b"".join(run.bases for run in runs) == (one + other).upper()
+    assert sum(run.n for run in runs) == text.count(b"N")
+    spooled: list[bytes] = []
+    ours = outcome(text, iter([pieces]), GenomeOptions(), spooled)
+    assert ours == outcome(text, iter([[text]]), GenomeOptions(), [])
+    assert isinstance(ours, tuple) and ours[1][0] == [300_000, 300_000] and ours[2] is not None
 
 
 def piece_lower(piece: EvenLines) -> int:

@@ -467,6 +467,7 @@ HARMLESS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "shuffled": lambda lines: lines[::-1],
     "blank lines": lambda lines: [b"", *lines, b"", b"  "],
     "bytes that are no text": lambda lines: [b"\xff\x00\xfe", *lines, bytes(range(256)).replace(b"\n", b"")],
+    "what a machine that stopped left": lambda lines: [*lines[:-1], b"\0" * 4096 + b"\n" + lines[-1], b"\0" * 100],
     "JSON of another kind": lambda lines: [b"null", b"1", b"[]", b'"x"', b"{}", b"[[[]]]", *lines],
     "depth without end": lambda lines: [b"[" * 100_000, *lines, b'{"a":' * 50_000],
     "numbers without end": lambda lines: [*with_values(lines[0], 10**30, -1), b"9" * 5000, *lines],

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +31,23 @@ class ToyTask(ShardTask):
 
     Only the first `setups` of its workers can be set up, where that is given.
     `faults` maps a place ("chr1:0", contig and start of a span) to (what happens there, how many times in all).
+    With several shards `at_once`, all of the work is in the second half, and so in several threads.
     """
+
+    at_once = 1
 
     def __init__(
         self, order: WorkOrder, scanner: object = None, *, folder: str = "", faults: dict[str, tuple[str, int]] | None = None,
-        setup_fault: str = "", pace_s: float = 0.0, setups: int = 0,
+        setup_fault: str = "", pace_s: float = 0.0, setups: int = 0, at_once: int = 1,
     ) -> None:  # fmt: skip
         super().__init__(order)
+        self.at_once = at_once
         self.folder, self.faults = folder, faults or {}
         self.setup_fault, self.pace_s, self.setups = setup_fault, pace_s, setups
         self.announced = 0
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return _remade, (self.order, self.folder, self.faults, self.setup_fault, self.pace_s, self.setups)
+        return _remade, (self.order, self.folder, self.faults, self.setup_fault, self.pace_s, self.setups, self.at_once)
 
     def setup(self) -> None:
         if self.folder:
@@ -58,7 +63,13 @@ class ToyTask(ShardTask):
     def report(self) -> WorkerReport:
         return WorkerReport({"toy": 0.0}, {}, 1, {"host": 1})
 
-    def process(self, work: ShardInput) -> ShardResult:
+    def begin(self, work: ShardInput) -> Callable[[], ShardResult]:
+        if self.at_once > 1:
+            return lambda: self._process(work)
+        result = self._process(work)
+        return lambda: result
+
+    def _process(self, work: ShardInput) -> ShardResult:
         for span in work.spans:
             place = f"{work.names[span.contig]}:{span.start}"
             what, times = self.faults.get(place, ("", 0))
@@ -107,6 +118,20 @@ class ToyTask(ShardTask):
             }[what]  # fmt: skip
 
 
+class ManyAtOnce(ShardTask):
+    """The real work as it is done on a GPU: blocks read ahead, batches queued before others are read, several shards in work."""
+
+    at_once = 4
+
+    def setup(self) -> None:
+        from annotator.scan.feed import BlockFeed  # torch comes in here
+
+        super().setup()
+        worker = self._loaded
+        worker.most_unread = 2
+        worker.feed = BlockFeed(self.order.windows, worker.device, clock=worker.clock, ahead=True)
+
+
 class CutShort(ShardTask):
     """The real work of a run that is interrupted after a number of shards."""
 
@@ -114,17 +139,19 @@ class CutShort(ShardTask):
         super().__init__(order)
         self.left = after
 
-    def process(self, work: ShardInput) -> ShardResult:
+    def begin(self, work: ShardInput) -> Callable[[], ShardResult]:
         if not self.left:
             raise KeyboardInterrupt
         self.left -= 1
-        return super().process(work)
+        return super().begin(work)
 
 
 def _remade(
-    order: WorkOrder, folder: str, faults: dict[str, tuple[str, int]], setup_fault: str, pace_s: float, setups: int
+    order: WorkOrder, folder: str, faults: dict[str, tuple[str, int]], setup_fault: str, pace_s: float, setups: int, at_once: int
 ) -> ToyTask:
-    return ToyTask(order, folder=folder, faults=faults, setup_fault=setup_fault, pace_s=pace_s, setups=setups)
+    return ToyTask(
+        order, folder=folder, faults=faults, setup_fault=setup_fault, pace_s=pace_s, setups=setups, at_once=at_once
+    )  # fmt: skip
 
 
 def _donors(position: np.ndarray, contig: int) -> Calls:

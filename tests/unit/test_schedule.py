@@ -38,6 +38,21 @@ def test_at_the_end_nothing_waits_behind_a_busy_worker() -> None:
     assert given(schedule) == [("w1", 2)]
 
 
+def test_many_at_hand_while_there_is_plenty_and_one_at_the_end() -> None:
+    schedule = schedule_of([1] * 60, workers=3, depth=8)
+    held: dict[str, list[int]] = {"w0": [], "w1": [], "w2": []}
+    most = 0
+    for turn in range(60):
+        for worker, shard in given(schedule):
+            held[worker].append(shard)
+        most = max(most, *map(len, held.values()))
+        if not schedule.waiting:
+            assert all(len(shards) <= 2 for shards in held.values())
+        worker = f"w{turn % 3}"
+        assert schedule.finished(worker, (0, held[worker].pop(0)), float(turn))
+    assert most == 8 and schedule.waiting == schedule.in_flight == 0
+
+
 def test_workers_that_are_still_starting_are_left_something() -> None:
     schedule = schedule_of([1, 1, 1, 1], workers=1)
     schedule.expected = 4

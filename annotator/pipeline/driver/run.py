@@ -181,6 +181,7 @@ class Run:
         """Give a shard to every worker that can take one."""
         if not self._started:
             return
+        self.schedule.depth = self.executor.depth
         self.schedule.expected = self.executor.want(self.schedule.waiting + self.schedule.in_flight)
         staged = self.execution.bases_via != SHARED
         if not self._time_is_up():

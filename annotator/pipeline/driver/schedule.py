@@ -1,6 +1,6 @@
 """The assignment of shards to workers: bookkeeping without I/O and without a clock of its own, so that it can be simulated.
 
-A worker holds up to `depth` shards: it works on the first and has the next at hand. Shards go out in genome order, so that what
+A worker holds up to `depth` shards: it works on the first and has others at hand. Shards go out in genome order, so that what
 is finished can be merged, and those of the assembly that was given first come first. When a worker dies, what it held goes back
 and is tried again alone, so that a shard which kills its workers is told from its neighbours; a shard that was tried too often is
 given up.
@@ -124,9 +124,10 @@ class Schedule:
         if not leases and self._suspects:
             self._alone.add(worker)
             return self._suspects.pop(0)
-        # A second one only while there is plenty, since at the end it would wait behind the first while another worker is idle;
-        # and not while a suspect waits for a worker that holds nothing.
-        if not self._waiting or (leases and (self._suspects or len(self._waiting) <= max(self.expected, len(self._held)))):
+        # Another one only while there are as many for every worker, since at the end it would wait behind the first while another
+        # worker is idle; and not while a suspect waits for a worker that holds nothing.
+        plenty = len(self._waiting) > len(leases) * max(self.expected, len(self._held))
+        if not self._waiting or (leases and (self._suspects or not plenty)):
             return None
         return heapq.heappop(self._waiting)[1]
 

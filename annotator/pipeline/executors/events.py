@@ -19,6 +19,10 @@ SETUP_TIMEOUT_S = 900.0
 MOST_HELPERS = 8
 """Each may hold a contig table of 150 MB."""
 
+DEPTH = {"cpu": 2, "cuda": 8}
+"""Shards that a worker may hold, per kind of device. On a CPU it works on one and has the next at hand; on a GPU as many are read
+ahead as are in work (`SHARDS_AT_ONCE`)."""
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -70,6 +74,10 @@ class Executor(Protocol):
     @property
     def starts_early(self) -> bool:
         """Whether workers may be made ready while the first FASTA is still checked: not where that would take its CPUs."""
+
+    @property
+    def depth(self) -> int:
+        """Pieces of work that a worker may hold."""
 
     @property
     def helpers(self) -> int:

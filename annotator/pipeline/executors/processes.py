@@ -23,9 +23,20 @@ from typing import Any
 from annotator.errors import AnnotatorError, EnvironmentFault
 from annotator.machine import usable_cpus
 from annotator.pipeline.driver.schedule import Key
-from annotator.pipeline.executors.events import MOST_HELPERS, SETUP_TIMEOUT_S, SETUP_TRIES, Event, Failed, Finished, Lost, Ready
+from annotator.pipeline.executors.events import (
+    DEPTH,
+    MOST_HELPERS,
+    SETUP_TIMEOUT_S,
+    SETUP_TRIES,
+    Event,
+    Failed,
+    Finished,
+    Lost,
+    Ready,
+)
 from annotator.pipeline.executors.faults import make_portable, worth_replacing
 from annotator.pipeline.executors.machine import Machine, this_process
+from annotator.pipeline.worker.runner import TaskRunner
 from annotator.pipeline.worker.task import AnyTask
 from annotator.stopping import held_back
 
@@ -76,6 +87,11 @@ class ProcessExecutor:
     def starts_early(self) -> bool:
         """Where there is a CPU that no worker has."""
         return self._machine.kind != "cpu" or usable_cpus() > self.workers
+
+    @property
+    def depth(self) -> int:
+        """As the device wants it."""
+        return DEPTH[self._machine.kind]
 
     @property
     def helpers(self) -> int:
@@ -276,14 +292,27 @@ def _serve(pipe: Connection, task: AnyTask, environment: dict[str, str]) -> None
         return
     loaded.set()
     pipe.send(("ready", None))
-    while True:
-        key, work = inbox.get()
+    runner, one_at_a_time = TaskRunner(task), threading.Lock()
+
+    def work_on() -> None:
+        while True:
+            key, work = inbox.get()
+            try:
+                news: tuple[str, Any] = "finished", (key, *runner.run(work))
+            except Exception as error:
+                news = "failed", (key, make_portable(error))
+            with one_at_a_time:
+                pipe.send(news)
+
+    def help_on() -> None:
         try:
-            result = task.process(work)
-        except Exception as error:
-            pipe.send(("failed", (key, make_portable(error))))
-        else:
-            pipe.send(("finished", (key, result, task.report())))
+            work_on()
+        except BaseException:  # as in this thread, it ends the worker
+            os._exit(1)
+
+    for _ in range(task.at_once - 1):
+        threading.Thread(target=help_on, name="work", daemon=True).start()
+    work_on()
 
 
 def _to_standard_error() -> None:

@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import signal
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,10 +28,21 @@ from annotator.pipeline.executors.cluster import (
     resource_table,
     workers_that_fit,
 )
-from annotator.pipeline.executors.events import MOST_HELPERS, SETUP_TIMEOUT_S, SETUP_TRIES, Event, Failed, Finished, Lost, Ready
+from annotator.pipeline.executors.events import (
+    DEPTH,
+    MOST_HELPERS,
+    SETUP_TIMEOUT_S,
+    SETUP_TRIES,
+    Event,
+    Failed,
+    Finished,
+    Lost,
+    Ready,
+)
 from annotator.pipeline.executors.faults import make_portable, worth_replacing
 from annotator.pipeline.executors.machine import Machine, this_process
-from annotator.pipeline.options import RAY_AUTO, RAY_LOCAL, AnnotateOptions, ExecutionOptions
+from annotator.pipeline.options import RAY_AUTO, RAY_LOCAL, SHARED, AnnotateOptions, ExecutionOptions
+from annotator.pipeline.worker.runner import TaskRunner
 from annotator.pipeline.worker.task import AnyTask
 from annotator.stopping import Terminated, held_back
 
@@ -54,7 +64,7 @@ class RayWorker:
     def __init__(self, task: AnyTask) -> None:
         """Nothing is loaded yet."""
         self._task = task
-        self._one_at_a_time = threading.Lock()
+        self._runner: TaskRunner | None = None
 
     def hello(self) -> tuple[str, Any]:
         """The actor has a place: ("placed", id of the node)."""
@@ -68,17 +78,17 @@ class RayWorker:
             self._task.setup()
         except Exception as error:
             return "failed", make_portable(error, setup=True)
+        self._runner = TaskRunner(self._task)
         return "ready", None
 
     def process(self, work: Any) -> tuple[str, Any]:
-        """Do a piece of work; of two calls at hand one computes while the other's bases are read (on a GPU)."""
+        """Do a piece of work; while other calls compute, its bases may be read."""
+        assert self._runner is not None, "setup comes first"
         self._task.announce(work)
-        with self._one_at_a_time:
-            try:
-                result = self._task.process(work)
-            except Exception as error:
-                return "failed", make_portable(error)
-            return "finished", (result, self._task.report())
+        try:
+            return "finished", self._runner.run(work)
+        except Exception as error:
+            return "failed", make_portable(error)
 
 
 HEAD_LOST_S = 20.0
@@ -153,6 +163,11 @@ class RayExecutor:
     def starts_early(self) -> bool:
         """Ray starts machines for work that is known."""
         return False
+
+    @property
+    def depth(self) -> int:
+        """As the device wants it; blocks that travel through the object store, which is small, need not be read ahead."""
+        return DEPTH["cpu" if self._execution.bases_via != SHARED else self._machine.kind]
 
     @property
     def helpers(self) -> int:
@@ -270,7 +285,7 @@ class RayExecutor:
     def _spawn(self) -> None:
         self._count += 1
         actor_class = self._ray.remote(RayWorker).options(
-            **self._needs(), max_restarts=0, max_task_retries=0, max_concurrency=2, scheduling_strategy="SPREAD"
+            **self._needs(), max_restarts=0, max_task_retries=0, max_concurrency=self.depth, scheduling_strategy="SPREAD"
         )
         actor = _Actor(f"actor {self._count}", actor_class.remote(self._task), time.monotonic())
         actor.calls[actor.handle.hello.remote()] = None

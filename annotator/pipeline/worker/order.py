@@ -16,6 +16,9 @@ CARD = "gpu"
 MOST_HITS_A_SHARD = 10_000_000
 """Hits of a shard are held in memory: this many take about 2 GB."""
 
+SHARDS_AT_ONCE = 4
+"""Shards in work on a GPU: one for the network, one whose results are awaited, two that are finished on CPUs."""
+
 
 @dataclass(frozen=True)
 class WorkOrder:

@@ -23,7 +23,7 @@ from annotator.output.merge import Merge, final_names
 from annotator.output.parts import PROFILES, TESTED, PartInfo, part_bytes, read_part_text
 from annotator.output.rewrite import rewrite_formats
 from annotator.output.table import calls_table
-from annotator.pipeline.worker.order import CARD, ShardResult, WorkerReport, WorkOrder
+from annotator.pipeline.worker.order import CARD, SHARDS_AT_ONCE, ShardResult, WorkerReport, WorkOrder
 from annotator.pipeline.worker.task import FinishedParts
 from annotator.results.workspace import BESIDE_CALLS, CONTIGS_TSV, PROFILES_JSON
 from annotator_kernels.versions import installed_version
@@ -143,14 +143,24 @@ class ShardTask:
         """Read the shard's bases ahead where the model is on a GPU."""
         self._loaded.feed.announce(work)
 
-    def process(self, work: ShardInput) -> ShardResult:
-        """Call a shard's sites and lay them out as a part, with the bases counted around them."""
+    @property
+    def at_once(self) -> int:
+        """Several on a GPU; on a CPU finishing one beside another would take CPUs from the model."""
+        return 1 if self.order.device == "cpu" else SHARDS_AT_ONCE
+
+    def begin(self, work: ShardInput) -> Callable[[], ShardResult]:
+        """Have the network look at a shard; the rest calls its sites and lays them out as a part, with what was counted."""
         worker, order = self._loaded, self.order
-        found = worker.work(work)
-        with worker.clock.stage("write"):
-            table = calls_table(found.calls, work.names, order.labels, order.model_name, order.motif_source)
-            data, info = part_bytes(table, profiles_to_text(found.profiles), positions_to_text(found.tested))
-        return ShardResult(data, info.rows, info.sha256, dict(found.counts))
+        find = worker.begin(work)
+
+        def finish() -> ShardResult:
+            found = find()
+            with worker.clock.stage("write"):
+                table = calls_table(found.calls, work.names, order.labels, order.model_name, order.motif_source)
+                data, info = part_bytes(table, profiles_to_text(found.profiles), positions_to_text(found.tested))
+            return ShardResult(data, info.rows, info.sha256, dict(found.counts))
+
+        return finish
 
     def report(self) -> WorkerReport:
         """Time, kernels, batch and memory."""
@@ -158,9 +168,7 @@ class ShardTask:
         from annotator_kernels.backends import chosen_backends
 
         worker = self._loaded
-        seconds = dict(worker.clock.seconds)
-        worker.clock.seconds.clear()
-        return WorkerReport(seconds, chosen_backends(), worker.batch_bp, peak_memory(worker.device))
+        return WorkerReport(worker.clock.take(), chosen_backends(), worker.batch_bp, peak_memory(worker.device))
 
     @property
     def _loaded(self) -> ShardWorker:

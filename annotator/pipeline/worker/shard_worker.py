@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from contextlib import suppress
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from annotator.calls.bound_hits import BoundHits
 from annotator.calls.motif_hits import motif_calls
 from annotator.calls.profiles import PartProfile, count_profiles, surroundings
 from annotator.calls.rules import TrackRule, track_rules
-from annotator.calls.sites import call_sites
+from annotator.calls.sites import QueuedSites
 from annotator.calls.tested_positions import PositionCounts, count_positions
 from annotator.errors import AnnotatorError, ModelFault
 from annotator.genome.bases import StagedBases
@@ -31,6 +32,9 @@ from annotator.pipeline.worker.order import WorkOrder, motif_scanner
 from annotator.scan.clock import StageClock
 from annotator.scan.feed import BlockFeed, StagedBlock
 from annotator.scan.windows import NotFinite, WindowScorer
+
+MOST_UNREAD = 2
+"""Batches of a shard whose results a GPU may owe: with one it computes while the host reads the one before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +54,29 @@ class ShardFindings:
     tested: list[PositionCounts]
 
 
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """A shard that the network has been given.
+
+    Attributes:
+        staged: The shard and its block.
+        counts: What was counted on the way.
+        unread: Batches whose sites the device owes.
+        found: The calls of the others.
+    """
+
+    staged: StagedBlock
+    counts: Counter[str]
+    unread: deque[QueuedSites]
+    found: list[Calls]
+
+
 class ShardWorker:
-    """Holds the model on its device and works on shards, one at a time.
+    """Holds the model on its device and works on shards: one is begun at a time, others are finished beside it.
 
     Attributes:
         clock: Where the time went: read, tokenise, model, calls, motifs, bound, profiles.
+        most_unread: Batches of a shard whose results the device may owe when the next is queued.
         feed: Told of a shard before its turn comes, it reads ahead on a GPU.
     """
 
@@ -71,6 +93,7 @@ class ShardWorker:
         torch.set_num_threads(order.threads)
         self.order, self.clock = order, StageClock()
         self.device = torch.device(order.device)
+        self.most_unread = MOST_UNREAD if self.device.type == "cuda" else 0  # a CPU has done all when it returns
         self._manifest: Manifest | None = None
         self.scorer: WindowScorer | None = None
         with device_faults(self.device, "while the model was loaded"):
@@ -106,7 +129,9 @@ class ShardWorker:
         staged = StagedBases(contig=first, start=first, offset=ends, bases=bases)
         with suppress(AnnotatorError):  # the first shard meets it again, and tells where
             self.work(ShardInput((Span(0, 0, length),), ["warm-up"], ends[1:], staged))
-        self.clock.seconds.clear()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # what was loaded and built is there for every stream
+        self.clock.take()
 
     @property
     def batch_bp(self) -> int:
@@ -114,10 +139,17 @@ class ShardWorker:
         return self.scorer.batch_bp if self.scorer else self.order.batch_bp
 
     def work(self, shard: ShardInput) -> ShardFindings:
-        """Score a shard and call its sites and motifs.
+        """Both halves of a shard at once; arguments and errors as of `begin`."""
+        return self.begin(shard)()
+
+    def begin(self, shard: ShardInput) -> Callable[[], ShardFindings]:
+        """Have the network score a shard; a GPU is only told to, and hardly waited for.
 
         Args:
             shard: The shard.
+
+        Returns:
+            A function that calls sites and motifs and counts around them; once, in any thread. It raises the same errors.
 
         Raises:
             InputError: The FASTA changed under the run.
@@ -125,23 +157,56 @@ class ShardWorker:
             ResourceFault: Out of memory with one window at a time.
             EnvironmentFault: The GPU failed.
         """
-        with device_faults(self.device, f"on {shard.place}"):
-            return self._work(self.feed.block(shard))
 
-    def _work(self, staged: StagedBlock) -> ShardFindings:
+        def finish() -> ShardFindings:
+            with self._on_device(shard), self.feed.beside(begun.staged):
+                return self._finish(begun)
+
+        with self._on_device(shard):
+            begun = self._begin(self.feed.block(shard))
+        return finish
+
+    @contextmanager
+    def _on_device(self, shard: ShardInput) -> Iterator[None]:
+        """Make the device the current one of this thread, and let its faults name the shard."""
+        with device_faults(self.device, f"on {shard.place}"):
+            with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
+                yield
+
+    def _begin(self, staged: StagedBlock) -> _Begun:
         shard, block = staged.shard, staged.block
-        found: list[Calls] = []
-        counts: Counter[str] = Counter(windows=len(block.windows), bases=shard.owned_bp)
+        begun = _Begun(staged, Counter(windows=len(block.windows), bases=shard.owned_bp), deque(), [])
         if self.scorer:
             rules, scored = self._rules(shard), 0
-            try:
-                for batch in self.scorer.score(block, staged.on_device):
-                    scored += len(batch.rows)
-                    with self.clock.stage("calls"):
-                        found.append(call_sites(batch, block, rules, counts))
-            except NotFinite as fault:
-                raise ModelFault(self._describe(fault, shard, block.windows)) from fault
-            counts["windows all N"] += len(block.windows) - scored
+            for batch in self.scorer.queue(block, staged.on_device, lambda: self._read_all(begun)):
+                scored += len(batch.rows)
+                with self.clock.stage("calls"):
+                    begun.unread.append(QueuedSites(batch, block, rules))
+                while len(begun.unread) > self.most_unread:
+                    self._read_first(begun)
+            begun.counts["windows all N"] += len(block.windows) - scored
+        return begun
+
+    def _read_first(self, begun: _Begun) -> None:
+        """Take in the first batch that the device owes."""
+        try:
+            with self.clock.stage("calls"):
+                begun.found.append(begun.unread.popleft().read(begun.counts))
+        except NotFinite as fault:
+            shard, windows = begun.staged.shard, begun.staged.block.windows
+            raise ModelFault(self._describe(fault, shard, windows)) from fault
+
+    def _read_all(self, begun: _Begun) -> bool:
+        """Take in all that the device owes, whose logits are gone then; False where that is nothing."""
+        owed = bool(begun.unread)
+        while begun.unread:
+            self._read_first(begun)
+        return owed
+
+    def _finish(self, begun: _Begun) -> ShardFindings:
+        self._read_all(begun)
+        staged, counts, found = begun.staged, begun.counts, begun.found
+        shard, block = staged.shard, staged.block
         tested: list[PositionCounts] = []
         if self.scanner:
             with self.clock.stage("motifs"):

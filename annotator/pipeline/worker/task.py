@@ -22,10 +22,14 @@ Result = TypeVar("Result", covariant=True)
 
 
 class WorkerTask(Protocol[Work, Result]):
-    """The side of a task that an executor runs in its workers: `setup` once, then `process` again and again.
+    """The side of a task that an executor runs in its workers: `setup` once, then `begin` again and again.
 
     Picklable before `setup`. `announce` may be called from another thread than the rest.
     """
+
+    @property
+    def at_once(self) -> int:
+        """Pieces of work that may be in a worker's hands together, all but one of them begun; 1 for one after the other."""
 
     def setup(self) -> None:
         """Load what is needed; called once, in the worker."""
@@ -33,11 +37,18 @@ class WorkerTask(Protocol[Work, Result]):
     def announce(self, work: Work) -> None:
         """Hear that a piece of work will be processed soon."""
 
-    def process(self, work: Work) -> Result:
-        """Do one piece of work."""
+    def begin(self, work: Work) -> Callable[[], Result]:
+        """Do the first half of one piece of work: all that wants the device to itself.
+
+        Args:
+            work: The piece.
+
+        Returns:
+            A function that does the rest and gives the result; called once, in any thread, while others may be begun.
+        """
 
     def report(self) -> WorkerReport:
-        """Tell of this worker; its seconds count anew from here."""
+        """Tell of this worker; its seconds count anew from here. May be called from several threads."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ class FinishedParts:
 
 
 class Task(WorkerTask[ShardInput, ShardResult], Protocol):
-    """The whole of a task: the driver plans and merges, the workers process the shards between."""
+    """The whole of a task: the driver plans and merges, the workers work on the shards between."""
 
     def plan(self, lengths: NDArray[np.int64], regions: dict[int, NDArray[np.int64]] | None) -> Iterable[Shard]:
         """Cut a genome into shards.

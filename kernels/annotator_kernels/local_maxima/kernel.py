@@ -1,9 +1,11 @@
-"""Triton kernel that finds the local maxima of tracks that reach a threshold.
+"""Triton kernel that finds the local maxima of tracks that reach a threshold, and sees whether all values are finite.
 
 Coordinates are 0-based positions of a row. The oracle is `annotator_kernels.local_maxima.op.local_maxima_reference`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import triton
@@ -11,7 +13,8 @@ import triton.language as tl
 from torch import Tensor
 
 from annotator_kernels.backends import launch_on
-from annotator_kernels.local_maxima.op import Maxima, check_maxima_arguments
+from annotator_kernels.local_maxima.op import FoundMaxima, Maxima, check_maxima_arguments
+from annotator_kernels.transfer import to_device, to_host_later
 
 BLOCK_POSITIONS = 1024
 """Positions of one program."""
@@ -40,23 +43,29 @@ def _local_maxima_kernel(  # type: ignore[no-untyped-def]
     capacity,
     LANES: tl.constexpr,
 ):
-    """Write the maxima of one tile of one track of one row, `(row * length + position) * tracks + track`, in no order.
+    """Write the maxima of one tile of one track of one row, `(row * length + position) * tracks + track` and the value's bits.
+
+    They come in no order. All logits of the tile are looked at for values that are not finite; these are counted.
 
     Only what reaches the threshold looks at its neighbours, nearest first, and stops being loaded for once it is beaten. A
     neighbour that comes first on the plus strand beats an equal one.
 
     Grid: (R * tiles * C,); program p works on track p % C of tile p // C % tiles, so that neighbouring programs share the
-    cache lines of tracks that lie side by side. Memory: logits float32 with any strides (in elements); maxima [capacity] and
-    count [1] int64, which also counts the maxima without room.
+    cache lines of tracks that lie side by side. Memory: logits float32 with any strides (in elements); maxima [capacity, 2]
+    int64; count [2] int64: maxima, also those without room, and logits that are not finite.
     """
     program = tl.program_id(0).to(tl.int64)
     track = program % tracks
     row = program // tracks // tiles
     at = program // tracks % tiles * LANES + tl.arange(0, LANES)
     least = tl.load(least_ptr + track)
-    mine = (at >= tl.load(owned_ptr + 2 * row)) & (at < tl.load(owned_ptr + 2 * row + 1)) & (at < length)
+    inside = at < length
+    mine = (at >= tl.load(owned_ptr + 2 * row)) & (at < tl.load(owned_ptr + 2 * row + 1)) & inside
     track_ptr = logits_ptr + row * row_stride + track * track_stride
-    centre = tl.load(track_ptr + at * position_stride, mask=mine, other=float("-inf"))
+    centre = tl.load(track_ptr + at * position_stride, mask=inside, other=0.0)
+    odd = tl.sum((inside & ((tl.abs(centre) < float("inf")) == 0)).to(tl.int64))  # NaN is not below infinity
+    if odd > 0:
+        tl.atomic_add(count_ptr + 1, odd, sem="relaxed")
     site = mine & (centre >= least)
     if tl.max(site.to(tl.int32)) > 0:
         first = tl.maximum(tl.load(real_ptr + 2 * row), 0)
@@ -75,7 +84,9 @@ def _local_maxima_kernel(  # type: ignore[no-untyped-def]
             beaten_right = is_right & ((after > centre) | ((after == centre) & backward))
             site = site & ((beaten_left | beaten_right) == 0)
         slot = tl.atomic_add(count_ptr + tl.zeros([LANES], dtype=tl.int32), 1, mask=site, sem="relaxed")
-        tl.store(maxima_ptr + slot, (row * length + at) * tracks + track, mask=site & (slot < capacity))
+        fits = site & (slot < capacity)
+        tl.store(maxima_ptr + 2 * slot, (row * length + at) * tracks + track, mask=fits)
+        tl.store(maxima_ptr + 2 * slot + 1, centre.to(tl.int32, bitcast=True).to(tl.int64), mask=fits)
 
 
 def local_maxima(
@@ -88,7 +99,7 @@ def local_maxima(
     radius: Tensor,
     capacity: int | None = None,
 ) -> Maxima:
-    """Find the local maxima at or above a threshold, in one launch; see `local_maxima_reference` for the rule.
+    """Find the local maxima at or above a threshold; see `local_maxima_reference` for the rule.
 
     Args:
         logits: Logits, float32, [R, L, C], of any strides; none is copied.
@@ -106,10 +117,30 @@ def local_maxima(
     Raises:
         ValueError: An argument has a wrong shape, type or range, or the logits are not on a CUDA device (nor in Triton's
             interpreter, which needs TRITON_INTERPRET=1 before this module is imported).
+    """
+    found = queue_maxima(logits, owned, real, reverse, least=least, radius=radius, capacity=capacity)()
+    return Maxima(*(field.to(logits.device) for field in found.maxima))
+
+
+def queue_maxima(
+    logits: Tensor,
+    owned: Tensor,
+    real: Tensor,
+    reverse: Tensor,
+    *,
+    least: Tensor,
+    radius: Tensor,
+    capacity: int | None = None,
+) -> Callable[[], FoundMaxima]:
+    """Launch the search for local maxima, without waiting for it; arguments and errors as of `local_maxima`.
+
+    Returns:
+        A function that waits for the search and gives its result, on the host.
 
     Notes:
-        Traffic is four bytes read a logit; neighbours of the few that reach the threshold come from the cache. Memory: eight
-        bytes for each maximum there is room for.
+        Traffic is four bytes read a logit; neighbours of the few that reach the threshold come from the cache. Memory: sixteen
+        bytes for each maximum there is room for, on the device and pinned on the host: how many there are is known only there,
+        so one copy brings all.
     """
     check_maxima_arguments(logits, owned, real, reverse, least, radius)
     if capacity is not None and capacity < 1:
@@ -117,38 +148,45 @@ def local_maxima(
     device = logits.device
     current = launch_on(logits, "local_maxima", "logits", interpreted=triton.knobs.runtime.interpret)
     rows, length, tracks = logits.shape
-    if logits.numel() == 0:
-        none = torch.empty(0, dtype=torch.int64, device=device)
-        return Maxima(none, none, none, logits.new_empty(0))
-    owned, real, reverse = (each.to(device).contiguous() for each in (owned, real, reverse))
-    least, radius = least.to(device).contiguous(), radius.to(device).contiguous()
+    owned, real, reverse, least, radius = (to_device(each, device) for each in (owned, real, reverse, least, radius))
     tiles = triton.cdiv(length, BLOCK_POSITIONS)
-    room = capacity or max(_LEAST_ROOM, logits.numel() // 64)
-    while True:
-        count = torch.zeros(1, dtype=torch.int64, device=device)
-        maxima = torch.empty(room, dtype=torch.int64, device=device)
+
+    def launch(room: int) -> Callable[[], Tensor]:
+        """Counts and maxima as one buffer, int64, [1 + room, 2], on their way to the host."""
+        buffer = torch.empty(1 + room, 2, dtype=torch.int64, device=device)
+        buffer[0] = 0
         with current:
-            _local_maxima_kernel[(rows * tiles * tracks,)](
-                logits,
-                owned,
-                real,
-                reverse.view(torch.uint8),
-                least,
-                radius,
-                maxima,
-                count,
-                length,
-                tracks,
-                tiles,
-                *logits.stride(),
-                room,
-                LANES=BLOCK_POSITIONS,
-            )
-        found = int(count)
-        if found <= room:
-            break
-        room = found
-    maximum = maxima[:found].sort().values
-    at, track = maximum // tracks, maximum % tracks
-    row, at = at // length, at % length
-    return Maxima(row, at, track, logits[row, at, track])
+            if logits.numel():
+                _local_maxima_kernel[(rows * tiles * tracks,)](
+                    logits,
+                    owned,
+                    real,
+                    reverse.view(torch.uint8),
+                    least,
+                    radius,
+                    buffer[1:],
+                    buffer,
+                    length,
+                    tracks,
+                    tiles,
+                    *logits.stride(),
+                    room,
+                    LANES=BLOCK_POSITIONS,
+                )
+            return to_host_later(buffer)
+
+    room = capacity or max(_LEAST_ROOM, logits.numel() // 64)
+    coming = launch(room)
+
+    def read() -> FoundMaxima:
+        buffer = coming()
+        found, odd = buffer[0].tolist()
+        if found > room:
+            buffer = launch(found)()
+        code, order = buffer[1 : 1 + found, 0].sort()
+        value = buffer[1 : 1 + found, 1].int().view(torch.float32)[order]
+        at, track = code // max(tracks, 1), code % max(tracks, 1)
+        row, at = at // max(length, 1), at % max(length, 1)
+        return FoundMaxima(Maxima(row, at, track, value), odd == 0)
+
+    return read

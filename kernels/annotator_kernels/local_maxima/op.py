@@ -1,10 +1,11 @@
-"""The operation `local_maxima`: the public function, its result, the checks of its arguments, and its plain-torch oracle.
+"""The operation `local_maxima`: the public functions, their result, the checks of their arguments, and the plain-torch oracle.
 
 Coordinates are 0-based positions of a row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -67,6 +68,67 @@ def local_maxima(
         device=logits.device,
         backend=backend,
     )
+
+
+class FoundMaxima(NamedTuple):
+    """What a pass over some logits found, on the host.
+
+    Attributes:
+        maxima: The maxima.
+        finite: Whether all logits of all rows were finite numbers.
+    """
+
+    maxima: Maxima
+    finite: bool
+
+
+def queue_maxima(
+    logits: Tensor,
+    owned: Tensor,
+    real: Tensor,
+    reverse: Tensor,
+    *,
+    least: Tensor,
+    radius: Tensor,
+    backend: Backend = "auto",
+) -> Callable[[], FoundMaxima]:
+    """Have the device look for the local maxima, and whether every logit is finite, in one pass.
+
+    Args:
+        logits: As of `local_maxima`, like all other arguments; must not be written to until the result has been read.
+        owned: The same.
+        real: The same.
+        reverse: The same.
+        least: The same.
+        radius: The same.
+        backend: The same.
+
+    Returns:
+        A function that waits for this pass, not for what was queued after it, and gives what was found; called once, in any
+        thread. Where no kernel runs, everything is done before this returns.
+
+    Raises:
+        BackendError: "triton" was asked for and cannot be imported.
+        ValueError: An argument has a wrong shape or type, or "triton" was asked for on a CPU.
+    """
+    return run_kernel(
+        "local_maxima",
+        "annotator_kernels.local_maxima.kernel",
+        _queue_maxima_reference,
+        lambda function: function(logits, owned, real, reverse, least=least, radius=radius),
+        device=logits.device,
+        backend=backend,
+        wrapper="queue_maxima",
+    )
+
+
+def _queue_maxima_reference(
+    logits: Tensor, owned: Tensor, real: Tensor, reverse: Tensor, *, least: Tensor, radius: Tensor
+) -> Callable[[], FoundMaxima]:
+    maxima = local_maxima_reference(logits, owned, real, reverse, least=least, radius=radius)
+    finite = bool(torch.isfinite(logits.sum()))  # one pass without a temporary; a NaN or an infinity cannot cancel out
+    found = FoundMaxima(Maxima(*(field.cpu() for field in maxima)), finite)
+    return lambda: found
 
 
 def check_maxima_arguments(logits: Tensor, owned: Tensor, real: Tensor, reverse: Tensor, least: Tensor, radius: Tensor) -> None:
