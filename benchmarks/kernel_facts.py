@@ -90,8 +90,10 @@ def _convolutions() -> Iterator[Variant]:
         types = {"x_desc": x, "weight_desc": f"tensordesc<{dtype}[1, {tile.block_i}, {tile.block_o}]>", "bias_ptr": "*fp32",
                  "residual_desc": out, "out_desc": out, "head_weight_ptr": "*fp32", "head_bias_ptr": "*fp32",
                  "logits_ptr": "*fp32", "slope": "fp32"}  # fmt: skip
-        constants: dict[str, Any] = {"W": taps, "I": inputs, "O": outputs, "FOLD": fold, "LOGITS": logits, "BLOCK_L": tile.block_l,
-                     "BLOCK_I": tile.block_i, "BLOCK_O": tile.block_o, "WIDEN": False}  # fmt: skip
+        constants: dict[str, Any] = {
+            "W": taps, "I": inputs, "O": outputs, "FOLD": fold, "LOGITS": logits, "BLOCK_L": tile.block_l,
+            "BLOCK_I": tile.block_i, "BLOCK_O": tile.block_o, "WIDEN": False,
+        }  # fmt: skip
         absent = ["out_desc"] if logits else ["head_weight_ptr", "head_bias_ptr", "logits_ptr"]
         absent += [] if residual else ["residual_desc"]
         constants |= dict.fromkeys(absent)
