@@ -9,7 +9,7 @@
 # Needs torch, triton, numpy, transformers and safetensors only. $OUT (default ./gpu_check_out) gets part1.log, part2.log and
 # rows.jsonl, to which a row is added as soon as it is measured. A step that fails or runs out of time does not stop the others; the
 # exit status is 1 if any did. BUDGET_S is the time of the part, STEPS names steps (there is one more, "tests": tests/parity),
-# BENCHMARK_COMMIT the commit where there is no checkout. DEVICE=cpu SMALL=1 tries the script itself.
+# BENCHMARK_COMMIT the commit where there is no checkout. DEVICE=cpu SMALL=1 tries the script itself (PATIENCE=5: on a busy machine).
 # shellcheck disable=SC2329 # the functions are called by step
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -40,13 +40,13 @@ touch "$rows"
 table=()
 failed=0
 
-limited() { # limited SECONDS COMMAND...: at most that long, and no longer than the budget leaves
-    local left=$((budget_s - SECONDS - 2))
+limited() { # limited SECONDS COMMAND...: at most that long, times PATIENCE, and no longer than the budget leaves
+    local left=$((budget_s - SECONDS - 2)) limit=$(($1 * ${PATIENCE:-1}))
     if ((left < 5)); then
         echo "no time left for: ${*:2}"
         return 124
     fi
-    timeout --kill-after=2 "$((left < $1 ? left : $1))" "${@:2}"
+    timeout --kill-after=2 "$((left < limit ? left : limit))" "${@:2}"
 }
 
 step() { # step NAME FUNCTION: log it, note the outcome

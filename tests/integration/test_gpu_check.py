@@ -125,7 +125,14 @@ def first_loci(data: Path, bases: int) -> gpu_real.Pack:
 @pytest.mark.parametrize("part", ["1", "2"])
 def test_both_parts_for_real_on_a_cpu(part: str, data_pack: Path, tmp_path: Path) -> None:
     pytest.importorskip("triton", reason="triton is not installed: its interpreter is not there either")
-    env = os.environ | {"PYTHON": sys.executable, "OUT": str(tmp_path / "out"), "DEVICE": "cpu", "SMALL": "1", "BUDGET_S": "900"}
+    env = os.environ | {
+        "PYTHON": sys.executable,
+        "OUT": str(tmp_path / "out"),
+        "DEVICE": "cpu",
+        "SMALL": "1",
+        "BUDGET_S": "900",
+        "PATIENCE": "6",
+    }
     env["PACK"] = str(tmp_path / "pack.npz")
     first_loci(data_pack, 500_000).write(Path(env["PACK"]))
     done = subprocess.run(
