@@ -236,17 +236,53 @@ def bootstrap(
     Returns:
         Value and interval of each measure. Draws without any truth are left out.
     """
+    values, drawn = _drawn(examples, replicates, seed, measures)
+    return {name: _interval(values[name], drawn[name], level) for name in measures}
+
+
+def bootstrap_difference(
+    first: Examples,
+    second: Examples,
+    *,
+    replicates: int = 1000,
+    level: float = 0.95,
+    seed: int = 1,
+    measures: Sequence[str] = ("top_k", "auprc"),
+) -> dict[str, Interval]:
+    """Intervals of how much a measure of one ranking is above that of another, both on the same groups drawn with replacement.
+
+    Args:
+        first: The examples as one model ranks them.
+        second: The same places as another model ranks them; the groups are the same ones.
+        replicates: How many draws.
+        level: Share of the draws inside the interval (percentiles).
+        seed: Seed of the draws.
+        measures: As for `bootstrap`.
+
+    Returns:
+        Difference, first less second, and interval of each measure.
+
+    Raises:
+        ValueError: The two have other groups.
+    """
+    if len(first.rest_examples) != len(second.rest_examples):
+        raise ValueError(f"{len(first.rest_examples)} groups cannot be paired with {len(second.rest_examples)}")
+    (a, drawn_a), (b, drawn_b) = (_drawn(examples, replicates, seed, measures) for examples in (first, second))
+    return {name: _interval(a[name] - b[name], drawn_a[name] - drawn_b[name], level) for name in measures}
+
+
+def _drawn(examples: Examples, replicates: int, seed: int, measures: Sequence[str]) -> tuple[dict[str, float], dict[str, Floats]]:
+    """Measures of a ranking, and the same of each draw of its groups."""
     ranking = _Ranking(examples.probability, examples.is_truth)
-    names = {name: _MEASURES[name] for name in measures}
     curve = ranking.curve(examples.rest.examples, examples.rest.truth)
-    values = {name: measure(*curve) for name, measure in names.items()}
-    drawn: dict[str, list[float]] = {name: [] for name in names}
+    values = {name: _MEASURES[name](*curve) for name in measures}
+    drawn: dict[str, list[float]] = {name: [] for name in measures}
     for times in _draws(len(examples.rest_examples), replicates, seed):
         rest_examples, rest_truth = float(times @ examples.rest_examples), float(times @ examples.rest_truth)
         curve = ranking.curve(rest_examples, rest_truth, times[examples.group])
-        for name, measure in names.items():
-            drawn[name].append(measure(*curve))
-    return {name: _interval(values[name], np.array(drawn[name]), level) for name in names}
+        for name in measures:
+            drawn[name].append(_MEASURES[name](*curve))
+    return values, {name: np.array(column) for name, column in drawn.items()}
 
 
 def bootstrap_ratio(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from annotator.errors import EnvironmentFault, InputError
 from annotator.files import atomic_folder, file_sha256, stand_in, write_faults
-from annotator.models.manifest import MANIFEST_NAME, Manifest, read_manifest, read_model_json
+from annotator.models.manifest import MANIFEST_NAME, IntegerCopy, Manifest, read_manifest, read_model_json
 from annotator.models.mistaken import seen_in_folder, seen_in_name
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def model_folder(model: str) -> Path:
 
 
 def read_model(model: str) -> tuple[Path, Manifest]:
-    """Folder and manifest of a model, its weights file checked against the manifest's sha256.
+    """Folder and manifest of a model, its files of weights checked against the manifest's sha256.
 
     Raises:
         EnvironmentFault: No such model, or its weights file is missing.
@@ -56,15 +56,23 @@ def read_model(model: str) -> tuple[Path, Manifest]:
     return folder, _read_checked(folder)
 
 
-def write_model(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor], files: Mapping[str, str] | None = None) -> Path:
+def write_model(
+    folder: Path,
+    manifest: Manifest,
+    tensors: Mapping[str, Tensor],
+    files: Mapping[str, str] | None = None,
+    *,
+    integers: Mapping[str, Tensor] | None = None,
+) -> Path:
     """Write a model directory, which takes the place of an older one only when it is complete and has been read back.
 
     Args:
         folder: Where to; made with its parents.
-        manifest: What the model is. The name and the sha256 of the weights file are filled in here, and so is an empty version,
+        manifest: What the model is. Names and sha256 of the files of weights are filled in here, and so is an empty version,
             which becomes the first 12 digits of that sha256.
         tensors: The weights, by name, on the CPU.
         files: Text of further files, such as the tokenizer's, by name.
+        integers: The weights in whole numbers, by name; without them the model has no integer copy, whatever `manifest` says.
 
     Returns:
         `folder`.
@@ -73,14 +81,24 @@ def write_model(folder: Path, manifest: Manifest, tensors: Mapping[str, Tensor],
         ResourceFault: A file cannot be written; an older model stands as it was.
         InputError: The parts of the manifest do not fit together; an older model stands as it was.
     """
-    from annotator.models.weights import WEIGHTS_NAME, errors_naming, write_safetensors  # with torch, which reading does not need
+    from annotator.models.weights import (
+        INTEGERS_NAME,
+        WEIGHTS_NAME,
+        errors_naming,
+        write_safetensors,
+    )  # with torch, which reading does not need
 
     with write_faults(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder) as temporary, errors_naming(folder, instead_of=temporary):
         write_safetensors(temporary / WEIGHTS_NAME, tensors)
         digest = file_sha256(temporary / WEIGHTS_NAME)
-        complete = replace(manifest, weights=WEIGHTS_NAME, weights_sha256=digest, version=manifest.version or digest[:12])
+        copy = None
+        if integers is not None:
+            write_safetensors(temporary / INTEGERS_NAME, integers)
+            copy = IntegerCopy(INTEGERS_NAME, file_sha256(temporary / INTEGERS_NAME), digest)
+        version = manifest.version or digest[:12]
+        complete = replace(manifest, weights=WEIGHTS_NAME, weights_sha256=digest, version=version, integers=copy)
         for name, text in {**(files or {}), MANIFEST_NAME: complete.to_json()}.items():
             (temporary / name).write_text(text, encoding="utf-8")
         _read_checked(temporary)
@@ -98,7 +116,22 @@ def _read_checked(folder: Path) -> Manifest:
     if path.parent != folder or path.suffix != ".safetensors":
         raise InputError(f"{folder / MANIFEST_NAME}: weights must be a .safetensors file beside it, not {manifest.weights!r}")
     refuse_other_file(path, manifest.weights_sha256)
+    if manifest.integers is not None:
+        _refuse_stray_integers(folder, manifest.weights_sha256, manifest.integers)
     return manifest
+
+
+def _refuse_stray_integers(folder: Path, weights_sha256: str, copy: IntegerCopy) -> None:
+    """Raise InputError where an integer copy is not the file that the manifest names, or was made of other weights."""
+    path = folder / copy.file
+    if path.parent != folder or path.suffix != ".safetensors":
+        raise InputError(f"{folder / MANIFEST_NAME}: integers must be a .safetensors file beside it, not {copy.file!r}")
+    refuse_other_file(path, copy.sha256)
+    if copy.of_sha256 != weights_sha256:
+        raise InputError(
+            f"{path}: made of other weights (sha256 {copy.of_sha256[:12]}...) than the model has ({weights_sha256[:12]}...); "
+            "make it anew with `annotator models quantize`"
+        )
 
 
 def refuse_other_file(path: Path, sha256: str) -> None:

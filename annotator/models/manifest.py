@@ -119,6 +119,21 @@ class WindowTask:
 
 
 @dataclass(frozen=True)
+class IntegerCopy:
+    """The file that holds a model's networks in whole numbers.
+
+    Attributes:
+        file: Name of the safetensors file beside the manifest.
+        sha256: Its hash.
+        of_sha256: Hash of the weights file that it was made of.
+    """
+
+    file: str
+    sha256: str
+    of_sha256: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Contents of `manifest.json`.
 
@@ -143,6 +158,7 @@ class Manifest:
         default_clade: Clade that `annotate` takes where the user names none: the one whose data the model learnt from; empty for
             the program's default.
         head: Shape of the head on a published family's backbone (`annotator.models.task_heads.HeadOptions`).
+        integers: The weights in whole numbers, for `int8`; None where there are none.
         format_version: Version of this layout.
     """
 
@@ -164,6 +180,7 @@ class Manifest:
     features: dict[str, Feature] = field(default_factory=dict)
     head: dict[str, Any] = field(default_factory=dict)
     default_clade: str = ""
+    integers: IntegerCopy | None = None
     format_version: int = FORMAT_VERSION
 
     @cached_property
@@ -179,13 +196,14 @@ class Manifest:
         """What the model computes in.
 
         Args:
-            asked: float32, bfloat16, or auto for what suits it and the device.
-            native: What suits the device.
+            asked: float32, bfloat16, int8, or auto for what suits it and the device.
+            native: What suits the device; int8 stands for float32 where the model has no integer copy.
         """
         if asked != "auto":
             return asked
         row = FAMILY_ROWS.get(self.family)
-        return row.default_precision or native if row else native
+        suited = row.default_precision or native if row else native
+        return "float32" if suited == "int8" and self.integers is None else suited
 
     def to_json(self) -> str:
         """Text of the manifest file."""
@@ -274,6 +292,7 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         ("tracks", list),
         *((name, dict) for name in ("training", "metrics", "features", "head") if name in raw),
         *((name, str) for name in ("default_clade",) if name in raw),
+        *((name, dict) for name in ("integers",) if raw.get(name) is not None),
     ):
         if name not in raw:
             raise ValueError(f"{name!r} is missing")
@@ -291,13 +310,16 @@ def _manifest(raw: dict[str, Any]) -> Manifest:
         with _named("window"):
             anchors = {track: _whole(base) for track, base in window["anchor_bp"].items()}
             window = WindowTask(_whole(window["window_bp"]), _whole(window["stride_bp"]), _names(window["classes"]), anchors)
+    integers = raw.get("integers")
+    if integers is not None:
+        with _named("integers"):
+            integers = IntegerCopy(*(_text(integers[name]) for name in ("file", "sha256", "of_sha256")))
     with _named("tracks"):
         tracks = _names(raw["tracks"])
     with _named("radius_bp"):
         radius_bp = {Kind(kind): radius for kind, radius in raw["radius_bp"].items()}
-    return Manifest(
-        **(raw | {"clades": clades, "tracks": tracks, "radius_bp": radius_bp, "window": window, "features": features})
-    )
+    read = {"clades": clades, "tracks": tracks, "radius_bp": radius_bp, "window": window, "features": features}
+    return Manifest(**(raw | read | {"integers": integers}))
 
 
 def _clade(value: Any) -> CladeSettings:
@@ -347,6 +369,12 @@ def _number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise ValueError(f"{value!r} is not a finite number")
     return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
 
 
 def _names(value: Any) -> tuple[str, ...]:

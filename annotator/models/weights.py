@@ -20,6 +20,7 @@ from annotator.models.manifest import read_model_json
 logger = logging.getLogger(__name__)
 
 WEIGHTS_NAME = "model.safetensors"
+INTEGERS_NAME = "integers.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """Suffixes of files that only the converter opens."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from annotator.models.families.compact.integer import IntegerNet, load_integer
 from annotator.models.families.compact.scan import FoldedNet, folded_on, load_compact
 from annotator.models.families.compact.window import CompactWindowClassifier, load_compact_window
 from annotator.models.manifest import Manifest
@@ -15,9 +16,13 @@ from annotator.tokens.vocabulary import KmerVocabulary
 class CompactFamily:
     """The bundled architecture; see `ScanFamily`."""
 
-    def load_scan_model(self, folder: Path, manifest: Manifest, clade: str, device: torch.device, precision: str) -> FoldedNet:
-        """Load a network that labels bases, folded for one clade."""
+    def load_scan_model(
+        self, folder: Path, manifest: Manifest, clade: str, device: torch.device, precision: str
+    ) -> FoldedNet | IntegerNet:
+        """Load a network that labels bases, folded for one clade; for int8 its integer copy."""
         net = load_compact(folder, manifest, clade)
+        if precision == "int8":
+            return load_integer(folder, manifest, net, clade)
         return folded_on(net, manifest.clades[clade].index, KmerVocabulary(**manifest.tokenizer), device, precision)
 
     def load_window_classifier(
