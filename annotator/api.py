@@ -93,7 +93,7 @@ def annotate(
             it has been measured; "off" never; or the folder of such a model, for any clade.
         regions: BED file: only calls whose position lies in its regions.
         device: auto, cpu, cuda or cuda:N.
-        precision: float32, bfloat16, or auto for what suits the model and the device.
+        precision: float32, bfloat16, int8 (whole numbers, on a CPU), or auto for what suits the model and the device.
         threads: CPU threads of each worker's model; 0 for all of this process, or 1 with workers or a GPU.
         shard_bp: Bases of a shard, the unit of work; 0 for the device's default.
         batch_bp: Bases of a batch on the device; 0 for the device's default.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
@@ -10,19 +11,23 @@ from typing import Any
 import torch
 
 from annotator.errors import AnnotatorError, EnvironmentFault
-from annotator.models.device import automatic_device, choose_device
-from annotator.models.directory import bundled_models, read_model
+from annotator.models.device import automatic_device, choose_device, native_precision
+from annotator.models.directory import BUNDLED, bundled_models, read_model
+from annotator.models.loading import load_scan_model
+from annotator.models.options import PRECISIONS
 from annotator_kernels.hardware import copy_bandwidth, describe_device, matrix_rate
 from annotator_kernels.repeats import REPEATS
 from annotator_kernels.self_check import check_kernels
 from annotator_kernels.versions import installed_version
 
+DEFAULT_MODEL = "compact"
 PACKAGES = ("torch", "triton", "transformers", "ray", "polars", "pysam", "numpy", "safetensors")
 NETWORK_POLICY = "offline: nothing is downloaded unless asked for"
 _RATE_TYPES = (torch.float32, torch.bfloat16)
 _BFLOAT16_SHAPES = [(1024, 1024, 1024)]  # on a CPU; one without the instructions takes its time
-_LEAST_BFLOAT16_GAIN = 1.3
-"""Ratio of the bfloat16 rate to the float32 rate of a CPU from which `--precision bfloat16` is recommended."""
+_LEAST_GAIN = 1.1
+"""Ratio of the rates of two precisions from which the slower one is advised against."""
+_TRIAL_BP, _TRIAL_ROUNDS = 16_384, 3
 
 
 def examine(device: str, threads: int) -> dict[str, Any]:
@@ -34,7 +39,8 @@ def examine(device: str, threads: int) -> dict[str, Any]:
 
     Returns:
         Plain values, ready for JSON: `versions`; `device` (asked, chosen, reason); `devices`, the CPU first, as
-        `describe_device` names them or with a `fault`; `rates` of the chosen device (bytes and FLOP per second); `models`
+        `describe_device` names them or with a `fault`; `rates` of the chosen device (bytes and FLOP per second); `precisions`,
+        bases of a strand a second of the bundled model in each, or why it cannot, with what `auto` chooses; `models`
         and `kernels`, each with `ok` and `detail`; `network`; `faults`, one line for each failed check.
 
     Raises:
@@ -68,6 +74,7 @@ def examine(device: str, threads: int) -> dict[str, Any]:
         "devices": devices,
         "threads": threads,
         "rates": _rates(target),
+        "precisions": _precisions(target),
         "models": models,
         "kernels": kernels,
         "network": NETWORK_POLICY,
@@ -103,6 +110,47 @@ def _rates(device: torch.device) -> dict[str, Any]:
     return rates
 
 
+def _precisions(device: torch.device) -> dict[str, Any]:
+    """How fast the default model scans in each precision, in turns, and which one `auto` stands for; empty without the model."""
+    if not (BUNDLED / DEFAULT_MODEL).is_dir() or not _check_model(DEFAULT_MODEL)["ok"]:
+        return {}
+    folder, manifest = read_model(DEFAULT_MODEL)
+    chosen = manifest.precision("auto", native_precision(str(device)), str(device))
+    found: dict[str, Any] = {"model": manifest.name, "auto": chosen, "bases_per_s": {}, "faults": {}}
+    models = {}
+    for precision in PRECISIONS[1:]:
+        try:
+            manifest.precision(precision, chosen, str(device))
+            models[precision] = load_scan_model(folder, manifest, manifest.clade_for(""), device, precision)
+        except AnnotatorError as fault:
+            found["faults"][precision] = fault.reason
+    bases = torch.tensor(list(b"ACGT"), dtype=torch.uint8)[torch.randint(4, (_TRIAL_BP,))].to(device)
+    starts, reverse = torch.zeros(2, dtype=torch.int64, device=device), torch.tensor([False, True], device=device)
+    seconds: dict[str, list[float]] = {precision: [] for precision in models}
+    for _ in range(1 + _TRIAL_ROUNDS):
+        for precision, model in models.items():
+            began = time.perf_counter()
+            with torch.inference_mode():
+                float(model.logits(model.embed(bases, starts, reverse, _TRIAL_BP)).sum())
+            seconds[precision].append(time.perf_counter() - began)
+    found["bases_per_s"] = {precision: round(2 * _TRIAL_BP / min(turns[1:])) for precision, turns in seconds.items()}
+    return found
+
+
+def _precision_lines(found: dict[str, Any]) -> Iterator[str]:
+    yield f"Precisions, bases of one strand scanned by {found['model']}"
+    rates = found["bases_per_s"]
+    for precision, rate in rates.items():
+        times = f", {rate / rates['float32']:.1f} times float32" if precision != "float32" and "float32" in rates else ""
+        said = "; --precision auto" if precision == found["auto"] else ""
+        yield f"  {precision:<14} {_amount(rate, 'bases/s')}{times}{said}"
+    for precision, fault in found["faults"].items():
+        yield f"  {precision:<14} not here: {fault}"
+    fastest = max(rates, key=rates.__getitem__)
+    if fastest != found["auto"] and rates[fastest] >= _LEAST_GAIN * rates.get(found["auto"], 0):
+        yield f"  {'advice':<14} --precision {fastest} was the fastest in this trial"
+
+
 def to_text(findings: dict[str, Any]) -> str:
     """The findings of `examine` as aligned plain text, its last line the verdict; no newline at the end."""
     return "\n".join(_lines(findings))
@@ -123,9 +171,8 @@ def _lines(findings: dict[str, Any]) -> Iterator[str]:
     for name, rate in rates.items():
         if name.endswith("_flop_per_s"):
             yield f"  {name.removesuffix('_flop_per_s'):<14} {_amount(rate, 'FLOP/s')} in matrix products"
-    gain = rates["bfloat16_flop_per_s"] / rates["float32_flop_per_s"]
-    if rates["device"] == "cpu" and gain >= _LEAST_BFLOAT16_GAIN:
-        yield f"  {'precision':<14} float32 by default; --precision bfloat16 multiplies {gain:.1f} times as fast here"
+    if findings["precisions"]:
+        yield from _precision_lines(findings["precisions"])
     yield "Bundled models"
     for model in findings["models"] or [{"name": "none", "ok": False, "detail": "install genome-annotator again"}]:
         about = f"version {model['version']}, {_amount(model['bytes'], 'B')}, " if model["ok"] else ""

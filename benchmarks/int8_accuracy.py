@@ -4,7 +4,7 @@
 
 Top-k and AUPRC are over every (position, strand) as in accuracy_splice.py; a difference is int8 less float32, and its interval a
 bootstrap that draws the same blocks of the contigs for both. Calls at the shipped thresholds are judged too. One JSON line a
-genome and kind. The model must have an integer copy; its ranges were measured on validation bases, test splits were not looked at.
+genome and kind. The model must have an integer copy; its ranges were measured on validation bases.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
 
 Every clade of ship.toml's cards gets the network of its checkpoint; without one it keeps the network that the present bundled
 model has for it. Calibration and thresholds are set on the recipe's validation genomes of the clade, what decoys say of false
-calls on those of all clades together that are no loci cut around genes. `python benchmarks/accuracy_tables.py` then measures
-the test splits and writes the tables.
+calls on those of all clades together that are no loci cut around genes. Last come the weights in whole numbers, for `int8`, from
+the activations on the validation genomes. `python benchmarks/accuracy_tables.py` then measures the test splits and writes the
+tables, and `python benchmarks/int8_accuracy.py` what whole numbers cost.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from annotator.cli.progress import setup_logging
 from annotator.cli.recipe import read_recipe
@@ -29,6 +32,7 @@ from annotator.labels.genomes import load_genome
 from annotator.labels.labelled import LabelledGenome
 from annotator.models.directory import read_model, write_model
 from annotator.models.families.compact.merge import merge_clades
+from annotator.models.families.compact.quantize import quantize_model
 from annotator.models.families.compact.scan import load_compact
 from annotator.models.manifest import MANIFEST_NAME, Manifest
 from annotator.models.weights import read_safetensors, write_safetensors
@@ -70,7 +74,7 @@ def with_decoy_fit(
 def ship_clade(
     settings: TrainingSettings, clade: str, start: str, card: dict[str, str], folder: Path, spool: Path, steps: int
 ) -> list[LabelledGenome]:
-    """Write a calibrated model of one clade; returns the validation genomes that are whole genomes or regions."""
+    """Write a calibrated model of one clade; returns its validation genomes."""
     part = replace(settings.of_clade(clade), init=start)
     validation = [load_genome(organism, spool / f"{clade}-{organism.name}") for organism in part.validation]
     net = first_network(part)[0].eval()
@@ -78,8 +82,12 @@ def ship_clade(
         replace(part, init=card.get("begun from", "random weights")), net, [], validation, folder,
         device=torch.device("cpu"), steps=steps, clades_of=(clade,), card=card,
     )  # fmt: skip
-    centred = {organism.name for organism in part.validation if organism.gene_centred}
-    return [genome for genome in validation if genome.name not in centred]
+    return validation
+
+
+def contigs_of(genomes: Sequence[LabelledGenome]) -> list[NDArray[np.uint8]]:
+    """The sequences of genomes."""
+    return [contig for genome in genomes for contig in np.split(genome.bases, genome.contig_ends[:-1])]
 
 
 def steps_of(manifest: Manifest | None, clade: str) -> int:
@@ -125,10 +133,14 @@ def _ship(args: argparse.Namespace) -> None:
             steps = card.get("steps", steps_of(present[1] if present else None, clade))
             models[clade] = Path(scratch) / clade
             validation[clade] = ship_clade(settings, clade, start, words, models[clade], Path(scratch), steps)
-        with_decoy_fit(models, validation, plan.get("decoys", {}))
-        merge_clades(
-            list(map(str, models.values())), args.out, name=plan["name"], licence=plan["licence"], version=plan["version"]
-        )
+        centred = {organism.name for organism in settings.validation if organism.gene_centred}
+        whole = {clade: [each for each in genomes if each.name not in centred] for clade, genomes in validation.items()}
+        with_decoy_fit(models, whole, plan.get("decoys", {}))
+        merged = merge_clades(
+            list(map(str, models.values())), Path(scratch) / "merged", name=plan["name"], licence=plan["licence"],
+            version=plan["version"],
+        )  # fmt: skip
+        quantize_model(str(merged), {clade: contigs_of(genomes) for clade, genomes in validation.items()}, args.out)
     logger.info("wrote %s", args.out)
 
 

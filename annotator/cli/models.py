@@ -1,4 +1,4 @@
-"""The commands `annotator models list`, `show`, `convert` and `merge`."""
+"""The commands `annotator models list`, `show`, `convert`, `merge` and `quantize`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from annotator.cli.progress import setup_logging
-from annotator.cli.values import AllowDownload, model_name, one_of
+from annotator.cli.values import AllowDownload, model_name, one_of, pairs
 from annotator.models.options import FAMILIES
-from annotator.preflight import check_out_folder
+from annotator.preflight import check_out_folder, check_readable
 
 models_app = typer.Typer(
     no_args_is_help=True,
-    help="List models, show one, convert published weights, or merge models of single clades.",
+    help="List models, show one, convert published weights, merge models of single clades, or add whole-number weights.",
     rich_markup_mode=None,
 )
 
@@ -73,3 +73,23 @@ def models_merge(
     from annotator.models.families.compact.merge import merge_clades
 
     typer.echo(merge_clades(models, out, name=model_name(name, out), licence=licence, version=version))
+
+
+@models_app.command("quantize", epilog="Example: annotator models quantize mine/model --bases plant=val.fa.gz -o mine/model8")
+def models_quantize(
+    model: Annotated[str, typer.Argument(help="Compact model: a bundled one or a model directory.")],
+    bases: Annotated[
+        list[str],
+        typer.Option(help="CLADE=FASTA, repeatable: real bases on which the range of each channel is measured; no test data."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Directory to make.")],
+) -> None:
+    """Write a compact model with its weights in whole numbers beside them, which `--precision int8` scans with on a CPU."""
+    setup_logging(quiet=False, verbose=False)
+    check_out_folder(out)
+    given = {clade: Path(path) for clade, path in pairs("--bases", bases).items()}
+    for path in given.values():
+        check_readable(path)
+    from annotator.models.families.compact.quantize import quantize_model, read_sequences
+
+    typer.echo(quantize_model(model, {clade: read_sequences(path) for clade, path in given.items()}, out))

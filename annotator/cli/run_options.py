@@ -55,7 +55,9 @@ Bound = Annotated[
     typer.Option(help="Probability that motif hits are bound: auto (bundled model, where it fits), off, or a model directory."),
 ]
 Regions = Annotated[Path | None, typer.Option(help="BED file: only calls positioned in these regions.")]
-Precision = Annotated[str, typer.Option(help=f"{', '.join(PRECISIONS)}; auto is bfloat16 on CUDA, float32 on a CPU.")]
+Precision = Annotated[
+    str, typer.Option(help=f"{', '.join(PRECISIONS)}; auto: bfloat16 on CUDA, on a CPU int8 where the model has it.")
+]
 ModelThreads = Annotated[
     int,
     typer.Option(

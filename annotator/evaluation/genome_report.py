@@ -36,7 +36,7 @@ from annotator.kinds import TRACK_KIND, Kind
 from annotator.labels.genomes import load_elements, load_genome
 from annotator.labels.labelled import TRIM_SEED, LabelledGenome, hold_out, trim_contigs
 from annotator.labels.options import Organism
-from annotator.models.device import choose_device, choose_precision
+from annotator.models.device import choose_device, native_precision
 from annotator.models.directory import read_model
 from annotator.models.loading import load_scan_model
 from annotator.models.manifest import Calibration, Manifest
@@ -141,7 +141,7 @@ def evaluate_genome(
         organism: The genome, its truth and sites to leave out, its clade, and how much to trim or to use of it.
         thresholds: Probability per kind in place of the model's own.
         device: auto, cpu, cuda or cuda:N.
-        precision: auto, float32 or bfloat16.
+        precision: auto, float32, bfloat16 or int8.
         threads: CPU threads.
         replicates: Draws of the bootstrap.
         held_out: Contigs to measure on; all where none is named.
@@ -167,7 +167,8 @@ def evaluate_genome(
     if organism.trim_bp:
         genome = trim_contigs(genome, organism.trim_bp, TRIM_SEED)
     where = choose_device(device)
-    scan = load_scan_model(folder, manifest, organism.clade, torch.device(where), precision)
+    settled = manifest.precision(precision, native_precision(where), where)
+    scan = load_scan_model(folder, manifest, organism.clade, torch.device(where), settled)
     try:
         kinds, skipped = measure(
             scan, manifest, genome, organism.clade, torch.device(where), thresholds=thresholds or {}, replicates=replicates,
@@ -181,7 +182,7 @@ def evaluate_genome(
     return GenomeReport(
         model=f"{manifest.name} {manifest.version}",
         weights_sha256=manifest.weights_sha256,
-        computed_in=manifest.precision(precision, choose_precision("auto", where)),
+        computed_in=settled,
         genome=organism.name,
         clade=organism.clade,
         contigs=len(genome.contig_ends),

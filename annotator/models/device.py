@@ -11,6 +11,7 @@ import torch
 
 from annotator.checks import check_device
 from annotator.errors import EnvironmentFault
+from annotator.machine import suits_integers
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,15 @@ def _gpu_expected() -> bool:
     return _NVIDIA_DRIVER.exists() or "CUDA_VISIBLE_DEVICES" in os.environ
 
 
+def native_precision(device: str) -> str:
+    """What suits a device: bfloat16, float32, or int8, which is for models that have an integer copy and else means float32.
+
+    Args:
+        device: cpu, cuda or cuda:N.
+    """
+    return "int8" if device == "cpu" and suits_integers() else choose_precision("auto", device)
+
+
 def card_name(device: str) -> str:
     """Name and compute capability of a GPU, which decide the last digits of a score; empty for "cpu".
 
@@ -84,7 +94,7 @@ def card_name(device: str) -> str:
 
 
 def choose_precision(precision: str, device: str) -> str:
-    """What a model computes in.
+    """What a network of floating-point numbers computes in.
 
     Args:
         precision: auto, float32 or bfloat16.

@@ -23,7 +23,7 @@ def load_scan_model(folder: Path, manifest: Manifest, clade: str, device: torch.
         manifest: Its manifest.
         clade: One of the manifest's.
         device: Where it will run.
-        precision: float32, bfloat16, or auto for what `choose_precision` says.
+        precision: float32, bfloat16, int8 where the manifest names an integer copy, or auto for what `choose_precision` says.
 
     Returns:
         An `annotator.scan.windows.ScanModel`.

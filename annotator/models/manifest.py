@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.errors import InputError
+from annotator.errors import InputError, UsageError
 from annotator.files import stand_in
 from annotator.genome.plan import PlanOptions
 from annotator.kinds import DEFAULT_CLADE, FEATURE_KINDS, TRACK_KIND, Kind
@@ -192,13 +192,26 @@ class Manifest:
         """The clade of a run: the one asked for, or else the model's own, or else the program's default."""
         return asked or self.default_clade or DEFAULT_CLADE
 
-    def precision(self, asked: str, native: str) -> str:
+    def precision(self, asked: str, native: str, device: str) -> str:
         """What the model computes in.
 
         Args:
             asked: float32, bfloat16, int8, or auto for what suits it and the device.
             native: What suits the device; int8 stands for float32 where the model has no integer copy.
+            device: cpu, cuda or cuda:N.
+
+        Raises:
+            UsageError: int8 is asked for of a model without an integer copy, or on a GPU.
         """
+        if asked == "int8" and self.integers is None:
+            how = (
+                "`annotator models quantize` makes one"
+                if self.family == "compact" and self.window is None
+                else "its family has none"
+            )
+            raise UsageError(f"the model {self.name} has no integer copy ({how}); choose float32", "precision", asked)
+        if asked == "int8" and device != "cpu":
+            raise UsageError("only on a CPU; choose bfloat16, or device cpu", "precision", asked)
         if asked != "auto":
             return asked
         row = FAMILY_ROWS.get(self.family)

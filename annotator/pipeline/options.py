@@ -59,7 +59,7 @@ class AnnotateOptions:
             never; else the folder of a model of bound sites, for any clade.
         regions: BED file; only calls whose position lies in a region.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        precision: "float32", "bfloat16", or "auto" for the device's own; part of the plan.
+        precision: "float32", "bfloat16", "int8", or "auto" for what suits the model and the device; part of the plan.
         threads: CPU threads of a worker's model, 0 for what suits the executor; part of the plan, since the bits of a score
             depend on it.
         shard_bp: Bases of a shard; None or 0 for the device's default.

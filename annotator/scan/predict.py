@@ -18,7 +18,7 @@ from annotator.errors import InputError, ModelFault, UsageError
 from annotator.genome.alphabet import BASE_TABLE, GAP_BYTES, describe_byte
 from annotator.genome.plan import UNKNOWN_BASE, PlanOptions, plan_shards
 from annotator.kinds import STRANDS, Strand
-from annotator.models.device import choose_device, choose_precision
+from annotator.models.device import choose_device, native_precision
 from annotator.models.directory import read_model
 from annotator.models.faults import device_faults
 from annotator.models.loading import load_scan_model
@@ -113,7 +113,7 @@ class Predictor:
         manifest: What the model says about itself.
         clade: Clade whose calibration and thresholds are used.
         device: Where it computes.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "int8".
     """
 
     def __init__(self, folder: Path, manifest: Manifest, clade: str, device: torch.device, precision: str) -> None:
@@ -197,7 +197,7 @@ def load_model(model: str | Path, *, clade: str = "", device: str = "auto", prec
         model: Bundled model's name or a model directory, of any family that `annotate` takes.
         clade: Clade whose calibration and thresholds to use; empty for the one the model was trained for, or else vertebrate.
         device: auto, cpu, cuda or cuda:N.
-        precision: float32, bfloat16, or auto for what suits the model and the device.
+        precision: float32, bfloat16, int8, or auto for what suits the model and the device.
 
     Returns:
         The model on its device.
@@ -213,7 +213,7 @@ def load_model(model: str | Path, *, clade: str = "", device: str = "auto", prec
     clade = manifest.clade_for(clade)
     check_choice("clade", clade, tuple(manifest.clades))
     chosen = choose_device(device)
-    settled = manifest.precision(precision, choose_precision("auto", chosen))
+    settled = manifest.precision(precision, native_precision(chosen), chosen)
     return Predictor(folder, manifest, clade, torch.device(chosen), settled)
 
 

@@ -324,7 +324,7 @@ class DilatedFamily:
 
     def load_scan_model(self, folder: Path, manifest: Manifest, clade: str, device: torch.device, precision: str) -> DilatedCnn:
         """Load a network that labels bases; it has no bias of a clade."""
-        return load(folder, manifest, device, manifest.precision(precision, choose_precision("auto", str(device))))
+        return load(folder, manifest, device, manifest.precision(precision, choose_precision("auto", str(device)), str(device)))
 
     def load_window_classifier(self, folder: Path, manifest: Manifest, device: torch.device, precision: str) -> NoReturn:
         """Refuse: these networks label bases.

@@ -35,7 +35,7 @@ from annotator.pipeline.executors.events import (
     Ready,
 )
 from annotator.pipeline.executors.faults import make_portable, worth_replacing
-from annotator.pipeline.executors.machine import Machine, this_process
+from annotator.pipeline.executors.machine import Machine, this_cpu, this_process
 from annotator.pipeline.worker.runner import TaskRunner
 from annotator.pipeline.worker.task import AnyTask
 from annotator.stopping import held_back
@@ -72,7 +72,7 @@ class ProcessExecutor:
 
     def machine(self, device: str) -> Machine:
         """The device as a process of its own sees it; torch stays out of this one."""
-        self._machine = found = Machine("cpu") if device == "cpu" else _ask(this_process, device)
+        self._machine = found = this_cpu() if device == "cpu" else _ask(this_process, device)
         if not self.workers:
             if found.kind == "cpu":  # GPUs were in sight, but torch cannot use them
                 found = replace(found, threads=usable_cpus())

@@ -40,7 +40,7 @@ from annotator.pipeline.executors.events import (
     Ready,
 )
 from annotator.pipeline.executors.faults import make_portable, worth_replacing
-from annotator.pipeline.executors.machine import Machine, this_process
+from annotator.pipeline.executors.machine import Machine, this_cpu, this_process
 from annotator.pipeline.options import RAY_AUTO, RAY_LOCAL, SHARED, AnnotateOptions, ExecutionOptions
 from annotator.pipeline.worker.runner import TaskRunner
 from annotator.pipeline.worker.task import AnyTask
@@ -155,8 +155,7 @@ class RayExecutor:
         if device == "auto":
             device = "cuda" if self._ray.cluster_resources().get("GPU", 0) else "cpu"
             logger.info("device: %s (chosen automatically: the cluster has %s)", device, "no GPU" if device == "cpu" else "GPUs")
-        if device == "cuda":
-            self._machine = self._ask_a_gpu_node()
+        self._machine = self._ask_a_gpu_node() if device == "cuda" else this_cpu()
         return self._machine
 
     @property

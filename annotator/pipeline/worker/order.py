@@ -33,12 +33,13 @@ class WorkOrder:
         windows: Shape of windows and shards.
         batch_bp: Bases of a batch.
         device: torch device.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "int8".
         threads: CPU threads.
         model_name: What the table calls the model.
         motif_source: What the table calls the motif collection.
         labels: (matrix id, name) of the motifs, then (None, name) of the model's features; `Calls.motif` indexes them.
         weights_sha256: Hash of the model's weights; a worker that finds others refuses.
+        integers_sha256: Hash of their integer copy, like `weights_sha256`; empty where there is none.
         bound: Folder of the model of bound sites, "bundled" for the bundled one; empty for none.
         bound_sha256: Hash of its weights, like `weights_sha256`.
         libraries: Versions that decide the result, and the GPU's name and capability as CARD where one is used; a worker that
@@ -59,6 +60,7 @@ class WorkOrder:
     motif_source: str = ""
     labels: tuple[tuple[str | None, str], ...] = ()
     weights_sha256: str = ""
+    integers_sha256: str = ""
     bound: str = ""
     bound_sha256: str = ""
     libraries: dict[str, str] = field(default_factory=dict)

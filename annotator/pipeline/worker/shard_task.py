@@ -131,8 +131,11 @@ class ShardTask:
             found = card_name(self.order.device) if name == CARD else installed_version(name)
             if found != wanted:
                 raise EnvironmentFault(f"a worker has {name} {found}, the plan says {wanted}: results would not be the same")
-        if self.order.weights_sha256 and read_model(self.order.model)[1].weights_sha256 != self.order.weights_sha256:
-            raise EnvironmentFault(f"model {self.order.model} is another one where this worker runs")
+        if self.order.weights_sha256:
+            found_here = read_model(self.order.model)[1]
+            integers_sha256 = found_here.integers.sha256 if found_here.integers else ""
+            if (found_here.weights_sha256, integers_sha256) != (self.order.weights_sha256, self.order.integers_sha256):
+                raise EnvironmentFault(f"model {self.order.model} is another one where this worker runs")
         if self.order.bound and read_bound(bound_folder(self.order.bound)).weights_sha256 != self.order.bound_sha256:
             raise EnvironmentFault(f"model of bound sites {self.order.bound} is another one where this worker runs")
         self._worker = ShardWorker(self.order, self._scanner)

@@ -111,7 +111,7 @@ def _check(weight: Tensor, exponent: Tensor, bias: Tensor, dilation: int) -> Non
 @cache
 def integer_conv_fault() -> str | None:
     """Why `integer_conv` cannot be used here, in a few words; None where it can and a trial of the largest sums is right."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.onednn, "qconv_pointwise"):
+    if not torch._C._has_mkldnn or not hasattr(torch.ops.onednn, "qconv_pointwise"):
         return f"torch {torch.__version__} comes without integer convolutions of oneDNN here"
     generator = torch.Generator().manual_seed(0)
     weight = torch.randint(0, 2, (3, 64, 32), generator=generator).mul(2 * LARGEST_WEIGHT).sub(LARGEST_WEIGHT).to(torch.int8)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from annotator.errors import InputError, UsageError
+from annotator.genome.options import GenomeOptions
 from annotator.genome.plan import UNKNOWN_BASE
+from annotator.genome.source import open_genome
 from annotator.models.directory import read_model, write_model
 from annotator.models.families.compact.integer import LOW_BITS, fold_up, up_bias
 from annotator.models.families.compact.net import CompactNet
@@ -25,9 +29,10 @@ from annotator_kernels.integer_conv.op import EXACT, LARGEST_EXPONENT, LARGEST_I
 logger = logging.getLogger(__name__)
 
 WINDOW_BP = 24_576
-"""Bases of a calibration window."""
-LEAST_WINDOWS, MOST_WINDOWS = 4, 24
-"""Calibration windows of a clade; the ranges of channels hardly change beyond a dozen."""
+"""Bases of a calibration window; a shorter contig is one by itself."""
+LEAST_BP = 1_000
+MOST_WINDOWS = 24
+"""Calibration windows of a clade, evenly spaced; the ranges of channels hardly change beyond a dozen."""
 
 
 def quantize_model(model: str, bases: Mapping[str, Sequence[NDArray[np.uint8]]], out: Path) -> Path:
@@ -44,46 +49,59 @@ def quantize_model(model: str, bases: Mapping[str, Sequence[NDArray[np.uint8]]],
 
     Raises:
         UsageError: The model is of another kind, or a network has no clade with sequences.
-        InputError: The sequences of a network hold too little.
+        InputError: The sequences of a clade hold too little.
         AnnotatorError: The model is missing or damaged.
     """
     folder, manifest = read_model(model)
     if manifest.family != "compact" or manifest.window is not None:
         raise UsageError(
-            f"the model {manifest.name} is not of the compact family that labels bases: it has no integer copy", "model"
+            f"the model {manifest.name} is none of the compact family that labels bases, which alone can have whole numbers"
         )
     vocabulary = KmerVocabulary(**manifest.tokenizer)
     copies: dict[str, Tensor] = {}
+    if unknown := sorted(set(bases) - set(manifest.clades)):
+        raise UsageError(f"the model has {', '.join(manifest.clades)}", "bases", unknown[0])
     for network in dict.fromkeys(settings.network for settings in manifest.clades.values()):
         clades = [clade for clade, settings in manifest.clades.items() if settings.network == network]
         given = {clade: bases[clade] for clade in clades if clade in bases}
         if not given:
-            raise UsageError(f"no bases of {' or '.join(clades)} to measure the network's activations on", "data")
+            raise UsageError(f"no bases of {' or '.join(clades)} to measure the network's activations on", "bases")
         net = load_compact(folder, manifest, clades[0])
         ranges = Ranges()
         for clade, sequences in given.items():
-            windows = calibration_windows(sequences)
-            if len(windows) < LEAST_WINDOWS:
-                raise InputError(
-                    f"{clade}: {len(windows)} windows of {WINDOW_BP} bp with known bases, {LEAST_WINDOWS} are needed"
-                )
+            windows = calibration_windows(sequences, net.config.step_bp)
+            if not windows:
+                raise InputError(f"the bases given for {clade} hold no {LEAST_BP} bp of which half are known")
             ranges.measure(FoldedNet(net, manifest.clades[clade].index, vocabulary), windows)
-            logger.info("%s: ranges of activations measured on %d windows of %d bp", clade, len(windows), WINDOW_BP)
+            logger.info(
+                "%s: ranges of activations measured on %d windows, %s bp", clade, len(windows), f"{sum(map(len, windows)):,}"
+            )
         prefix = f"{network}." if network else ""
         copies |= {prefix + name: value for name, value in quantize_net(net, ranges).items()}
     return write_model(out, replace(manifest, integers=None), read_safetensors(folder / manifest.weights), integers=copies)
 
 
-def calibration_windows(sequences: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Evenly spaced windows without a base N, uint8 [n, WINDOW_BP], at most MOST_WINDOWS."""
-    found = [
-        sequence[start : start + WINDOW_BP]
-        for sequence in sequences
-        for start in range(0, len(sequence) - WINDOW_BP + 1, WINDOW_BP)
-        if not (sequence[start : start + WINDOW_BP] == UNKNOWN_BASE).any()
-    ]
-    chosen = np.linspace(0, len(found) - 1, min(len(found), MOST_WINDOWS)).round().astype(int)
-    return np.stack([found[i] for i in chosen]) if found else np.empty((0, WINDOW_BP), np.uint8)
+def read_sequences(fasta: Path) -> list[NDArray[np.uint8]]:
+    """The sequences of a FASTA, as `quantize_model` takes them.
+
+    Raises:
+        AnnotatorError: The file is missing or bad.
+    """
+    with tempfile.TemporaryDirectory(prefix="quantize-") as spool:
+        genome = open_genome(fasta, Path(spool), GenomeOptions())
+        with closing(genome):
+            return [genome.read_bases(i, 0, int(length)) for i, length in enumerate(genome.contigs.lengths)]
+
+
+def calibration_windows(sequences: Sequence[NDArray[np.uint8]], step_bp: int) -> list[NDArray[np.uint8]]:
+    """Evenly spaced windows, uint8, of at least LEAST_BP of which half are known; their lengths are multiples of step_bp."""
+    found = []
+    for sequence in sequences:
+        size = min(WINDOW_BP, len(sequence)) // step_bp * step_bp
+        if size >= LEAST_BP:
+            found += [sequence[start : start + size] for start in range(0, len(sequence) - size + 1, size)]
+    known = [window for window in found if 2 * np.count_nonzero(window == UNKNOWN_BASE) <= len(window)]
+    return [known[i] for i in np.linspace(0, len(known) - 1, min(len(known), MOST_WINDOWS)).round().astype(int)]
 
 
 class Ranges:
@@ -95,12 +113,12 @@ class Ranges:
         self.high: dict[str, Tensor] = {}
 
     @torch.inference_mode()
-    def measure(self, net: FoldedNet, windows: NDArray[np.uint8]) -> None:
+    def measure(self, net: FoldedNet, windows: Sequence[NDArray[np.uint8]]) -> None:
         """Run a network over windows, both strands of each, and take its streams in."""
-        length = windows.shape[1]
         starts, reverse = torch.zeros(2, dtype=torch.int64), torch.tensor([False, True])
         for window in windows:
-            x = net.embed(torch.from_numpy(np.ascontiguousarray(window)), starts, reverse, length)
+            length = len(window)
+            x = net.embed(torch.from_numpy(np.array(window)), starts, reverse, length)
             rows, _, fine = x.shape
             self._see("fine", x)
             for layer in net.stem:
