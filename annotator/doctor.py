@@ -74,7 +74,7 @@ def examine(device: str, threads: int) -> dict[str, Any]:
         "devices": devices,
         "threads": threads,
         "rates": _rates(target),
-        "precisions": _precisions(target),
+        "precisions": _precisions(target) if all(kernel["ok"] for kernel in kernels) else {},
         "models": models,
         "kernels": kernels,
         "network": NETWORK_POLICY,

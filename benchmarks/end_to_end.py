@@ -41,9 +41,10 @@ from annotator.genome.plan import PlanOptions, Shard, plan_shards
 from annotator.genome.shard_input import ShardInput
 from annotator.kinds import DEFAULT_CLADE, KINDS
 from annotator.machine import usable_cpus
-from annotator.models.device import choose_precision
+from annotator.models.device import native_precision
 from annotator.models.directory import read_model
-from annotator.models.families.compact.scan import folded_on, load_compact
+from annotator.models.families.compact.scan import load_compact
+from annotator.models.loading import load_scan_model
 from annotator.models.manifest import Manifest
 from annotator.models.options import PRECISIONS
 from annotator.motifs.motif import Motif
@@ -124,10 +125,11 @@ def forward_deviation(manifest: Manifest, folder: Path, device: torch.device, pr
     """Largest difference of a logit between the network that scans (on the device) and the one that was trained (CPU)."""
     vocabulary = KmerVocabulary(**manifest.tokenizer)
     net = load_compact(folder, manifest, DEFAULT_CLADE)
-    scanning = folded_on(net, manifest.clades[DEFAULT_CLADE].index, vocabulary, device, precision)
+    scanning = load_scan_model(folder, manifest, DEFAULT_CLADE, device, precision)
     block = torch.from_numpy(real_bases(None, 4096 + 5).copy())
     with torch.inference_mode():
-        got = scanning(block.to(device), torch.tensor([2]).to(device), torch.tensor([False]).to(device), 4096).cpu()
+        row = torch.tensor([2]).to(device), torch.tensor([False]).to(device), 4096
+        got = scanning.logits(scanning.embed(block.to(device), *row)).cpu()
         text = block.numpy().tobytes().decode()
         ids = torch.tensor([[vocabulary.encode(text[i : i + vocabulary.k]) for i in range(4096)]])
         expected = net(ids, torch.tensor([manifest.clades[DEFAULT_CLADE].index]))
@@ -230,7 +232,7 @@ def engine_alone(args: argparse.Namespace, flops: int, where: dict[str, Any]) ->
     order = WorkOrder(
         model="compact", clade=CLADE, thresholds={kind: settings.thresholds[kind] for kind in ("donor", "acceptor", "promoter")},
         motifs=_random_motifs(args.motifs), tfbs_pvalue=1e-6, windows=plan, batch_bp=BATCH_BP[device.type], device=args.device,
-        precision=choose_precision(args.precision, device.type), threads=args.threads,
+        precision=args.precision, threads=args.threads,
     )  # fmt: skip
     lengths = np.array([total], np.int64)
     genome = whole_contig("generated", bases)
@@ -405,9 +407,9 @@ def main() -> int:
     if args.peer_model and shutil.which(args.peer) is None:
         sys.exit(f"{args.peer}: not found; install it into an environment of its own, then --peer ITS/bin/openspliceai")
     folder, manifest = read_model("compact")
-    precision = choose_precision(args.precision, device.type)
+    args.precision = precision = manifest.precision(args.precision, native_precision(device.type), device.type)
     deviation = forward_deviation(manifest, folder, device, precision)
-    bound = 0.5 if precision == "bfloat16" else 1e-3
+    bound = {"bfloat16": 0.5, "int8": 2.0}.get(precision, 1e-3)
     print(f"largest difference of a logit from the trained network: {deviation:.2g} (bound {bound:g})")
     if not deviation <= bound:
         sys.exit("the network that scans is not the one that was trained: no speed is worth printing")

@@ -1,6 +1,6 @@
 """What whole numbers cost in accuracy: `int8` beside `float32` on the same bases, with paired intervals.
 
-    python benchmarks/int8_accuracy.py --data DATA --json benchmarks/results_accuracy.jsonl
+    python benchmarks/int8_accuracy.py --data DATA --json benchmarks/results.jsonl
 
 Top-k and AUPRC are over every (position, strand) as in accuracy_splice.py; a difference is int8 less float32, and its interval a
 bootstrap that draws the same blocks of the contigs for both. Calls at the shipped thresholds are judged too. One JSON line a
@@ -99,7 +99,8 @@ def main() -> int:
             for name, split in splits_there(args.data, args.organisms.split(","), args.splits.split(",")):
                 genome = organism_genome(args.data, name, split, Path(scratch), args.max_bp)
                 label: Row = {
-                    "table": "int8", "organism": name, "split": split, "model": manifest.name, "version": manifest.version,
+                    "benchmark": "int8_accuracy", "organism": name, "split": split, "model": manifest.name,
+                    "version": manifest.version,
                     "weights": weights_of(manifest, genome.clade), "integers": manifest.integers.sha256[:12],
                     "clade": genome.clade,
                 }  # fmt: skip

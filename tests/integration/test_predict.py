@@ -203,7 +203,7 @@ def test_wrong_options_name_the_parameter(detector: Predictor, tmp_path: Path, m
         ({"clade": "fish"}, UsageError, "clade='fish': choose from vertebrate"),
         ({"device": "tpu"}, UsageError, "device='tpu': choose auto"),
         ({"device": "cuda"}, EnvironmentFault, "device='cuda': no such device here"),
-        ({"precision": "int8"}, UsageError, "precision='int8': choose from auto"),
+        ({"precision": "int4"}, UsageError, "precision='int4': choose from auto"),
         ({"model": tmp_path / "none"}, EnvironmentFault, "no model "),
     ):
         with pytest.raises(kind, match=f"^{said}"):

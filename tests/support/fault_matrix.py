@@ -44,6 +44,7 @@ ROWS = {
     "E05": "device fault", "E06": "bad model files", "E07": "no network",
     "E08": "vocabulary files in any order, or of another network", "E09": "pointers, pages and other things in place of weights",
     "E10": "what is given for a model and is none", "E11": "what a model of the user says of itself",
+    "E12": "weights in whole numbers: absent, of other weights, damaged, or no engine for them",
     "F01": "names in HTML", "F02": "names as paths",
     "F03": "hostile motif files", "F04": "doors that Ray opens", "F05": "forbidden calls in the source", "F06": "fuzzing",
     "G01": "annotation: one name for the transcript of every gene", "G02": "annotation: one name at several loci or in two genes",

@@ -138,7 +138,7 @@ def test_the_weights_stay_and_the_manifest_names_both_files(quantized: Path) -> 
     assert all(torch.equal(value, before[name]) for name, value in read_safetensors(quantized / "model.safetensors").items())
 
 
-def test_an_integer_file_that_is_another_one_is_refused(quantized: Path, tmp_path: Path) -> None:
+def test_E12_an_integer_file_that_is_another_one_is_refused(quantized: Path, tmp_path: Path) -> None:
     folder = copied(quantized, tmp_path / "m")
     data = bytearray((folder / INTEGERS_NAME).read_bytes())
     data[-1] ^= 1
@@ -150,7 +150,7 @@ def test_an_integer_file_that_is_another_one_is_refused(quantized: Path, tmp_pat
         read_model(str(folder))
 
 
-def test_integers_of_other_weights_are_refused(quantized: Path, tmp_path: Path) -> None:
+def test_E12_integers_of_other_weights_are_refused(quantized: Path, tmp_path: Path) -> None:
     other = copied(model(tmp_path / "other", "plant", 2, 0.3), tmp_path / "m")
     raw, theirs = (json.loads((folder / "manifest.json").read_text()) for folder in (other, quantized))
     (other / INTEGERS_NAME).write_bytes((quantized / INTEGERS_NAME).read_bytes())
@@ -169,7 +169,7 @@ def test_integers_of_other_weights_are_refused(quantized: Path, tmp_path: Path) 
         ("integers.safetensors", "'integers' is not of type dict"),
     ],
 )
-def test_a_manifest_that_names_integers_wrongly_is_refused(quantized: Path, tmp_path: Path, integers: object, said: str) -> None:
+def test_E12_a_manifest_that_names_integers_wrongly_is_refused(quantized: Path, tmp_path: Path, integers: object, said: str) -> None:
     folder = copied(quantized, tmp_path / "m")
     raw = json.loads((folder / "manifest.json").read_text()) | {"integers": integers}
     (folder / "manifest.json").write_text(json.dumps(raw))
@@ -189,7 +189,7 @@ def test_a_manifest_that_names_integers_wrongly_is_refused(quantized: Path, tmp_
         ({"out.zero": torch.zeros(3, dtype=torch.uint8)}, "out.unit or out.zero has a wrong shape"),
     ],
 )
-def test_damaged_integers_are_refused_by_name(quantized: Path, tmp_path: Path, change: dict[str, object], said: str) -> None:
+def test_E12_damaged_integers_are_refused_by_name(quantized: Path, tmp_path: Path, change: dict[str, object], said: str) -> None:
     folder, manifest = read_model(str(quantized))
     tensors: dict[str, object] = dict(read_safetensors(folder / INTEGERS_NAME)) | change
     kept = {name: value for name, value in tensors.items() if isinstance(value, torch.Tensor)}
@@ -228,7 +228,7 @@ def plan(out: Path) -> dict[str, object]:
     return found
 
 
-def test_int8_of_a_model_without_integers_says_what_to_do(
+def test_E12_int8_of_a_model_without_integers_says_what_to_do(
     quantized: Path, fasta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert annotate(quantized.parent / "m", fasta, tmp_path / "out", "--precision", "int8") == 2
@@ -239,7 +239,7 @@ def test_int8_of_a_model_without_integers_says_what_to_do(
     assert not (tmp_path / "out").exists()
 
 
-def test_int8_without_the_engine_says_so(
+def test_E12_int8_without_the_engine_says_so(
     quantized: Path, fasta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(integer, "integer_conv_fault", lambda: "torch 2 comes without integer convolutions of oneDNN here")
@@ -248,7 +248,7 @@ def test_int8_without_the_engine_says_so(
     assert line == "error: --precision int8: torch 2 comes without integer convolutions of oneDNN here; choose float32"
 
 
-def test_int8_is_for_the_cpu(quantized: Path) -> None:
+def test_E12_int8_is_for_the_cpu(quantized: Path) -> None:
     _, manifest = read_model(str(quantized))
     with pytest.raises(UsageError, match="only on a CPU"):
         manifest.precision("int8", "bfloat16", "cuda:0")

@@ -28,9 +28,13 @@ STREAMS = ("fine", "trunk", "out")
 """The fine path up to the trunk, the trunk, and the fine path after it."""
 LOW_BITS = 6
 """The head has weights of twice as many bits: high and low parts, the low ones in units of 2**-6 of the high ones."""
-_PIECE_BP = 98_304
-"""Bases of the rows that are computed together: what a core's cache holds."""
+_PIECE_BP = 24_576
+"""Bases of short rows that are computed together."""
+_PIECE_VALUES = 32 * _PIECE_BP
+"""Values of a long row's stream that a layer is added to at once."""
 _INT16_BOUND = 32_767.0
+_KEPT_BYTES = 31 << 20
+"""Just below the largest block (32 MB) by which glibc raises that size."""
 
 
 class IntegerNet:
@@ -92,6 +96,10 @@ class IntegerNet:
         self._table = (net.embed.weight.detach().double() / units[fine].double() + shifts[fine]).float()
         self._byte_table = self._table.clamp(0, 255).to(torch.uint8)
         self._bounds = self._stream_bounds()
+        self._room = torch.empty(0)  # of the fine path, kept from call to call
+        # The C library gives back to the system what it has never seen come and go, and to get that anew, page by page, takes a
+        # tenth of a call. A block that is set free once is the size below which it keeps memory from then on.
+        torch.empty(_KEPT_BYTES, dtype=torch.uint8)
 
     def _take(self, name: str) -> Tensor:
         if name not in self._copy:
@@ -146,43 +154,76 @@ class IntegerNet:
     def _rows(self, ids: Tensor) -> Tensor:
         rows, length = ids.shape
         fine, trunk, out = (self._zeros[stream] for stream in STREAMS)
-        bounds = iter(self._bounds)
-        flat = ids.reshape(-1)
-        x = self._table.index_select(0, flat).view(rows, length, -1)
-        bytes_of_x = _padded(self._byte_table.index_select(0, flat).view(rows, length, -1), fine, self._stem[0].reach)
-        for layer, following in zip(self._stem, [*self._stem[1:], None], strict=True):
-            x.add_(F.leaky_relu_(layer(bytes_of_x), SLOPE))
-            bytes_of_x = _to_bytes(x, fine, following.reach if following else 0, next(bounds))
-        steps = length // self.config.step_bp
-        h = F.leaky_relu_(self._down(bytes_of_x.view(rows, steps, -1)), SLOPE).add_(self._down_shift)
-        for block in self._blocks:
-            h.add_(F.leaky_relu_(block(_to_bytes(h, trunk, block.reach, next(bounds))), SLOPE))
-        up = self._up(_to_bytes(h, trunk, 0, next(bounds)))
-        x.mul_(self._ratio).add_(up.view(rows, length, -1))
-        x.add_(F.leaky_relu_(self._mix(_to_bytes(x, out, self._mix.reach, next(bounds))), SLOPE))
-        high, low = self._head(_to_bytes(x, out, 0, next(bounds))).chunk(2, 2)
+        bounds, flat = iter(self._bounds), ids.reshape(-1)
+        if self._room.numel() < flat.numel() * self.config.fine_channels:
+            self._room = torch.empty(flat.numel() * self.config.fine_channels)
+        room = self._room[: flat.numel() * self.config.fine_channels].view(flat.numel(), -1)
+        x = torch.index_select(self._table, 0, flat, out=room).view(rows, length, -1)
+        given = _Bytes(x, fine, self._stem[0].reach)
+        given.inside.copy_(self._byte_table.index_select(0, flat).view(x.shape))
+        for layer, reach in zip(self._stem, [*(layer.reach for layer in self._stem[1:]), 0], strict=True):
+            given = _residual(layer, given, x, _Bytes(x, fine, reach), next(bounds))
+        h = self._down(given.all.view(rows, length // self.config.step_bp, -1))
+        h = F.leaky_relu_(h, SLOPE).add_(self._down_shift)
+        given = _Bytes(h, trunk, self._blocks[0].reach)
+        given.fill(h, slice(None), next(bounds))
+        for layer, reach in zip(self._blocks, [*(layer.reach for layer in self._blocks[1:]), 0], strict=True):
+            given = _residual(layer, given, h, _Bytes(h, trunk, reach), next(bounds))
+        x, carried = x.view(rows, h.shape[1], -1), _Bytes(x, out, self._mix.reach)
+        bound = next(bounds)
+        for steps in _pieces(x):
+            x[:, steps].view(rows, -1, self.config.fine_channels).mul_(self._ratio)
+            x[:, steps].add_(self._up(given.all[:, steps]))
+        x = x.view(rows, length, -1)
+        for bases in _pieces(x):
+            carried.fill(x[:, bases], bases, bound)
+        given = _residual(self._mix, carried, x, _Bytes(x, out, 0), next(bounds))
+        high, low = self._head(given.all).chunk(2, 2)
         return high + low
 
 
-def _padded(values: Tensor, zero: Tensor, reach: int) -> Tensor:
-    """Whole numbers of 0..255, [R, L, H], as uint8, with half of `reach` more positions at either end that hold `zero`."""
-    rows, length, channels = values.shape
-    half = reach // 2
-    padded = torch.empty(rows, length + reach, channels, dtype=torch.uint8)
-    if half:
-        padded[:, :half] = zero
-        padded[:, half + length :] = zero
-    padded[:, half : half + length] = values
-    return padded
+class _Bytes:
+    """The bytes of a stream, uint8, with half of `reach` more positions at either end, which stand for 0.
+
+    Attributes:
+        all: [R, L + reach, H].
+        inside: Those of the stream's own positions, [R, L, H].
+    """
+
+    def __init__(self, stream: Tensor, zero: Tensor, reach: int) -> None:
+        rows, length, channels = stream.shape
+        half = reach // 2
+        self.all = torch.empty(rows, length + reach, channels, dtype=torch.uint8)
+        self.inside = self.all[:, half : half + length]
+        if half:
+            self.all[:, :half] = zero
+            self.all[:, half + length :] = zero
+
+    def fill(self, part: Tensor, where: slice, bound: float) -> None:
+        """Cut a part of the stream off to whole numbers of 0..255; `bound` is the largest size that its values can have."""
+        if bound < _INT16_BOUND:  # the same numbers sooner: torch makes bytes of float32 one by one, and int16 many at once
+            self.inside[:, where] = part.to(torch.int16).clamp_(0, 255)
+        else:
+            self.inside[:, where] = part.clamp(0, 255).to(torch.int16)
 
 
-def _to_bytes(stream: Tensor, zero: Tensor, reach: int, bound: float) -> Tensor:
-    """A stream cut off to whole numbers of 0..255, [R, L + reach, H]; `bound` is the largest size that its values can have."""
-    if bound < _INT16_BOUND:  # the same numbers in less time: torch turns float32 into bytes one by one, into int16 many at once
-        whole = stream.to(torch.int16).clamp_(0, 255)
-    else:
-        whole = stream.clamp(0, 255).to(torch.int16)
-    return _padded(whole, zero, reach)
+def _residual(conv: IntegerConv, given: _Bytes, stream: Tensor, following: _Bytes, bound: float) -> _Bytes:
+    """Add a layer to a stream, in place, and fill the bytes that the layer after it is given; returns these."""
+    for where in _pieces(stream):
+        part = stream[:, where]
+        part.add_(F.leaky_relu_(conv(given.all[:, where.start : where.stop + conv.reach]), SLOPE))
+        following.fill(part, where, bound)
+    return following
+
+
+def _pieces(stream: Tensor) -> list[slice]:
+    """Positions of a stream [R, L, H] piece by piece; all at once where there are several rows, which are short.
+
+    Pieces change no bit, and hold less memory at a time.
+    """
+    rows, length, channels = stream.shape
+    step = length if rows > 1 else max(1, _PIECE_VALUES // channels)
+    return [slice(first, min(first + step, length)) for first in range(0, length, max(1, step))]
 
 
 def up_bias(net: CompactNet) -> Tensor:
