@@ -151,6 +151,7 @@ class IntegerNet:
             logits[first : first + rows] = self._rows(x[first : first + rows])
         return logits
 
+    @torch.inference_mode()
     def _rows(self, ids: Tensor) -> Tensor:
         rows, length = ids.shape
         fine, trunk, out = (self._zeros[stream] for stream in STREAMS)
