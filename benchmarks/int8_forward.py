@@ -123,8 +123,8 @@ class Subject:
         up = node("Reshape", up, constant(np.array([2, -1, net.config.fine_channels])))
         x = node("Add", x, node("Transpose", up, perm=[0, 2, 1]))
         x = node("Transpose", node("Add", x, conv(net.mix, x)), perm=[0, 2, 1])
-        x = node("MatMul", x, constant(net.head.weight.detach().t().numpy()))
-        x = node("Add", x, constant(net.head.bias.detach().numpy()))
+        x = node("MatMul", x, constant(net.mix.head_weight.t().numpy()))
+        x = node("Add", x, constant(net.mix.head_bias.numpy()))
         graph = helper.make_graph(
             nodes, "compact", [helper.make_tensor_value_info("ids", TensorProto.INT32, [2, "L"])],
             [helper.make_tensor_value_info(x, TensorProto.FLOAT, [2, "L", net.config.tracks])], constants,

@@ -169,7 +169,9 @@ def test_E12_integers_of_other_weights_are_refused(quantized: Path, tmp_path: Pa
         ("integers.safetensors", "'integers' is not of type dict"),
     ],
 )
-def test_E12_a_manifest_that_names_integers_wrongly_is_refused(quantized: Path, tmp_path: Path, integers: object, said: str) -> None:
+def test_E12_a_manifest_that_names_integers_wrongly_is_refused(
+    quantized: Path, tmp_path: Path, integers: object, said: str
+) -> None:
     folder = copied(quantized, tmp_path / "m")
     raw = json.loads((folder / "manifest.json").read_text()) | {"integers": integers}
     (folder / "manifest.json").write_text(json.dumps(raw))
