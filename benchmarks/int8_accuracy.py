@@ -1,6 +1,6 @@
 """What whole numbers cost in accuracy: `int8` beside `float32` on the same bases, with paired intervals.
 
-    python benchmarks/int8_accuracy.py --data DATA --json benchmarks/results.jsonl
+    python -m benchmarks.int8_accuracy --data DATA --json benchmarks/results.jsonl
 
 Top-k and AUPRC are over every (position, strand) as in accuracy_splice.py; a difference is int8 less float32, and its interval a
 bootstrap that draws the same blocks of the contigs for both. Calls at the shipped thresholds are judged too. One JSON line a

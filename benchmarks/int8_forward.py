@@ -1,7 +1,7 @@
 """The bundled network's forward pass in whole numbers, by every engine that could do it, in turns within one run.
 
-    python benchmarks/int8_forward.py                         # torch alone: float32, bfloat16, int8, and int8 by instruction set
-    python benchmarks/int8_forward.py --engines openvino,onnxruntime   # beside them; needs onnx, openvino, nncf, onnxruntime
+    python -m benchmarks.int8_forward                         # torch alone: float32, bfloat16, int8, and int8 by instruction set
+    python -m benchmarks.int8_forward --engines openvino,onnxruntime   # beside them; needs onnx, openvino, nncf, onnxruntime
 
 98,304 bases of a strand of the data pack, or random ones without it. Time is CPU seconds of one thread, the least of some turns:
 other work on the machine does not disturb that much. A row says how far an engine's probabilities are from those of float32 and

@@ -6,7 +6,7 @@ Every clade of ship.toml's cards gets the network of its checkpoint; without one
 model has for it. Calibration and thresholds are set on the recipe's validation genomes of the clade, what decoys say of false
 calls on those of all clades together that are no loci cut around genes. Last come the weights in whole numbers, for `int8`, from
 the activations on the validation genomes. `python benchmarks/accuracy_tables.py` then measures the test splits and writes the
-tables, and `python benchmarks/int8_accuracy.py` what whole numbers cost.
+tables, and `python -m benchmarks.int8_accuracy` what whole numbers cost.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from annotator.evaluation.metrics import (
     Rest,
     average_precision,
     bootstrap,
+    bootstrap_difference,
     bootstrap_ratio,
     calibration_error,
     calls_per_mb,
@@ -108,6 +109,21 @@ def test_the_bootstrap_equals_repeating_whole_groups() -> None:
         assert found[name].value == pytest.approx(measure(flat, truth))
         assert (found[name].low, found[name].high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
         assert found[name].low < found[name].value < found[name].high
+
+
+def test_a_difference_is_drawn_on_the_same_groups_for_both() -> None:
+    rng = np.random.default_rng(5)
+    truth, group = rng.random(600) < 0.2, np.repeat(np.arange(6), 100)
+    values = rng.random(600) + truth
+    none = np.zeros(6, np.int64)
+    good, poor = (Examples(ranks, truth, group, none, none) for ranks in (values, values + rng.normal(0, 0.7, 600)))
+    same = bootstrap_difference(good, good, replicates=40)
+    assert {(each.value, each.low, each.high) for each in same.values()} == {(0.0, 0.0, 0.0)}
+    found, alone = bootstrap_difference(good, poor, replicates=40, seed=3), bootstrap(poor, replicates=40, seed=3)
+    assert found["auprc"].value == bootstrap(good, replicates=1)["auprc"].value - alone["auprc"].value > 0
+    assert found["auprc"].low > 0 and found["auprc"].low <= found["auprc"].value <= found["auprc"].high
+    with pytest.raises(ValueError, match="6 groups cannot be paired with 5"):
+        bootstrap_difference(good, Examples(values, truth, group % 5, none[:5], none[:5]))
 
 
 def test_the_bootstrap_of_a_ratio() -> None:
