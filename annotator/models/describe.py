@@ -18,6 +18,7 @@ def describe(folder: Path, manifest: Manifest) -> str:
     lines = [
         f"{manifest.name} {manifest.version} ({manifest.family}), licence {manifest.licence}",
         f"weights: {manifest.weights}, sha256 {manifest.weights_sha256}, {(folder / manifest.weights).stat().st_size:,} bytes",
+        *([f"whole numbers: {manifest.integers.file}, sha256 {manifest.integers.sha256}"] if manifest.integers else []),
         *_architecture(manifest),
         f"window: {manifest.plan['window_bp']:,} bp with halos of {manifest.plan['halo_bp']:,} bp",
         f"tracks: {', '.join(manifest.tracks)}, both strands",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from annotator.models.directory import read_model, write_model
 from annotator.models.manifest import MANIFEST_NAME, CladeSettings, Manifest
 from annotator.models.weights import read_safetensors
 from annotator.preflight import check_model_folder
+
+logger = logging.getLogger(__name__)
 
 
 def merge_clades(models: Sequence[str], out: Path, *, name: str, licence: str = "", version: str = "") -> Path:
@@ -47,6 +50,11 @@ def merge_clades(models: Sequence[str], out: Path, *, name: str, licence: str = 
     metrics: dict[str, Any] = {"split": "validation"}
     for model in models:
         folder, manifest = read_model(model)
+        if manifest.integers is not None:
+            logger.info(
+                "%s: its whole-number weights are not taken over; `annotator models quantize` makes those of the new model",
+                folder,
+            )
         clade = manifest.default_clade
         if manifest.family != "compact" or manifest.window is not None or not clade:
             raise UsageError(f"{folder}: not a compact model that labels bases and was trained for a clade of its own")
