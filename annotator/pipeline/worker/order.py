@@ -10,6 +10,7 @@ from annotator.kinds import Kind
 from annotator.motifs.motif import Motif
 from annotator.motifs.scan import MotifScanner
 from annotator.motifs.scores import expected_hits
+from annotator.output.track_files import TrackFile
 
 MOST_HITS_A_SHARD = 10_000_000
 """Hits of a shard are held in memory: this many take about 2 GB."""
@@ -36,6 +37,7 @@ class WorkOrder:
         weights_sha256: Hash of the model's weights; a worker that finds others refuses.
         bound: Folder of the model of bound sites, "bundled" for the bundled one; empty for none.
         bound_sha256: Hash of its weights, like `weights_sha256`.
+        tracks: Tracks to write beside the calls; empty for none.
         libraries: Versions that decide the result; a worker that has others refuses.
     """
 
@@ -55,6 +57,7 @@ class WorkOrder:
     weights_sha256: str = ""
     bound: str = ""
     bound_sha256: str = ""
+    tracks: tuple[TrackFile, ...] = ()
     libraries: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -77,12 +80,16 @@ class ShardResult:
         rows: How many calls.
         sha256: Hash of `part`.
         counts: What was counted on the way.
+        tracks: Its second channel, where the order asks for tracks.
+        tracks_sha256: Hash of `tracks`; empty without.
     """
 
     part: bytes
     rows: int
     sha256: str
     counts: dict[str, int]
+    tracks: bytes = b""
+    tracks_sha256: str = ""
 
 
 @dataclass(frozen=True)

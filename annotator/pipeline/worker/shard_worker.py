@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from annotator.calls.batch import Calls, inside_regions
+from annotator.calls.batch import Calls, inside_regions, lie_inside
 from annotator.calls.bound_hits import BoundHits
 from annotator.calls.motif_hits import motif_calls
 from annotator.calls.profiles import PartProfile, count_profiles, surroundings
 from annotator.calls.rules import TrackRule, track_rules
 from annotator.calls.sites import call_sites
 from annotator.calls.tested_positions import PositionCounts, count_positions
+from annotator.calls.track_values import TrackValues, track_values
 from annotator.errors import AnnotatorError, ModelFault
 from annotator.genome.bases import StagedBases
 from annotator.genome.plan import Span, Windows
@@ -27,6 +30,7 @@ from annotator.models.faults import device_faults
 from annotator.models.loading import load_scan_model
 from annotator.models.manifest import Manifest
 from annotator.motifs.scan import MotifScanner
+from annotator.output.track_files import LEAST_PROBABILITY
 from annotator.pipeline.worker.order import WorkOrder, motif_scanner
 from annotator.scan.clock import StageClock
 from annotator.scan.feed import BlockFeed, StagedBlock
@@ -42,12 +46,16 @@ class ShardFindings:
         counts: What was counted on the way.
         profiles: The bases counted around the calls.
         tested: The positions that motifs were compared with; nothing without motifs.
+        values: Probabilities by base of the order's tracks.
+        maxima: Their local maxima from `LEAST_PROBABILITY` up, as calls.
     """
 
     calls: Calls
     counts: Counter[str]
     profiles: list[PartProfile]
     tested: list[PositionCounts]
+    values: TrackValues = field(default_factory=TrackValues.none)
+    maxima: Calls = field(default_factory=Calls.empty)
 
 
 class ShardWorker:
@@ -87,6 +95,13 @@ class ShardWorker:
         self._manifest = manifest
         model = load_scan_model(folder, manifest, order.clade, self.device, order.precision)
         self.scorer = WindowScorer(model, batch_bp=order.batch_bp, device=self.device, clock=self.clock)
+
+    def _track_rules(self) -> list[TrackRule | None]:
+        """Rules that call every local maximum which the order's tracks show; none without tracks."""
+        order = self.order
+        assert self._manifest is not None, "a scorer comes with its manifest"
+        least = dict.fromkeys(order.kinds, LEAST_PROBABILITY) if order.tracks else {}
+        return track_rules(self._manifest, order.clade, least, first_label=len(order.motifs))
 
     def _rules(self, shard: ShardInput) -> list[TrackRule | None]:
         """Rules of the model's tracks on the genome of a shard."""
@@ -132,13 +147,19 @@ class ShardWorker:
         shard, block = staged.shard, staged.block
         found: list[Calls] = []
         counts: Counter[str] = Counter(windows=len(block.windows), bases=shard.owned_bp)
+        values: list[TrackValues] = []
+        maxima: list[Calls] = []
         if self.scorer:
-            rules, scored = self._rules(shard), 0
+            rules, low_rules, scored = self._rules(shard), self._track_rules(), 0
             try:
                 for batch in self.scorer.score(block, staged.on_device):
                     scored += len(batch.rows)
                     with self.clock.stage("calls"):
                         found.append(call_sites(batch, block, rules, counts))
+                    if self.order.tracks:
+                        with self.clock.stage("tracks"):
+                            values.append(track_values(batch, block, low_rules))
+                            maxima.append(call_sites(batch, block, low_rules, Counter()))
             except NotFinite as fault:
                 raise ModelFault(self._describe(fault, shard, block.windows)) from fault
             counts["windows all N"] += len(block.windows) - scored
@@ -156,7 +177,7 @@ class ShardWorker:
                 calls, counts["motif hits rated"] = self.bound.rate(calls, shard, around)
         with self.clock.stage("profiles"):
             profiles = count_profiles(calls, shard, around, self.order.labels)
-        return ShardFindings(calls, counts, profiles, tested)
+        return ShardFindings(calls, counts, profiles, tested, *_inside(values, maxima, shard.regions))
 
     def _describe(self, fault: NotFinite, shard: ShardInput, windows: Windows) -> str:
         window = fault.window
@@ -167,3 +188,14 @@ class ShardWorker:
             f"model {self.order.model}: NaN or infinity in window {shard.names[contig]}:{start}-{end} "
             f"(0-based), strand {fault.strand.symbol}"
         )
+
+
+def _inside(
+    values: list[TrackValues], maxima: list[Calls], regions: Mapping[int, NDArray[np.int64]] | None
+) -> tuple[TrackValues, Calls]:
+    """All values and maxima of a shard, or those in its regions."""
+    every, calls = TrackValues.concatenate(values), Calls.concatenate(maxima)
+    if regions is None:
+        return every, calls
+    inside = lie_inside(every.contig, every.position, regions)
+    return every.take(inside), calls.take(inside_regions(calls, regions))
