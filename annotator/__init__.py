@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "BatchResults", "Results", "__version__", "annotate", "call", "convert", "load_model", "open_results", "plot_locus", "read_calls",
+    "BatchResults", "Results", "__version__", "annotate", "call", "convert", "load_model", "open_results", "plot_locus",
+    "read_calls",
 ]  # fmt: skip
 
 _MODULE = dict.fromkeys(__all__, "annotator.api") | {
