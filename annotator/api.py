@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from annotator.checks import check_path
+from annotator.checks import check_count, check_path
 from annotator.errors import UsageError
 from annotator.genome.options import GenomeOptions
 from annotator.kinds import EVERY_KIND
-from annotator.output.options import BedOptions
+from annotator.output.options import BedOptions, formats_asked
 from annotator.pipeline.annotate import annotate_into
 from annotator.pipeline.driver.progress import Progress, Silence
 from annotator.pipeline.options import BOUND_AUTO, RAY_OFF, SHARED, AnnotateOptions, ExecutionOptions
@@ -28,7 +28,7 @@ from annotator.pipeline.worker.task import TaskFactory
 from annotator.preflight import check_annotation
 from annotator.results.results import BatchResults, Results, open_results, read_calls
 
-__all__ = ["BatchResults", "Results", "annotate", "open_results", "read_calls"]
+__all__ = ["BatchResults", "Results", "annotate", "call", "convert", "open_results", "read_calls"]
 
 AnyPath = str | os.PathLike[str]
 
@@ -59,11 +59,13 @@ def annotate(
     shard_timeout_s: float = 0.0,
     node_timeout_s: float = 120.0,
     max_runtime_s: float = 0.0,
+    tracks: bool = False,
     overwrite: bool = False,
     dup_names: Literal["error", "suffix"] = "error",
     gaps_as_n: bool = False,
     mask_chars: str = "",
     eof_check: bool = True,
+    formats: Sequence[str] = (),
     bed6: bool = False,
     bed_extra: bool = False,
     header: bool = True,
@@ -105,13 +107,16 @@ def annotate(
         shard_timeout_s: Seconds a worker may take for a shard; 0 adapts to the rate seen.
         node_timeout_s: Seconds to wait for a worker where there is none.
         max_runtime_s: Stop after so many seconds, to be gone on with later; 0 for never.
+        tracks: Write the probability by base of every track and strand too, as bigWig.
         overwrite: Replace the files of another run in the results folder.
         dup_names: "error" refuses contig names that come twice, "suffix" renames the later ones.
         gaps_as_n: Read "-", "." and "*" as N.
         mask_chars: Characters that read as N, such as "X" where repeats were masked with it.
         eof_check: Refuse BGZF input without its end marker.
-        bed6: Write the first six columns of BED only.
-        bed_extra: Write further columns after the nine of BED; some programs refuse such files.
+        formats: Files to write beside predictions.parquet: some of bed9, bed6, bed-extra, gff3, bigbed, bedgraph and tsv; nothing
+            for bed9.
+        bed6: The format bed6: the first six columns of BED only.
+        bed_extra: The format bed-extra: further columns after the nine of BED; some programs refuse such files.
         header: Write the `#chrom` line into BED files.
         progress: Told how far the run is.
         task: The work on each shard, where it is to be another than calling sites and motifs.
@@ -131,8 +136,9 @@ def annotate(
         model=check_path("model", model), clade=clade, tasks=_names(tasks), thresholds=dict(thresholds or {}),
         fdr=fdr, motifs=check_path("motifs", motifs), tfbs_pvalue=tfbs_pvalue, bound=check_path("bound", bound),
         regions=_path("regions", regions), device=device,
-        precision=precision, threads=threads, shard_bp=shard_bp, batch_bp=batch_bp, overwrite=overwrite,
-        genome=GenomeOptions(dup_names, gaps_as_n, eof_check, mask_chars), formats={"bed": BedOptions(header, bed6, bed_extra)},
+        precision=precision, threads=threads, shard_bp=shard_bp, batch_bp=batch_bp, tracks=tracks, overwrite=overwrite,
+        genome=GenomeOptions(dup_names, gaps_as_n, eof_check, mask_chars),
+        formats=formats_asked(formats, BedOptions(header, bed6, bed_extra)),
     )  # fmt: skip
     execution = ExecutionOptions(
         ray=ray, workers=workers, gpus_per_worker=gpus_per_worker, bases_via=bases_via, shard_timeout_s=shard_timeout_s,
@@ -141,6 +147,65 @@ def annotate(
     out, listed = Path(check_path("out_dir", out_dir)), _path("sheet", sheet)
     check_annotation(out, paths, listed, options.motifs, options.regions)
     annotate_into(out, paths, listed, options, execution, progress or Silence(), task=task)
+    return open_results(out)
+
+
+def convert(folder: AnyPath, to: Sequence[str], *, header: bool = True, threads: int = 0) -> Results:
+    """Write the calls of a results folder in further formats, as `annotator convert` does; genome and model are not needed.
+
+    Args:
+        folder: The results folder of one assembly or of several.
+        to: Some of bed9, bed6, bed-extra, gff3, bigbed, bedgraph and tsv.
+        header: Write the `#chrom` line into BED files.
+        threads: How many compress; 0 for all CPUs of this process.
+
+    Returns:
+        The results, opened again: their files now include the new ones.
+
+    Raises:
+        AnnotatorError: There is no finished run, a format is unknown, or a file cannot be written.
+    """
+    from annotator.results.convert import convert as write
+
+    path = Path(check_path("folder", folder))
+    check_count("threads", threads)
+    write(path, to, bed=BedOptions(header), threads=threads)
+    return open_results(path)
+
+
+def call(
+    folder: AnyPath,
+    out_dir: AnyPath,
+    thresholds: float | Mapping[str, float] | None = None,
+    *,
+    formats: Sequence[str] = (),
+    header: bool = True,
+    overwrite: bool = False,
+    threads: int = 0,
+) -> Results:
+    """Call a finished run again at other thresholds from its tracks, as `annotator call` does; the model is not needed.
+
+    Args:
+        folder: The results folder of `annotate(..., tracks=True)`.
+        out_dir: The results folder for the calls; another one.
+        thresholds: Probability by kind of call, from 0.01 up, or one number for all kinds; a kind without one keeps the run's.
+        formats: Files to write beside predictions.parquet, as `annotate` takes them.
+        header: Write the `#chrom` line into BED files.
+        overwrite: Replace the files of another run in `out_dir`.
+        threads: How many compress; 0 for all CPUs of this process.
+
+    Returns:
+        The new results: the calls that the run would have made at these thresholds, without motif hits and profiles.
+
+    Raises:
+        AnnotatorError: There is no finished run with tracks, a threshold is wrong, or a file cannot be written.
+    """
+    from annotator.results.call import call as write
+
+    source, out = Path(check_path("folder", folder)), Path(check_path("out_dir", out_dir))
+    check_count("threads", threads)
+    asked = {EVERY_KIND: thresholds} if thresholds is not None and not isinstance(thresholds, Mapping) else thresholds or {}
+    write(source, out, asked, formats=formats_asked(formats, BedOptions(header)), overwrite=overwrite, threads=threads)
     return open_results(out)
 
 

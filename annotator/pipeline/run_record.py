@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from annotator.genome.files import STDIN_PATHS
 from annotator.genome.plan import Shard
 from annotator.genome.source import Genome
 from annotator.output.parts import PartInfo
+from annotator.output.track_files import LEAST_PROBABILITY
 from annotator.pipeline.request import Request
 from annotator.pipeline.worker.measures import host_peak_bytes
 from annotator.pipeline.worker.order import WorkerReport
 from annotator.preflight import as_text
 from annotator.results.plan import RunPlan
-from annotator.results.workspace import RUN_JSON_VERSION, FinishedShard, total_counts
+from annotator.results.rewriting import files_json, formats_json
+from annotator.results.workspace import RUN_JSON_VERSION, TRACKS, FinishedShard, total_counts
 from annotator_kernels.versions import installed_version
 
 MOST_NAMES = 1000
@@ -53,19 +55,6 @@ class Circumstances:
         return peaks
 
 
-def files_json(out_dir: Path, files: Mapping[str, PartInfo]) -> dict[str, Any]:
-    """The entries of run.json about final files, in order of their names."""
-    return {
-        name: {"bytes": (out_dir / name).stat().st_size, "sha256": info.sha256, "rows": info.rows}
-        for name, info in sorted(files.items())
-    }
-
-
-def formats_json(formats: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of run.json about file formats: the options of each, which are dataclasses."""
-    return {name: asdict(options) for name, options in formats.items()}
-
-
 def run_json(
     request: Request,
     plan: RunPlan,
@@ -88,6 +77,10 @@ def run_json(
         "argv": circumstances.argv,
         "plan": plan.as_json(),
         "formats": formats_json(formats),
+        TRACKS: {
+            track.file: {"track": track.name, "kind": track.kind, "strand": track.strand.symbol, "least": LEAST_PROBABILITY}
+            for track in request.order.tracks
+        },
         "files": files_json(out_dir, files),
         "coordinate_system": "0-based-half-open",
         "input": {

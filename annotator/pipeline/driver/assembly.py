@@ -17,8 +17,10 @@ from annotator.genome.shard_input import ShardInput, pick_shard, stage_bases
 from annotator.genome.source import open_genome
 from annotator.kinds import REACH_BP
 from annotator.output.formats.bed import refuse_unwritable_names
-from annotator.output.parts import PartInfo, publish_part
+from annotator.output.options import formats_from_json
+from annotator.output.parts import publish_part
 from annotator.output.row_order import Border
+from annotator.output.track_parts import tracks_path
 from annotator.pipeline.announce import HINT, announce_genome, hint_where_nothing_was_called
 from annotator.pipeline.clade_fit import CladeFits
 from annotator.pipeline.driver.merge_ahead import MergeAhead, ReadyPart
@@ -26,11 +28,20 @@ from annotator.pipeline.error_rate import DecoyThresholds
 from annotator.pipeline.options import AnnotateOptions, Sample
 from annotator.pipeline.request import Request
 from annotator.pipeline.run_plan import make_plan
-from annotator.pipeline.run_record import Circumstances, files_json, formats_json, run_json
+from annotator.pipeline.run_record import Circumstances, run_json
 from annotator.pipeline.worker.order import ShardResult, WorkerReport
 from annotator.pipeline.worker.task import FinishedParts, Task
 from annotator.results.plan import RunPlan
-from annotator.results.workspace import LASTING, RUN_JSON, FinishedShard, Workspace, recorded_plan
+from annotator.results.rewriting import formats_json, rewrite_files
+from annotator.results.workspace import (
+    CONVERTED,
+    FORMATS,
+    RUN_JSON,
+    FinishedShard,
+    Workspace,
+    lasting_files,
+    recorded_plan,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -141,16 +152,22 @@ class Assembly:
     def _with_formats(self, run: dict[str, Any], tick: Tick | None) -> dict[str, Any]:
         """The run.json of a finished run whose files have the format asked for; they are written anew where they have not."""
         out_dir, formats = self.sample.out_dir, formats_json(self.options.formats)
-        if run.get("formats") == formats and self.workspace.formats_are_there(run):
+        if run.get(FORMATS) == formats and self.workspace.are_there(run, run["files"]):
             logger.info("%s: already complete, nothing to do", out_dir)
             return run
         logger.info("%s: already complete; its calls are written in the format asked for", out_dir)
-        write_json(out_dir / RUN_JSON, run | {"formats": None})  # cut short after this, the same command writes them again
-        files = self.task.rewrite(out_dir, self.genome.contigs, self.options.formats, tick)
-        lasting = {name: entry for name, entry in run["files"].items() if name in LASTING}
-        run = run | {"formats": formats, "files": dict(sorted((lasting | files_json(out_dir, files)).items()))}
-        write_json(out_dir / RUN_JSON, run)
-        return run
+        contigs, task = self.genome.contigs, self.task
+        added = {
+            key: value for key, value in (run.get(CONVERTED) or {}).items()
+            if key not in formats and self.workspace.are_there(run, task.format_files(contigs, formats_from_json({key: value})))
+        }  # fmt: skip
+        keep = {*lasting_files(run), *task.format_files(contigs, formats_from_json(added))}
+        return rewrite_files(
+            self.workspace, run, task.format_files(contigs, self.options.formats),
+            lambda: task.rewrite(out_dir, contigs, self.options.formats, tick),
+            keep=keep, meanwhile={FORMATS: None},
+            afterwards={FORMATS: formats, CONVERTED: added},
+        )  # fmt: skip
 
     def _begin(self) -> None:
         """Before the first thing is written: until then the folder is as it was, whatever goes wrong."""
@@ -195,8 +212,11 @@ class Assembly:
         """
         began = time.perf_counter()
         self._begin()
-        publish_part(result.part, self.workspace.part(shard))
-        entry = FinishedShard(shard, result.rows, result.sha256, dict(result.counts))
+        part = self.workspace.part(shard)
+        if result.tracks_sha256:
+            publish_part(result.tracks, tracks_path(part))
+        publish_part(result.part, part)
+        entry = FinishedShard(shard, result.rows, result.sha256, dict(result.counts), result.tracks_sha256)
         self.workspace.record(self.plan, entry)
         self.done[shard] = entry
         self._merge_ahead()
@@ -217,9 +237,7 @@ class Assembly:
             contigs, formats, workspace = self.genome.contigs, self.options.formats, self.workspace
             self._ahead = MergeAhead(lambda: self.task.begin_merge(contigs, formats, workspace.out_dir, workspace.state))
         for shard in range(self._taken, ready):
-            entry = self.done[shard]
-            part = ReadyPart(self.workspace.part(shard), PartInfo(entry.rows, entry.sha256), self._border(shard))
-            self._ahead.take(part)
+            self._ahead.take(ReadyPart(self.workspace.part(shard), self.done[shard].info, self._border(shard)))
         self._taken = ready
 
     def _border(self, shard: int) -> Border | None:
@@ -255,10 +273,11 @@ class Assembly:
         merged = [shard.index for shard in self.shards if shard.index in self.done]
         parts = FinishedParts(
             [self.workspace.part(shard) for shard in merged],
-            [PartInfo(self.done[shard].rows, self.done[shard].sha256) for shard in merged],
+            [self.done[shard].info for shard in merged],
             contigs, frozenset(failed), self.options.formats, self.workspace.state,
         )  # fmt: skip
         began = time.perf_counter()
+        self.workspace.note_names(self.task.file_names(contigs, self.options.formats))
         files = self.task.merge(parts, out_dir, tick, self._ahead.result(tick) if self._ahead else None)
         circumstances = Circumstances(
             seconds=time.time() - self._opened,
@@ -270,6 +289,7 @@ class Assembly:
             self.request, self.plan, self.genome, out_dir, self.options.formats, files, self.shards, self.done, self.failed,
             circumstances,
         )  # fmt: skip
+        self.workspace.remove_all_but(files)
         write_json(out_dir / RUN_JSON, run)
         self.workspace.finish(keep_state=bool(self.failed))
         self.result = run
