@@ -70,14 +70,14 @@ class _Begun:
         counts: What was counted on the way.
         unread: Batches whose sites the device owes.
         found: The calls of the others.
-        values: Their track values, where the order has tracks.
-        maxima: Their local maxima on those tracks, likewise.
+        values: Probabilities by base of the order's tracks, batch by batch.
+        maxima: Their local maxima, batch by batch.
     """
 
     staged: StagedBlock
     counts: Counter[str]
-    unread: deque[tuple[ScoredBatch, QueuedSites]]
-    found: list[Calls] = field(default_factory=list)
+    unread: deque[QueuedSites]
+    found: list[Calls]
     values: list[TrackValues] = field(default_factory=list)
     maxima: list[Calls] = field(default_factory=list)
 
@@ -193,13 +193,15 @@ class ShardWorker:
 
     def _begin(self, staged: StagedBlock) -> _Begun:
         shard, block = staged.shard, staged.block
-        begun = _Begun(staged, Counter(windows=len(block.windows), bases=shard.owned_bp), deque())
+        begun = _Begun(staged, Counter(windows=len(block.windows), bases=shard.owned_bp), deque(), [])
         if self.scorer:
-            rules, scored = self._rules(shard), 0
+            rules, low_rules, scored = self._rules(shard), self._track_rules(), 0
             for batch in self.scorer.queue(block, staged.on_device, lambda: self._read_all(begun)):
                 scored += len(batch.rows)
                 with self.clock.stage("calls"):
-                    begun.unread.append((batch, QueuedSites(batch, block, rules)))
+                    begun.unread.append(QueuedSites(batch, block, rules))
+                if self.order.tracks:
+                    self._track(begun, batch, low_rules)
                 while len(begun.unread) > self.most_unread:
                     self._read_first(begun)
             begun.counts["windows all N"] += len(block.windows) - scored
@@ -207,18 +209,23 @@ class ShardWorker:
 
     def _read_first(self, begun: _Begun) -> None:
         """Take in the first batch that the device owes."""
-        batch, sites = begun.unread.popleft()
+        with self._naming_windows(begun), self.clock.stage("calls"):
+            begun.found.append(begun.unread.popleft().read(begun.counts))
+
+    def _track(self, begun: _Begun, batch: ScoredBatch, rules: list[TrackRule | None]) -> None:
+        """Take in the tracks of a batch and their maxima, at once: its logits may be gone once it is read."""
         block = begun.staged.block
+        with self._naming_windows(begun), self.clock.stage("tracks"):
+            begun.values.append(track_values(batch, block, rules))
+            begun.maxima.append(call_sites(batch, block, rules, Counter()))
+
+    @contextmanager
+    def _naming_windows(self, begun: _Begun) -> Iterator[None]:
+        """Let what the model gives that is no number name its window."""
         try:
-            with self.clock.stage("calls"):
-                begun.found.append(sites.read(begun.counts))
+            yield
         except NotFinite as fault:
-            raise ModelFault(self._describe(fault, begun.staged.shard, block.windows)) from fault
-        if self.order.tracks:
-            rules = self._track_rules()
-            with self.clock.stage("tracks"):
-                begun.values.append(track_values(batch, block, rules))
-                begun.maxima.append(call_sites(batch, block, rules, Counter()))
+            raise ModelFault(self._describe(fault, begun.staged.shard, begun.staged.block.windows)) from fault
 
     def _read_all(self, begun: _Begun) -> bool:
         """Take in all that the device owes, whose logits are gone then; False where that is nothing."""
