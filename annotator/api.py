@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from annotator.checks import check_path
+from annotator.checks import check_count, check_path
 from annotator.errors import UsageError
 from annotator.genome.options import GenomeOptions
 from annotator.kinds import EVERY_KIND
-from annotator.output.options import BedOptions
+from annotator.output.options import BedOptions, formats_asked
 from annotator.pipeline.annotate import annotate_into
 from annotator.pipeline.driver.progress import Progress, Silence
 from annotator.pipeline.options import BOUND_AUTO, RAY_OFF, SHARED, AnnotateOptions, ExecutionOptions
@@ -28,7 +28,7 @@ from annotator.pipeline.worker.task import TaskFactory
 from annotator.preflight import check_annotation
 from annotator.results.results import BatchResults, Results, open_results, read_calls
 
-__all__ = ["BatchResults", "Results", "annotate", "open_results", "read_calls"]
+__all__ = ["BatchResults", "Results", "annotate", "convert", "open_results", "read_calls"]
 
 AnyPath = str | os.PathLike[str]
 
@@ -64,6 +64,7 @@ def annotate(
     gaps_as_n: bool = False,
     mask_chars: str = "",
     eof_check: bool = True,
+    formats: Sequence[str] = (),
     bed6: bool = False,
     bed_extra: bool = False,
     header: bool = True,
@@ -110,8 +111,10 @@ def annotate(
         gaps_as_n: Read "-", "." and "*" as N.
         mask_chars: Characters that read as N, such as "X" where repeats were masked with it.
         eof_check: Refuse BGZF input without its end marker.
-        bed6: Write the first six columns of BED only.
-        bed_extra: Write further columns after the nine of BED; some programs refuse such files.
+        formats: Files to write beside predictions.parquet: some of bed9, bed6, bed-extra, gff3, bigbed, bedgraph and tsv; nothing
+            for bed9.
+        bed6: The format bed6: the first six columns of BED only.
+        bed_extra: The format bed-extra: further columns after the nine of BED; some programs refuse such files.
         header: Write the `#chrom` line into BED files.
         progress: Told how far the run is.
         task: The work on each shard, where it is to be another than calling sites and motifs.
@@ -132,7 +135,8 @@ def annotate(
         fdr=fdr, motifs=check_path("motifs", motifs), tfbs_pvalue=tfbs_pvalue, bound=check_path("bound", bound),
         regions=_path("regions", regions), device=device,
         precision=precision, threads=threads, shard_bp=shard_bp, batch_bp=batch_bp, overwrite=overwrite,
-        genome=GenomeOptions(dup_names, gaps_as_n, eof_check, mask_chars), formats={"bed": BedOptions(header, bed6, bed_extra)},
+        genome=GenomeOptions(dup_names, gaps_as_n, eof_check, mask_chars),
+        formats=formats_asked(formats, BedOptions(header, bed6, bed_extra)),
     )  # fmt: skip
     execution = ExecutionOptions(
         ray=ray, workers=workers, gpus_per_worker=gpus_per_worker, bases_via=bases_via, shard_timeout_s=shard_timeout_s,
@@ -142,6 +146,29 @@ def annotate(
     check_annotation(out, paths, listed, options.motifs, options.regions)
     annotate_into(out, paths, listed, options, execution, progress or Silence(), task=task)
     return open_results(out)
+
+
+def convert(folder: AnyPath, to: Sequence[str], *, header: bool = True, threads: int = 0) -> Results:
+    """Write the calls of a results folder in further formats, as `annotator convert` does; genome and model are not needed.
+
+    Args:
+        folder: The results folder of one assembly or of several.
+        to: Some of bed9, bed6, bed-extra, gff3, bigbed, bedgraph and tsv.
+        header: Write the `#chrom` line into BED files.
+        threads: How many compress; 0 for all CPUs of this process.
+
+    Returns:
+        The results, opened again: their files now include the new ones.
+
+    Raises:
+        AnnotatorError: There is no finished run, a format is unknown, or a file cannot be written.
+    """
+    from annotator.results.convert import convert as write
+
+    path = Path(check_path("folder", folder))
+    check_count("threads", threads)
+    write(path, to, bed=BedOptions(header), threads=threads)
+    return open_results(path)
 
 
 def _path(field: str, path: AnyPath | None) -> Path | None:

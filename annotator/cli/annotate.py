@@ -36,8 +36,8 @@ from annotator.cli.run_options import (
     annotate_options,
     execution_options,
 )
-from annotator.cli.values import Device, Quiet, Verbose, one_of
-from annotator.output.options import BedOptions
+from annotator.cli.values import Device, Formats, NoHeader, Quiet, Verbose, comma_list, one_of
+from annotator.output.options import BedOptions, formats_asked
 from annotator.preflight import check_annotation
 
 
@@ -70,12 +70,15 @@ def annotate(
     dup_names: DupNames = "error",
     gaps_as_n: GapsAsN = False,
     mask_chars: MaskChars = "",
-    bed6: Annotated[bool, typer.Option("--bed6", help="Plain BED6, without thick parts and colours.")] = False,
+    formats: Formats = "",
+    bed6: Annotated[bool, typer.Option("--bed6", help="Plain BED6, without thick parts and colours: --formats bed6.")] = False,
     bed_extra: Annotated[
         bool,
-        typer.Option("--bed-extra", help="More columns, such as probability; IGV desktop refuses such files."),
+        typer.Option(
+            "--bed-extra", help="More columns, such as probability: --formats bed-extra; IGV desktop refuses such files."
+        ),
     ] = False,
-    no_header: Annotated[bool, typer.Option("--no-header", help="BED without the #chrom line.")] = False,
+    no_header: NoHeader = False,
     no_eof_check: NoEofCheck = False,
     progress: Annotated[str, typer.Option(help=f"{', '.join(PROGRESS)}; json is one object a line on standard output.")] = "auto",
     quiet: Quiet = False,
@@ -87,7 +90,7 @@ def annotate(
         model=model, clade=clade, tasks=tasks, threshold=threshold, fdr=fdr, motifs=motifs, tfbs_pvalue=tfbs_pvalue, bound=bound,
         regions=regions, device=device, precision=precision, threads=threads, shard_bp=shard_bp, overwrite=overwrite,
         dup_names=dup_names, gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check,
-        formats={"bed": BedOptions(not no_header, bed6, bed_extra)},
+        formats=formats_asked(comma_list(formats), BedOptions(not no_header, bed6, bed_extra)),
     )  # fmt: skip
     execution = execution_options(
         workers=workers, gpus_per_worker=gpus_per_worker, ray=ray, bases_via=stage, shard_timeout=shard_timeout,

@@ -16,13 +16,17 @@ from annotator.errors import AnnotatorError, InputError, UsageError
 from annotator.genome.options import GenomeOptions
 from annotator.kinds import EVERY_KIND
 from annotator.machine import usable_cpus
-from annotator.output.options import BedOptions
+from annotator.output.options import FORMAT_NAMES, BedOptions
 from annotator.pipeline.options import AnnotateOptions, ExecutionOptions
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option("-t", "--threads", help="CPU threads; 0 takes all this process may use.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Warnings and errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More log lines.")]
+Formats = Annotated[
+    str, typer.Option(help=f"Files beside predictions.parquet, comma-separated from {','.join(FORMAT_NAMES)}. Default: bed9.")
+]
+NoHeader = Annotated[bool, typer.Option("--no-header", help="BED without the #chrom line.")]
 AcceptAnnotation = Annotated[
     bool,
     typer.Option(

@@ -20,6 +20,7 @@ from annotator.pipeline.worker.measures import host_peak_bytes
 from annotator.pipeline.worker.order import WorkerReport
 from annotator.preflight import as_text
 from annotator.results.plan import RunPlan
+from annotator.results.rewriting import files_json
 from annotator.results.workspace import RUN_JSON_VERSION, FinishedShard, total_counts
 from annotator_kernels.versions import installed_version
 
@@ -51,14 +52,6 @@ class Circumstances:
             for device, size in report.peak_memory_bytes.items():
                 peaks[device] = max(peaks.get(device, 0), size)
         return peaks
-
-
-def files_json(out_dir: Path, files: Mapping[str, PartInfo]) -> dict[str, Any]:
-    """The entries of run.json about final files, in order of their names."""
-    return {
-        name: {"bytes": (out_dir / name).stat().st_size, "sha256": info.sha256, "rows": info.rows}
-        for name, info in sorted(files.items())
-    }
 
 
 def formats_json(formats: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,12 +13,13 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from annotator.errors import InputError, ResourceFault, UsageError
-from annotator.files import FolderLock, file_sha256, sweep_temporaries, write_json
+from annotator.files import FolderLock, file_sha256, sweep_temporaries, write_faults, write_json
 from annotator.output.parts import count_rows
 from annotator.output.schema import PREDICTIONS_FILE
 from annotator.results.plan import LADDER, OPTION_OF, PLAN_VERSION, RunPlan
@@ -35,7 +36,11 @@ INSTEAD = "overwrite it or choose another folder"
 BESIDE_CALLS = (CONTIGS_TSV, PROFILES_JSON)
 """Files of a finished run that hold no calls."""
 LASTING = (PREDICTIONS_FILE, *BESIDE_CALLS)
-"""Files that only a scan can make; the others are made from them."""
+"""Files of every run that only a scan can make; see `lasting_files`."""
+FORMATS, CONVERTED, WRITING, TRACKS = "formats", "converted", "writing", "tracks"
+"""Keys of run.json: the formats that annotate was asked for, those that were added later, names of files that are being written
+in other formats, and the tracks."""
+_FILES_JSON = "files.json"
 _INDICES = (".csi", ".tbi")
 
 
@@ -97,16 +102,21 @@ class Workspace:
         """The run.json of a complete run whose calls are all there, or None; files in other formats can be made from those."""
         if not (self.out_dir / RUN_JSON).exists():
             return None
-        run = self._read_run()
+        run = self.read_run()
         if run.get("exit_status") != 0:
             return None  # what failed then is tried again
-        return run if _are_there(self.out_dir, run, LASTING) else None
+        return run if _are_there(self.out_dir, run, lasting_files(run)) else None
 
     def formats_are_there(self, run: dict[str, Any]) -> bool:
         """Whether all files of a finished run are there, those in other formats included."""
         return _are_there(self.out_dir, run, run["files"])
 
-    def _read_run(self) -> dict[str, Any]:
+    def read_run(self) -> dict[str, Any]:
+        """The run.json of the folder.
+
+        Raises:
+            UsageError: It is not one of this program.
+        """
         path = self.out_dir / RUN_JSON
         try:
             run = json.loads(path.read_text(encoding="utf-8"))
@@ -118,7 +128,7 @@ class Workspace:
 
     def _recorded(self) -> list[tuple[dict[str, Any], bool]]:
         """The plans that the folder holds, each with whether its run is unfinished."""
-        recorded = [(self._read_run()["plan"], False)] if (self.out_dir / RUN_JSON).exists() else []
+        recorded = [(self.read_run()["plan"], False)] if (self.out_dir / RUN_JSON).exists() else []
         if (self.state / PLAN_JSON).exists():
             recorded.append((self._read_plan(), True))  # its shards and those to come must be of one kind
         return recorded
@@ -180,20 +190,45 @@ class Workspace:
         """Raise UsageError where a final file's name is taken by a file that no run of ours wrote."""
         if (self.state / PLAN_JSON).exists():
             return  # a run of ours was cut short here, perhaps between two renames
-        ours = {RUN_JSON, *self._read_run()["files"]} if (self.out_dir / RUN_JSON).exists() else set()
+        ours = self._named()
         for name in names:
             if name not in ours and (self.out_dir / name).exists():
                 raise UsageError(f"{self.out_dir / name}: exists and is not ours; choose another folder")
 
+    def _named(self) -> set[str]:
+        """Names of the files that the folder's run wrote, or was about to write."""
+        names: set[str] = set()
+        if (self.out_dir / RUN_JSON).exists():
+            run = self.read_run()
+            names = {RUN_JSON, *run["files"], *map(str, run.get(WRITING) or ())}
+        with suppress(OSError, ValueError, TypeError):
+            names.update(map(str, json.loads((self.state / _FILES_JSON).read_text(encoding="utf-8"))))
+        return names
+
+    def note_names(self, names: Iterable[str]) -> None:
+        """Note names of files before they are written: a run cut short between two of them does not forget the others."""
+        write_json(self.state / _FILES_JSON, sorted({*names, *self._named()} - {RUN_JSON}))
+
+    def remove_files(self, names: Iterable[str]) -> None:
+        """Remove files of the folder that are there.
+
+        Raises:
+            ResourceFault: One cannot be removed.
+        """
+        for name in names:
+            if Path(name).name == name and os.path.isfile(self.out_dir / name):  # never outside, whatever a record says
+                with write_faults(self.out_dir / name):
+                    (self.out_dir / name).unlink()
+
+    def remove_all_but(self, names: Iterable[str]) -> None:
+        """Remove the files that a run of this folder wrote before, but for those of these names and run.json."""
+        self.remove_files(self._named() - {RUN_JSON, *names})
+
     def clear(self) -> None:
         """Remove the files named in run.json, run.json itself and the state of an unfinished run; nothing else."""
-        path = self.out_dir / RUN_JSON
-        if path.exists():
-            for name in self._read_run()["files"]:
-                if Path(name).name == name and os.path.isfile(self.out_dir / name):  # never outside, whatever the file says
-                    (self.out_dir / name).unlink()
-            path.unlink()
-        for old in (PLAN_JSON, "journal.jsonl"):
+        self.remove_all_but(())
+        (self.out_dir / RUN_JSON).unlink(missing_ok=True)
+        for old in (PLAN_JSON, "journal.jsonl", _FILES_JSON):
             (self.state / old).unlink(missing_ok=True)
         for part in self.parts.iterdir():
             part.unlink()
@@ -278,7 +313,7 @@ def recorded_plan(out_dir: Path, *, begun_only: bool = False) -> dict[str, Any] 
             plan = json.loads(unfinished.read_text(encoding="utf-8"))
         else:
             run = json.loads((out_dir / RUN_JSON).read_text(encoding="utf-8"))
-            plan = None if run["exit_status"] == 0 and _are_there(out_dir, run, LASTING) else run["plan"]
+            plan = None if run["exit_status"] == 0 and _are_there(out_dir, run, lasting_files(run)) else run["plan"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return plan if isinstance(plan, dict) else None
@@ -289,6 +324,15 @@ def can_be_gone_on_with(out_dir: Path) -> bool:
     recorded = recorded_plan(out_dir) or {}
     version = importlib.metadata.version("genome-annotator")
     return (recorded.get("plan_version"), recorded.get("program")) == (PLAN_VERSION, version)
+
+
+def lasting_files(run: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the files of a run that only a scan can make; the others are made from them.
+
+    Args:
+        run: Contents of run.json.
+    """
+    return (*LASTING, *(run.get(TRACKS) or {}))
 
 
 def _are_there(folder: Path, run: dict[str, Any], names: Iterable[str]) -> bool:
@@ -326,8 +370,8 @@ def rows_of_files(run: dict[str, Any]) -> dict[str, int]:
     Args:
         run: Contents of run.json.
     """
-    files = run["files"].items()
-    return {name: entry["rows"] for name, entry in files if name not in BESIDE_CALLS and not name.endswith(_INDICES)}
+    others = {*BESIDE_CALLS, *(run.get(TRACKS) or {})}
+    return {name: entry["rows"] for name, entry in run["files"].items() if name not in others and not name.endswith(_INDICES)}
 
 
 def total_counts(entries: list[FinishedShard]) -> Counter[str]:

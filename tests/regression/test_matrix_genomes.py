@@ -21,8 +21,8 @@ import pytest
 from annotator.cli.app import main
 from annotator.genome.plan import PlanOptions, plan_shards, plan_windows
 from annotator.kinds import KINDS
-from annotator.output.formats.bed import index_suffixes
 from annotator.output.formats.bgzf import BLOCK_BYTES, EOF_BLOCK, compress_block
+from annotator.output.formats.lines import index_suffixes
 from tests.support import output_cases
 from tests.support.detector import ACCEPTOR, DONOR, PLAN
 from tests.support.runs import annotate, bed_lines, plant, random_bases, results, revcomp, sites, table, write_fasta

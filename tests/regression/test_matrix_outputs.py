@@ -21,7 +21,7 @@ import polars as pl
 import pytest
 
 from annotator.cli.app import main
-from annotator.output.formats import bed as bed_format
+from annotator.output.formats import lines as line_format
 from annotator.output.formats.bgzf import BgzfWriter
 from tests.support import output_cases
 from tests.support.detector import ACCEPTOR, DONOR, TSS, write_detector
@@ -214,7 +214,7 @@ def full_after_the_header(writer: BgzfWriter, data: bytes) -> None:
     [
         (BgzfWriter, "write", full_after_the_header),
         (BgzfWriter, "finish", full),
-        (bed_format, "compress_file", full),
+        (line_format, "compress_file", full),
         (pl.LazyFrame, "sink_parquet", full),
     ],
     ids=["BED", "BED's end", "index", "Parquet"],

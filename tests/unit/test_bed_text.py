@@ -20,10 +20,10 @@ from annotator.output.formats.bed import (
     BedFile,
     bed_header,
     bed_text,
-    index_suffixes,
     refuse_unwritable_names,
 )
 from annotator.output.formats.bgzf import BLOCK_BYTES, EOF_BLOCK, BgzfWriter
+from annotator.output.formats.lines import index_suffixes
 from annotator.output.options import BedOptions
 
 _SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")

@@ -21,7 +21,7 @@ from annotator.calls.batch import Calls
 from annotator.errors import InputError, ResourceFault, UsageError
 from annotator.files import file_sha256
 from annotator.kinds import KINDS, REACH_BP
-from annotator.output.formats import bed as bed_format
+from annotator.output.formats import lines as line_format
 from annotator.output.formats.base import OutputRun, Target
 from annotator.output.formats.bgzf import BgzfWriter
 from annotator.output.formats.registry import FORMATS, make_formats
@@ -419,7 +419,7 @@ def _full_disk_after_the_header(writer: BgzfWriter, data: bytes) -> None:
         (pl.LazyFrame, "sink_parquet", _full_disk_in_polars, "predictions.parquet"),
         (BgzfWriter, "write", _full_disk_after_the_header, "promoters.bed.gz"),
         (BgzfWriter, "finish", _full_disk, "features.bed.gz"),
-        (bed_format, "compress_file", _full_disk, "promoters.bed.gz.csi"),
+        (line_format, "compress_file", _full_disk, "promoters.bed.gz.csi"),
         (os, "fsync", _full_disk, "predictions.parquet"),
         (os, "replace", _full_disk, "predictions.parquet"),
     ],

@@ -14,8 +14,9 @@ import pytest
 
 from annotator.kinds import Kind
 from annotator.output.formats.base import OutputRun, Target
-from annotator.output.formats.bed import TBI_LIMIT_BP, BedFormat
+from annotator.output.formats.bed import BedFormat
 from annotator.output.formats.bgzf import BLOCK_BYTES
+from annotator.output.formats.lines import TBI_LIMIT_BP
 from annotator.output.options import BedOptions
 from annotator.output.schema import TABLE_SCHEMA
 

@@ -8,18 +8,14 @@ import re
 from collections.abc import Collection, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final
 
-import numpy as np
 import polars as pl
 
 from annotator.errors import InputError
-from annotator.files import write_faults
 from annotator.kinds import KINDS, TASKS, Kind
 from annotator.output.formats.base import OutputRun, Target
-from annotator.output.formats.bgzf import BgzfWriter, compress_file
-from annotator.output.formats.tabix import TabixIndex
+from annotator.output.formats.lines import LineFile, index_suffixes, indexed
 from annotator.output.options import DEFAULT_BED, BedOptions
 
 logger = logging.getLogger(__name__)
@@ -60,20 +56,9 @@ def _all_bed_files() -> tuple[BedFile, ...]:
 
 BED_FILES: Final = _all_bed_files()
 
-TBI_LIMIT_BP = 1 << 29
-"""TBI cannot address positions beyond this; CSI can."""
-
 MAX_BED_NAME = 255
 
-INDEX_LEVEL: Final = 6
-"""zlib level of the indices: that of htslib's tabix."""
-
 _UNWRITABLE = re.compile(r"^\Z|^#|[\x00-\x20\x7f]")
-
-
-def index_suffixes(longest_contig_bp: int) -> tuple[str, ...]:
-    """The indices a compressed BED file gets: always CSI, and TBI for older programs where its coordinates suffice."""
-    return (".csi", ".tbi") if longest_contig_bp < TBI_LIMIT_BP else (".csi",)
 
 
 def bed_files(kinds: Collection[str]) -> tuple[BedFile, ...]:
@@ -139,14 +124,15 @@ def bed_text(table: pl.DataFrame, file: BedFile, options: BedOptions) -> bytes:
     Returns:
         Lines, each ended by a line feed.
     """
-    return _lines(_rows_of(table, file), file, options)
+    return bed_lines(_rows_of(table, file), file, options)
 
 
 def _rows_of(table: pl.DataFrame, file: BedFile) -> pl.DataFrame:
     return table.filter(pl.col("kind").is_in(file.kinds))
 
 
-def _lines(rows: pl.DataFrame, file: BedFile, options: BedOptions) -> bytes:
+def bed_lines(rows: pl.DataFrame, file: BedFile, options: BedOptions) -> bytes:
+    """The BED lines of rows that all belong in `file`; see `bed_text`."""
     columns = [_column(name, rows) for name in bed_columns(file, options)]
     text = io.BytesIO()
     rows.select(columns).write_csv(text, separator=TAB, include_header=False, quote_style="never", null_value=".")
@@ -156,80 +142,66 @@ def _lines(rows: pl.DataFrame, file: BedFile, options: BedOptions) -> bytes:
 class BedFormat:
     """The BED files of a run as a `Format`: one per group of kinds, compressed and indexed."""
 
-    def __init__(self, options: BedOptions = DEFAULT_BED) -> None:
-        """`options` is the shape of the files."""
-        self._options = options
+    def __init__(self, options: BedOptions = DEFAULT_BED, shape: str = "") -> None:
+        """A run's own BED files, or with `shape` further ones, which have that in their names.
+
+        Args:
+            options: The shape of the files.
+            shape: Comes before ".bed.gz" in the names.
+        """
+        self._options, self._shape = options, shape
 
     @property
     def shows_q_values(self) -> bool:
         """Only with extra columns."""
         return self._options.bed_extra
 
+    def _files(self, run: OutputRun) -> dict[str, BedFile]:
+        suffix = f".{self._shape}.bed.gz" if self._shape else ".bed.gz"
+        return {file.name.replace(".bed.gz", suffix): file for file in bed_files(run.kinds)}
+
     def names(self, run: OutputRun) -> dict[str, tuple[str, ...]]:
         """Each BED file that the run's kinds can stand in, with its indices."""
-        suffixes = index_suffixes(run.longest_contig_bp)
-        return {file.name: tuple(file.name + suffix for suffix in suffixes) for file in bed_files(run.kinds)}
+        return {name: indexed(name, run) for name in self._files(run)}
 
     def open(self, name: str, target: Target, run: OutputRun, pool: Executor) -> BedWriter:
         """Begin one of the files and write its header."""
         if ".tbi" not in index_suffixes(run.longest_contig_bp):
             logger.info("%s gets a .csi index only: a contig has %s bp, and TBI ends at 2^29", name, f"{run.longest_contig_bp:,}")
-        return BedWriter(target, next(file for file in BED_FILES if file.name == name), self._options, pool)
+        return BedWriter(target, self._files(run)[name], self._options, pool)
 
 
-class BedWriter:
-    """One compressed BED file, as a context: leaving it writes what is missing."""
+class BedWriter(LineFile):
+    """One BED file."""
 
     def __init__(self, target: Target, file: BedFile, options: BedOptions, pool: Executor) -> None:
-        """Open the target's temporary name and write the header; `pool` compresses."""
-        header = bed_header(file, options).encode()
-        self._rows, self._bytes = 0, len(header)
-        self._target, self._file, self._options = target, file, options
-        self._index = TabixIndex(len(header))
-        with write_faults(target.final):
-            self._stream = BgzfWriter(target.path, pool)
-            self._stream.write(header)
-
-    @property
-    def rows(self) -> int:
-        """Calls written so far."""
-        return self._rows
+        """Begin it with its header."""
+        super().__init__(target, bed_header(file, options), pool)
+        self._file, self._options = file, options
 
     def write(self, table: pl.DataFrame) -> None:
         """Append the rows of `table` that belong in this file."""
         rows = _rows_of(table, self._file)
-        text = _lines(rows, self._file, self._options)
-        with write_faults(self._target.final):
-            self._stream.write(text)
-        line_ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1 + self._bytes
-        self._index.add(rows["chrom"], rows["start"].to_numpy(), rows["end"].to_numpy(), line_ends)
-        self._rows += rows.height
-        self._bytes += len(text)
-
-    def index(self, target: Target) -> None:
-        """Write the `.csi` or `.tbi`, as the final name says."""
-        make = self._index.csi if target.final.suffix == ".csi" else self._index.tbi
-        with write_faults(target.final):
-            target.path.write_bytes(compress_file(make(self._stream.addresses), INDEX_LEVEL))
-
-    def __enter__(self) -> BedWriter:
-        """Itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Complete the file, or just close it where the body failed."""
-        try:
-            if error is None:
-                with write_faults(self._target.final):
-                    self._stream.finish()
-        finally:
-            self._stream.close()
+        self.append(bed_lines(rows, self._file, self._options), rows["chrom"], rows["start"].to_numpy(), rows["end"].to_numpy())
 
 
-def _printable(column: str) -> pl.Expr:
+def printable(column: str) -> pl.Expr:
     """At most 255 printable ASCII characters without spaces; "." where nothing is left."""
     cleaned = pl.col(column).str.replace_all(r"[^!-~]", "_").str.slice(0, MAX_BED_NAME)
     return pl.when(cleaned == "").then(pl.lit(".")).otherwise(cleaned).alias(column)
+
+
+def significant_digits(column: str, rows: pl.DataFrame) -> pl.Expr:
+    """A column of numbers as texts of three significant digits; null stays null.
+
+    Args:
+        column: Its name.
+        rows: Rows of `TABLE_SCHEMA`.
+    """
+    # A motif has few different p-values, so each is formatted once; Polars has no "%.3g" of its own.
+    values = rows[column].drop_nulls().unique()
+    texts = pl.Series([f"{value:.3g}" for value in values], dtype=pl.String)
+    return pl.col(column).replace_strict(values, texts, default=None, return_dtype=pl.String)
 
 
 def _column(column: str, rows: pl.DataFrame) -> pl.Expr:
@@ -237,7 +209,7 @@ def _column(column: str, rows: pl.DataFrame) -> pl.Expr:
     is_promoter = pl.col("kind") == Kind.PROMOTER
     match column:
         case "name" | "motif_id":
-            return _printable(column)
+            return printable(column)
         case "thickStart":
             return pl.when(is_promoter).then(pl.col("position")).otherwise(pl.col("start")).alias(column)
         case "thickEnd":
@@ -249,9 +221,6 @@ def _column(column: str, rows: pl.DataFrame) -> pl.Expr:
         case "bits":
             return pl.col(column).cast(pl.Decimal(18, 4)).cast(pl.String)
         case "p_value" | "q_value":
-            # A motif has few different p-values, so each is formatted once; Polars has no "%.3g" of its own.
-            values = rows[column].drop_nulls().unique()
-            texts = pl.Series([f"{value:.3g}" for value in values], dtype=pl.String)
-            return pl.col(column).replace_strict(values, texts, default=None, return_dtype=pl.String)
+            return significant_digits(column, rows)
         case _:  # the model's name too: it is spelled as in the table
             return pl.col(column)

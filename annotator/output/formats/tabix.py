@@ -1,4 +1,4 @@
-"""The tabix indices of a sorted BED file, CSI and TBI, made while the file is written: nothing of it is read again.
+"""The tabix indices of a sorted file of lines, CSI and TBI, made while the file is written: nothing of it is read again.
 
 Both hold, for each contig, bins (intervals of the contig, each an eighth of its parent) with the stretches of the file that hold
 their calls, and for each 16 kb of the contig where in the file the first call lies that touches it. An offset in the file is
@@ -29,10 +29,33 @@ _EMPTY_CSI_DEPTH: Final = 6
 """What htslib writes in the CSI of a file without calls."""
 _SMALL_BIN_BYTES: Final = 1 << 16
 """A bin whose calls take less of the file than this is merged into its parent, where that has calls of its own."""
-_BED_COLUMNS: Final = struct.pack("<6i", 0x10000, 1, 2, 3, ord("#"), 0)
-"""What a tabix file says of the text: 0-based, columns of contig, start and end, comments, lines to skip."""
 _FULLEST: Final = 0.77
 """Share of a hash table that is filled before it doubles; it decides the order of bins in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextColumns:
+    """What an index says of the text: where a line has contig, start and end, counted from 1.
+
+    Attributes:
+        contig: Column of the contig's name.
+        start: Column of the first base.
+        end: Column of the end: one past the last base, or the last base where `one_based`.
+        one_based: Whether the text counts bases from 1 and includes the last one.
+    """
+
+    contig: int
+    start: int
+    end: int
+    one_based: bool = False
+
+    def packed(self) -> bytes:
+        """The bytes of it: the numbering, the columns, the sign of a comment, lines to skip."""
+        return struct.pack("<6i", 0 if self.one_based else 0x10000, self.contig, self.start, self.end, ord("#"), 0)
+
+
+BED_TEXT: Final = TextColumns(1, 2, 3)
+GFF_TEXT: Final = TextColumns(1, 4, 5, one_based=True)
 
 
 @dataclass
@@ -68,12 +91,14 @@ class _Contig:
 class TabixIndex:
     """What the indices of one file have to know of its calls; a few numbers for each 16 kb of the genome."""
 
-    def __init__(self, first_offset: int) -> None:
+    def __init__(self, first_offset: int, columns: TextColumns = BED_TEXT) -> None:
         """No call yet.
 
         Args:
             first_offset: Decompressed bytes before the first call: the header.
+            columns: Where a line has contig, start and end.
         """
+        self._columns = columns.packed()
         self._end = first_offset
         self._names: list[str] = []
         self._rows: list[int] = []
@@ -126,15 +151,15 @@ class TabixIndex:
         """The decompressed CSI file; `addresses` is as of `virtual_offsets`."""
         names = b"".join(name.encode() + b"\0" for name in self._names)
         depth = _CSI_DEPTH if self._names else _EMPTY_CSI_DEPTH
-        head = b"CSI\1" + struct.pack("<3i", _WINDOW_SHIFT, depth, len(_BED_COLUMNS) + 4 + len(names))
-        head += _BED_COLUMNS + struct.pack("<i", len(names)) + names + struct.pack("<i", len(self._names))
+        head = b"CSI\1" + struct.pack("<3i", _WINDOW_SHIFT, depth, len(self._columns) + 4 + len(names))
+        head += self._columns + struct.pack("<i", len(names)) + names + struct.pack("<i", len(self._names))
         contigs = (_bins_text(contig, _CSI_DEPTH, with_first=True) for contig in self._contig_offsets(addresses))
         return b"".join((head, *contigs, bytes(8)))
 
     def tbi(self, addresses: NDArray[np.int64]) -> bytes:
         """The decompressed TBI file; `addresses` is as of `virtual_offsets`."""
         names = b"".join(name.encode() + b"\0" for name in self._names)
-        pieces = [b"TBI\1", struct.pack("<i", len(self._names)), _BED_COLUMNS, struct.pack("<i", len(names)), names]
+        pieces = [b"TBI\1", struct.pack("<i", len(self._names)), self._columns, struct.pack("<i", len(names)), names]
         for contig in self._contig_offsets(addresses):
             linear = struct.pack("<i", len(contig.linear)) + contig.linear.astype("<u8").tobytes()
             pieces += [_bins_text(contig, _TBI_DEPTH, with_first=False), linear]

@@ -17,6 +17,7 @@ from annotator.genome.shard_input import ShardInput, pick_shard, stage_bases
 from annotator.genome.source import open_genome
 from annotator.kinds import REACH_BP
 from annotator.output.formats.bed import refuse_unwritable_names
+from annotator.output.options import formats_from_json
 from annotator.output.parts import PartInfo, publish_part
 from annotator.output.row_order import Border
 from annotator.pipeline.announce import HINT, announce_genome, hint_where_nothing_was_called
@@ -26,11 +27,20 @@ from annotator.pipeline.error_rate import DecoyThresholds
 from annotator.pipeline.options import AnnotateOptions, Sample
 from annotator.pipeline.request import Request
 from annotator.pipeline.run_plan import make_plan
-from annotator.pipeline.run_record import Circumstances, files_json, formats_json, run_json
+from annotator.pipeline.run_record import Circumstances, formats_json, run_json
 from annotator.pipeline.worker.order import ShardResult, WorkerReport
 from annotator.pipeline.worker.task import FinishedParts, Task
 from annotator.results.plan import RunPlan
-from annotator.results.workspace import LASTING, RUN_JSON, FinishedShard, Workspace, recorded_plan
+from annotator.results.rewriting import rewrite_files
+from annotator.results.workspace import (
+    CONVERTED,
+    FORMATS,
+    RUN_JSON,
+    FinishedShard,
+    Workspace,
+    lasting_files,
+    recorded_plan,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -141,16 +151,19 @@ class Assembly:
     def _with_formats(self, run: dict[str, Any], tick: Tick | None) -> dict[str, Any]:
         """The run.json of a finished run whose files have the format asked for; they are written anew where they have not."""
         out_dir, formats = self.sample.out_dir, formats_json(self.options.formats)
-        if run.get("formats") == formats and self.workspace.formats_are_there(run):
+        if run.get(FORMATS) == formats and self.workspace.formats_are_there(run):
             logger.info("%s: already complete, nothing to do", out_dir)
             return run
         logger.info("%s: already complete; its calls are written in the format asked for", out_dir)
-        write_json(out_dir / RUN_JSON, run | {"formats": None})  # cut short after this, the same command writes them again
-        files = self.task.rewrite(out_dir, self.genome.contigs, self.options.formats, tick)
-        lasting = {name: entry for name, entry in run["files"].items() if name in LASTING}
-        run = run | {"formats": formats, "files": dict(sorted((lasting | files_json(out_dir, files)).items()))}
-        write_json(out_dir / RUN_JSON, run)
-        return run
+        contigs, task = self.genome.contigs, self.task
+        added = {key: value for key, value in (run.get(CONVERTED) or {}).items() if key not in formats}
+        keep = {*lasting_files(run), *task.format_files(contigs, formats_from_json(added))}
+        return rewrite_files(
+            self.workspace, run, task.format_files(contigs, self.options.formats),
+            lambda: task.rewrite(out_dir, contigs, self.options.formats, tick),
+            keep={name for name in keep if name in run["files"]}, meanwhile={FORMATS: None},
+            afterwards={FORMATS: formats, CONVERTED: added},
+        )  # fmt: skip
 
     def _begin(self) -> None:
         """Before the first thing is written: until then the folder is as it was, whatever goes wrong."""
@@ -259,6 +272,7 @@ class Assembly:
             contigs, frozenset(failed), self.options.formats, self.workspace.state,
         )  # fmt: skip
         began = time.perf_counter()
+        self.workspace.note_names(self.task.file_names(contigs, self.options.formats))
         files = self.task.merge(parts, out_dir, tick, self._ahead.result(tick) if self._ahead else None)
         circumstances = Circumstances(
             seconds=time.time() - self._opened,
@@ -270,6 +284,7 @@ class Assembly:
             self.request, self.plan, self.genome, out_dir, self.options.formats, files, self.shards, self.done, self.failed,
             circumstances,
         )  # fmt: skip
+        self.workspace.remove_all_but(files)
         write_json(out_dir / RUN_JSON, run)
         self.workspace.finish(keep_state=bool(self.failed))
         self.result = run

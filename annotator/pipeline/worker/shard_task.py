@@ -19,6 +19,7 @@ from annotator.kinds import STRANDS
 from annotator.machine import usable_cpus
 from annotator.output.formats.base import OutputRun
 from annotator.output.formats.registry import make_formats
+from annotator.output.formats.write import format_names
 from annotator.output.merge import Merge, final_names
 from annotator.output.parts import PROFILES, TESTED, PartInfo, part_bytes, read_part_text
 from annotator.output.rewrite import rewrite_formats
@@ -60,6 +61,10 @@ class ShardTask:
     def file_names(self, contigs: ContigTable, formats: Mapping[str, object]) -> tuple[str, ...]:
         """Names of the calls' files and of those beside them."""
         return (*final_names(self._output(contigs), make_formats(formats)), *BESIDE_CALLS)
+
+    def format_files(self, contigs: ContigTable, formats: Mapping[str, object]) -> tuple[str, ...]:
+        """Names of the files in the formats."""
+        return format_names(self._output(contigs), make_formats(formats))
 
     def _output(self, contigs: ContigTable) -> OutputRun:
         return OutputRun(self.order.reported_kinds, contigs.names, contigs.lengths)

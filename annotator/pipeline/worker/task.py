@@ -86,6 +86,9 @@ class Task(WorkerTask[ShardInput, ShardResult], Protocol):
     def file_names(self, contigs: ContigTable, formats: Mapping[str, object]) -> Sequence[str]:
         """Names of the files that `merge` writes for a genome, in formats as of `FinishedParts`."""
 
+    def format_files(self, contigs: ContigTable, formats: Mapping[str, object]) -> Sequence[str]:
+        """Names of those of them that are in the formats: the files that `rewrite` writes."""
+
     def begin_merge(self, contigs: ContigTable, formats: Mapping[str, object], out_dir: Path, scratch: Path) -> Merge:
         """Begin the final files before all parts are there.
 
