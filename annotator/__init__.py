@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["BatchResults", "Results", "__version__", "annotate", "convert", "load_model", "open_results", "plot_locus", "read_calls"]
+__all__ = [
+    "BatchResults",
+    "Results",
+    "__version__",
+    "annotate",
+    "convert",
+    "load_model",
+    "open_results",
+    "plot_locus",
+    "read_calls",
+]
 
 _MODULE = dict.fromkeys(__all__, "annotator.api") | {
     "load_model": "annotator.scan.predict", "plot_locus": "annotator.plots.locus"

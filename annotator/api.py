@@ -59,6 +59,7 @@ def annotate(
     shard_timeout_s: float = 0.0,
     node_timeout_s: float = 120.0,
     max_runtime_s: float = 0.0,
+    tracks: bool = False,
     overwrite: bool = False,
     dup_names: Literal["error", "suffix"] = "error",
     gaps_as_n: bool = False,
@@ -106,6 +107,7 @@ def annotate(
         shard_timeout_s: Seconds a worker may take for a shard; 0 adapts to the rate seen.
         node_timeout_s: Seconds to wait for a worker where there is none.
         max_runtime_s: Stop after so many seconds, to be gone on with later; 0 for never.
+        tracks: Write the probability by base of every track and strand too, as bigWig.
         overwrite: Replace the files of another run in the results folder.
         dup_names: "error" refuses contig names that come twice, "suffix" renames the later ones.
         gaps_as_n: Read "-", "." and "*" as N.
@@ -134,7 +136,7 @@ def annotate(
         model=check_path("model", model), clade=clade, tasks=_names(tasks), thresholds=dict(thresholds or {}),
         fdr=fdr, motifs=check_path("motifs", motifs), tfbs_pvalue=tfbs_pvalue, bound=check_path("bound", bound),
         regions=_path("regions", regions), device=device,
-        precision=precision, threads=threads, shard_bp=shard_bp, batch_bp=batch_bp, overwrite=overwrite,
+        precision=precision, threads=threads, shard_bp=shard_bp, batch_bp=batch_bp, tracks=tracks, overwrite=overwrite,
         genome=GenomeOptions(dup_names, gaps_as_n, eof_check, mask_chars),
         formats=formats_asked(formats, BedOptions(header, bed6, bed_extra)),
     )  # fmt: skip

@@ -78,10 +78,22 @@ def inside_regions(calls: Calls, regions: Mapping[int, NDArray[np.int64]]) -> ND
         calls: The calls.
         regions: Sorted disjoint intervals [m, 2] per contig index; a contig that is absent has none.
     """
-    inside = np.zeros(len(calls), bool)
-    for contig, intervals in regions.items():
-        mine = np.flatnonzero(calls.contig == contig)
-        position = calls.position[mine]
-        at = np.searchsorted(intervals[:, 0], position, side="right") - 1
-        inside[mine] = (at >= 0) & (position < intervals[np.maximum(at, 0), 1])
+    return lie_inside(calls.contig, calls.position, regions)
+
+
+def lie_inside(
+    contig: NDArray[np.int64], position: NDArray[np.int64], regions: Mapping[int, NDArray[np.int64]]
+) -> NDArray[np.bool_]:
+    """Whether each of some bases lies in a region, bool, [n].
+
+    Args:
+        contig: Index of the contig of each, int64, [n].
+        position: The base, int64, [n].
+        regions: As of `inside_regions`.
+    """
+    inside = np.zeros(len(contig), bool)
+    for region_contig, intervals in regions.items():
+        mine = np.flatnonzero(contig == region_contig)
+        at = np.searchsorted(intervals[:, 0], position[mine], side="right") - 1
+        inside[mine] = (at >= 0) & (position[mine] < intervals[np.maximum(at, 0), 1])
     return inside

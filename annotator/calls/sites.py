@@ -54,10 +54,10 @@ class QueuedSites:
         """Queue the search behind the network; arguments as of `call_sites`."""
         self._batch, self._block, self._rules = batch, block, rules
         self._contig = block.contig_of(batch.rows)
-        self._rows = rows = _Rows.of(batch, block.windows, block.lengths[self._contig])
+        self._rows = rows = BatchRows.of(batch, block.windows, block.lengths[self._contig])
         self._maxima = queue_maxima(
             batch.logits, torch.from_numpy(rows.owned), torch.from_numpy(rows.real), torch.from_numpy(rows.reverse),
-            least=torch.tensor([_least_logit(rule) for rule in rules], dtype=torch.float32),
+            least=torch.tensor([least_logit(rule) for rule in rules], dtype=torch.float32),
             radius=torch.tensor([rule.radius_bp if rule else 0 for rule in rules]),
         )  # fmt: skip
 
@@ -106,7 +106,7 @@ class QueuedSites:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class BatchRows:
     """Where the rows of a batch lie: forward rows first, then reverse rows, each in reading order.
 
     Attributes:
@@ -124,7 +124,8 @@ class _Rows:
     reverse: NDArray[np.bool_]
 
     @staticmethod
-    def of(batch: ScoredBatch, windows: Windows, contig_length: NDArray[np.int64]) -> _Rows:
+    def of(batch: ScoredBatch, windows: Windows, contig_length: NDArray[np.int64]) -> BatchRows:
+        """The rows of a batch; `contig_length` is that of the contig of each window, int64, [n]."""
         size, count, length = batch.size, len(batch.rows), batch.logits.shape[1]
         start = windows.start[batch.rows]
         far = start + windows.reverse_shift[batch.rows] + length
@@ -134,10 +135,10 @@ class _Rows:
         for interval, (low, high) in ((owned, core), (real, contig)):
             interval[:count] = np.stack([low - start, high - start], 1)
             interval[size : size + count] = np.stack([far - high, far - low], 1)
-        return _Rows(start, far, owned, np.clip(real, 0, length), np.arange(2 * size) >= size)
+        return BatchRows(start, far, owned, np.clip(real, 0, length), np.arange(2 * size) >= size)
 
 
-def _least_logit(rule: TrackRule | None) -> float:
+def least_logit(rule: TrackRule | None) -> float:
     """A logit just below which no base reaches the threshold; probabilities are compared exactly later."""
     if rule is None:
         return float("inf")

@@ -70,6 +70,12 @@ def annotate(
     dup_names: DupNames = "error",
     gaps_as_n: GapsAsN = False,
     mask_chars: MaskChars = "",
+    tracks: Annotated[
+        bool,
+        typer.Option(
+            "--tracks", help="Write the probability by base of every track and strand too, as bigWig; part of the plan."
+        ),
+    ] = False,
     formats: Formats = "",
     bed6: Annotated[bool, typer.Option("--bed6", help="Plain BED6, without thick parts and colours: --formats bed6.")] = False,
     bed_extra: Annotated[
@@ -88,8 +94,8 @@ def annotate(
     setup_logging(quiet=quiet, verbose=verbose)
     options = annotate_options(
         model=model, clade=clade, tasks=tasks, threshold=threshold, fdr=fdr, motifs=motifs, tfbs_pvalue=tfbs_pvalue, bound=bound,
-        regions=regions, device=device, precision=precision, threads=threads, shard_bp=shard_bp, overwrite=overwrite,
-        dup_names=dup_names, gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check,
+        regions=regions, device=device, precision=precision, threads=threads, shard_bp=shard_bp, tracks=tracks,
+        overwrite=overwrite, dup_names=dup_names, gaps_as_n=gaps_as_n, mask_chars=mask_chars, no_eof_check=no_eof_check,
         formats=formats_asked(comma_list(formats), BedOptions(not no_header, bed6, bed_extra)),
     )  # fmt: skip
     execution = execution_options(

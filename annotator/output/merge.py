@@ -17,20 +17,23 @@ from typing import Final, Self
 import polars as pl
 
 from annotator.files import atomic_files, file_sha256, temporary_folder, write_faults
-from annotator.output.formats.base import Format, OutputRun
+from annotator.output.formats.base import Format, OutputRun, Target
 from annotator.output.formats.bed import refuse_unwritable_names
 from annotator.output.formats.write import FormatFiles, format_names
 from annotator.output.parts import PartInfo, read_part
 from annotator.output.q_values import HitCounts, with_q_values
 from annotator.output.row_order import Border, RowOrder, borders_of
 from annotator.output.schema import PREDICTIONS_FILE, TABLE_SCHEMA, parquet_metadata
+from annotator.output.track_files import MAXIMA_FILE, TrackFile
+from annotator.output.track_parts import read_first_maximum
+from annotator.output.tracks import TrackMerge, track_names
 
 BLOCK_ROWS: Final = 1 << 17
 
 
-def final_names(run: OutputRun, formats: Sequence[Format]) -> tuple[str, ...]:
-    """Names of the files that a merge writes: the Parquet file, then those of the formats, each followed by its indices."""
-    return PREDICTIONS_FILE, *format_names(run, formats)
+def final_names(run: OutputRun, formats: Sequence[Format], tracks: Sequence[TrackFile] = ()) -> tuple[str, ...]:
+    """Names of the files that a merge writes: predictions.parquet, those of the formats, each with its indices, the tracks."""
+    return PREDICTIONS_FILE, *format_names(run, formats), *track_names(tracks)
 
 
 class Merge:
@@ -57,6 +60,7 @@ class Merge:
         text_names: Sequence[str] = (),
         has_hits: bool = False,
         scratch: Path | None = None,
+        tracks: Sequence[TrackFile] = (),
     ) -> None:
         """Begin the files under temporary names.
 
@@ -71,6 +75,7 @@ class Merge:
             text_names: Names of further files that appear together with the others.
             has_hits: Whether motif hits are to get q-values; formats that show them are written when all parts are there.
             scratch: Folder for the temporary names, on the disk of `out_dir`; None for `out_dir` itself.
+            tracks: Tracks that lie beside the parts.
 
         Raises:
             InputError: A contig name cannot stand in a text file such as BED.
@@ -81,7 +86,7 @@ class Merge:
         self._order = RowOrder(run.contig_names, run.kinds, block_rows, leave_out)
         self._late = [form for form in formats if has_hits and form.shows_q_values]
         self._hits = HitCounts()
-        names = (*final_names(run, formats), *text_names)
+        names = (*final_names(run, formats, tracks), *text_names)
         with ExitStack() as stack:
             folder = stack.enter_context(temporary_folder(scratch or out_dir))
             temporaries = stack.enter_context(atomic_files([out_dir / name for name in names], scratch))
@@ -91,6 +96,12 @@ class Merge:
             self._pieces = _Pieces(folder, out_dir / PREDICTIONS_FILE)
             early = [form for form in formats if form not in self._late]
             self._early = stack.enter_context(FormatFiles(out_dir, self._at, run, early, self._pool))
+            self._tracks = self._maxima = None
+            if tracks:
+                self._maxima = _Pieces(stack.enter_context(temporary_folder(scratch or out_dir)), out_dir / MAXIMA_FILE)
+                targets = {name: Target(path, out_dir / name) for name, path in self._at.items()}
+                merging = TrackMerge(targets, tracks, run, self._pool, self._maxima.keep, block_rows, leave_out)
+                self._tracks = stack.enter_context(merging)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -106,13 +117,20 @@ class Merge:
         unfinished = _Unfinished()
         self._stack.pop_all().__exit__(_Unfinished, unfinished, None)
 
-    def take(self, path: Path, expected: PartInfo | None = None, border: Border | None = None) -> None:
+    def take(
+        self,
+        path: Path,
+        expected: PartInfo | None = None,
+        border: Border | None = None,
+        maxima_border: Border | None = None,
+    ) -> None:
         """Merge the next part.
 
         Args:
             path: The part.
             expected: What the journal says of it.
             border: Contig and smallest start that any later part may have; None where later parts lie on later contigs.
+            maxima_border: The same of the maxima beside the parts, where there are tracks.
 
         Raises:
             InputError: The part is missing or damaged.
@@ -122,6 +140,8 @@ class Merge:
         """
         for block in self._order.add(read_part(path, expected), border):
             self._keep(block)
+        if self._tracks is not None:
+            self._tracks.take(path, expected.tracks_sha256 if expected else None, maxima_border)
 
     def take_all(
         self, parts: Sequence[Path], expected: Sequence[PartInfo] | None = None, tick: Callable[[], None] | None = None
@@ -140,10 +160,11 @@ class Merge:
         """
         if expected is not None and len(expected) != len(parts):
             raise ValueError(f"{len(parts)} parts, but {len(expected)} in the journal")
-        for path, info, border in zip(parts, expected or repeat(None), borders_of(parts), strict=False):
+        maxima = repeat(None) if self._tracks is None else borders_of(parts, read_first_maximum)
+        for path, info, *borders in zip(parts, expected or repeat(None), borders_of(parts), maxima, strict=False):
             if tick:
                 tick()
-            self.take(path, info, border)
+            self.take(path, info, *borders)
 
     def _keep(self, block: pl.DataFrame) -> None:
         self._pieces.keep(block)
@@ -186,6 +207,9 @@ class Merge:
             self._early.complete()
             rows = self._early.index() | late.index() | {PREDICTIONS_FILE: self._pieces.rows}
             self._pieces.join(self._at[PREDICTIONS_FILE], self._block_rows, self._tool_version)
+            if self._tracks is not None and self._maxima is not None:
+                rows |= self._tracks.complete() | {MAXIMA_FILE: self._maxima.rows}
+                self._maxima.join(self._at[MAXIMA_FILE], self._block_rows, self._tool_version)
             hashes = self._pool.map(file_sha256, self._at.values())
             return {name: PartInfo(rows.get(name, 0), sha256) for name, sha256 in zip(self._at, hashes, strict=True)}
 

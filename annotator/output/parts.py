@@ -25,10 +25,12 @@ class PartInfo:
     Attributes:
         rows: Number of calls in it; 0 for an index.
         sha256: Hex sha256 of its bytes.
+        tracks_sha256: Hex sha256 of the tracks beside a part; empty where there are none.
     """
 
     rows: int
     sha256: str
+    tracks_sha256: str = ""
 
 
 def part_bytes(table: pl.DataFrame, profiles: str = "", tested: str = "") -> tuple[bytes, PartInfo]:

@@ -6,7 +6,7 @@ Rows that a later part may still come before wait.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -114,8 +114,12 @@ class RowOrder:
         return block
 
 
-def borders_of(parts: Sequence[Path]) -> list[Border | None]:
+def borders_of(parts: Sequence[Path], first_row: Callable[[Path], Border | None] = read_first_row) -> list[Border | None]:
     """For each of all parts: the contig on which the next part with rows begins, and the smallest start still to come there.
+
+    Args:
+        parts: Parts in plan order.
+        first_row: Reads contig and start of a part's first row; None where it has none.
 
     Raises:
         InputError: A part is missing or damaged.
@@ -124,7 +128,7 @@ def borders_of(parts: Sequence[Path]) -> list[Border | None]:
     coming: Border | None = None
     for number in range(len(parts) - 1, -1, -1):
         borders[number] = coming
-        first = read_first_row(parts[number])
+        first = first_row(parts[number])
         if first is not None:
             # A contig may go on for several parts, and a tiny one among them may begin after the one that follows it.
             coming = min(first, coming) if coming is not None and coming[0] == first[0] else first

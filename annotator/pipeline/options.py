@@ -64,6 +64,7 @@ class AnnotateOptions:
             depend on it.
         shard_bp: Bases of a shard; None or 0 for the device's default.
         batch_bp: Bases of a batch; None or 0 for the device's default.
+        tracks: Write the probability by base of every track and strand too; part of the plan.
         overwrite: Replace the files of an earlier run in a results folder.
         genome: How the FASTA is read.
         formats: File formats to write beside predictions.parquet: name of each -> its options, which only the format looks into.
@@ -83,6 +84,7 @@ class AnnotateOptions:
     threads: int = 0
     shard_bp: int | None = None
     batch_bp: int | None = None
+    tracks: bool = False
     overwrite: bool = False
     genome: GenomeOptions = field(default_factory=GenomeOptions)
     formats: Mapping[str, object] = field(default_factory=lambda: dict(DEFAULT_FORMATS))
@@ -114,7 +116,7 @@ class AnnotateOptions:
         for name in ("threads", "shard_bp", "batch_bp"):
             if (value := getattr(self, name)) is not None:
                 check_count(name, value)
-        check_flags(self, "overwrite")
+        check_flags(self, "tracks", "overwrite")
 
     def _check_tasks(self) -> None:
         given: object = self.tasks

@@ -11,7 +11,7 @@ from pathlib import Path
 from annotator.calls.rules import chosen_thresholds
 from annotator.errors import EnvironmentFault, UsageError
 from annotator.genome.plan import PlanOptions
-from annotator.kinds import EVERY_KIND, TASKS
+from annotator.kinds import EVERY_KIND, TASKS, Kind
 from annotator.models.bound.manifest import BUNDLED_BOUND, BoundManifest, bound_folder, read_bound
 from annotator.models.directory import BUNDLED, read_model
 from annotator.models.manifest import CladeSettings, Manifest
@@ -21,6 +21,7 @@ from annotator.motifs.motif import Motif
 from annotator.motifs.options import release_named
 from annotator.motifs.read import read_motifs
 from annotator.motifs.scan import MotifScanner
+from annotator.output.track_files import TrackFile, track_files
 from annotator.pipeline.executors.machine import Machine
 from annotator.pipeline.options import BOUND_AUTO, BOUND_OFF, SHARD_BP, AnnotateOptions
 from annotator.pipeline.worker.order import CARD, WorkOrder, motif_scanner
@@ -89,6 +90,8 @@ def resolve(options: AnnotateOptions, machine: Machine) -> Request:
             logger.warning("`thresholds` %s: this run calls %s only", kind, ", ".join(kinds) or "motifs")
     if options.fdr is not None and not kinds:
         logger.warning("`fdr`: this run calls motifs only, which have q-values")
+    if options.tracks and not kinds:
+        raise UsageError("this run calls motifs only, which have no tracks", "tracks")
     motifs, source = _motifs(options) if "tfbs" in tasks else ((), "")
     bound, rated = _bound(options, motifs)
     order = WorkOrder(
@@ -112,6 +115,7 @@ def resolve(options: AnnotateOptions, machine: Machine) -> Request:
         integers_sha256=manifest.integers.sha256 if manifest.integers else "",
         bound=bound,
         bound_sha256=rated.weights_sha256 if rated else "",
+        tracks=_tracks(manifest, kinds) if options.tracks else (),
         libraries=_libraries(manifest, machine),
     )
     return Request(order, manifest, folder, settings, tasks, motif_scanner(order), options.fdr if kinds else None, rated)
@@ -133,6 +137,12 @@ def _tasks(options: AnnotateOptions, manifest: Manifest, settings: CladeSettings
         if kind.task in tasks and kind not in settings.validated:
             logger.warning("%s calls are NOT VALIDATED for clade %s (%s)", kind, options.clade, settings.note)
     return tasks
+
+
+def _tracks(manifest: Manifest, kinds: Sequence[Kind]) -> tuple[TrackFile, ...]:
+    """Files of the model's tracks that give the wanted kinds of call."""
+    kind_of = manifest.track_set.kind_of
+    return track_files((i, name, kind_of(name)) for i, name in enumerate(manifest.tracks) if kind_of(name) in kinds)
 
 
 def _libraries(manifest: Manifest, machine: Machine) -> dict[str, str]:

@@ -72,6 +72,7 @@ def make_plan(
         "tasks": list(request.tasks),
         "thresholds": order.thresholds,
         "fdr": fdr,
+        "tracks": bool(order.tracks),
         "motifs": _motif_plan(order),
         "bound": _bound_plan(request),
         "regions_sha256": None if regions is None else _region_hash(regions),

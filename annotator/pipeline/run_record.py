@@ -15,13 +15,14 @@ from annotator.genome.files import STDIN_PATHS
 from annotator.genome.plan import Shard
 from annotator.genome.source import Genome
 from annotator.output.parts import PartInfo
+from annotator.output.track_files import LEAST_PROBABILITY
 from annotator.pipeline.request import Request
 from annotator.pipeline.worker.measures import host_peak_bytes
 from annotator.pipeline.worker.order import WorkerReport
 from annotator.preflight import as_text
 from annotator.results.plan import RunPlan
 from annotator.results.rewriting import files_json
-from annotator.results.workspace import RUN_JSON_VERSION, FinishedShard, total_counts
+from annotator.results.workspace import RUN_JSON_VERSION, TRACKS, FinishedShard, total_counts
 from annotator_kernels.versions import installed_version
 
 MOST_NAMES = 1000
@@ -81,6 +82,10 @@ def run_json(
         "argv": circumstances.argv,
         "plan": plan.as_json(),
         "formats": formats_json(formats),
+        TRACKS: {
+            track.file: {"track": track.name, "kind": track.kind, "strand": track.strand.symbol, "least": LEAST_PROBABILITY}
+            for track in request.order.tracks
+        },
         "files": files_json(out_dir, files),
         "coordinate_system": "0-based-half-open",
         "input": {

@@ -26,7 +26,7 @@ LADDER: Final = "fdr_ladder"
 
 _NOTES = (GIVEN, COMMAND, LADDER)
 
-_NAMED_ALIKE = ("bound", "clade", "fdr", "gaps_as_n", "mask_chars", "model", "motifs", "tasks", "thresholds")
+_NAMED_ALIKE = ("bound", "clade", "fdr", "gaps_as_n", "mask_chars", "model", "motifs", "tasks", "thresholds", "tracks")
 OPTION_OF: Final = {name: name for name in (*CHOSEN, *_NAMED_ALIKE)} | {
     "duplicate_names": "dup_names", "regions_sha256": "regions",
 }  # fmt: skip

@@ -20,8 +20,10 @@ from typing import Any
 
 from annotator.errors import InputError, ResourceFault, UsageError
 from annotator.files import FolderLock, file_sha256, sweep_temporaries, write_faults, write_json
-from annotator.output.parts import count_rows
+from annotator.output.parts import PartInfo, count_rows
 from annotator.output.schema import PREDICTIONS_FILE
+from annotator.output.track_files import MAXIMA_FILE
+from annotator.output.track_parts import tracks_path
 from annotator.results.plan import LADDER, OPTION_OF, PLAN_VERSION, RunPlan
 
 STATE = ".annotator"
@@ -41,6 +43,7 @@ FORMATS, CONVERTED, WRITING, TRACKS = "formats", "converted", "writing", "tracks
 """Keys of run.json: the formats that annotate was asked for, those that were added later, names of files that are being written
 in other formats, and the tracks."""
 _FILES_JSON = "files.json"
+_TRACKS_SHA256 = "tracks_sha256"
 _INDICES = (".csi", ".tbi")
 
 
@@ -52,6 +55,12 @@ class FinishedShard:
     rows: int
     sha256: str
     counts: dict[str, int]
+    tracks_sha256: str = ""
+
+    @property
+    def info(self) -> PartInfo:
+        """Rows and hashes of its part."""
+        return PartInfo(self.rows, self.sha256, self.tracks_sha256)
 
 
 class Workspace:
@@ -253,8 +262,12 @@ class Workspace:
         done = {}
         for entry in self._journal(plan.sha256):
             part = self.part(entry.shard)
-            if os.path.isfile(part) and file_sha256(part) == entry.sha256 and count_rows(part) == entry.rows:
-                done[entry.shard] = entry
+            if not (os.path.isfile(part) and file_sha256(part) == entry.sha256 and count_rows(part) == entry.rows):
+                continue
+            tracks = tracks_path(part)
+            if entry.tracks_sha256 and not (os.path.isfile(tracks) and file_sha256(tracks) == entry.tracks_sha256):
+                continue
+            done[entry.shard] = entry
         return done
 
     def part(self, shard: int) -> Path:
@@ -268,6 +281,8 @@ class Workspace:
         the last half minute with it; to wait for the disk after every shard would cost more than to compute those again.
         """
         line = {"shard": entry.shard, "rows": entry.rows, "sha256": entry.sha256, "counts": entry.counts, "plan": plan.sha256}
+        if entry.tracks_sha256:
+            line[_TRACKS_SHA256] = entry.tracks_sha256
         try:
             with (self.state / "journal.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line, sort_keys=True) + "\n")
@@ -289,7 +304,9 @@ class Workspace:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 row = json.loads(line)
-                entry = FinishedShard(int(row["shard"]), int(row["rows"]), str(row["sha256"]), dict(row["counts"]))
+                entry = FinishedShard(
+                    int(row["shard"]), int(row["rows"]), str(row["sha256"]), dict(row["counts"]), str(row.get(_TRACKS_SHA256, ""))
+                )
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 continue  # a line cut short by a kill: its shard is simply computed again
             if row.get("plan") == wanted:
@@ -332,7 +349,13 @@ def lasting_files(run: dict[str, Any]) -> tuple[str, ...]:
     Args:
         run: Contents of run.json.
     """
-    return (*LASTING, *(run.get(TRACKS) or {}))
+    return (*LASTING, *_track_names(run))
+
+
+def _track_names(run: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the files of a run's tracks."""
+    tracks = run.get(TRACKS) or {}
+    return (*tracks, MAXIMA_FILE) if tracks else ()
 
 
 def _are_there(folder: Path, run: dict[str, Any], names: Iterable[str]) -> bool:
@@ -370,7 +393,7 @@ def rows_of_files(run: dict[str, Any]) -> dict[str, int]:
     Args:
         run: Contents of run.json.
     """
-    others = {*BESIDE_CALLS, *(run.get(TRACKS) or {})}
+    others = {*BESIDE_CALLS, *_track_names(run)}
     return {name: entry["rows"] for name, entry in run["files"].items() if name not in others and not name.endswith(_INDICES)}
 
 

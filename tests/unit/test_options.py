@@ -52,6 +52,7 @@ WRONG: list[tuple[Callable[..., object], dict[str, Any], str, str]] = [
     (AnnotateOptions, {"tfbs_pvalue": float("nan")}, "tfbs_pvalue=nan: give a number", "--tfbs-pvalue nan: give a number"),
     (AnnotateOptions, {"regions": Path("no.bed")}, "regions='no.bed': no such file", "--regions no.bed: no such file"),
     (AnnotateOptions, {"overwrite": "no"}, "overwrite='no': give True or False", "--overwrite no: give True or False"),
+    (AnnotateOptions, {"tracks": 1}, "tracks=1: give True or False", "--tracks 1: give True or False"),
     (GenomeOptions, {"dup_names": "drop"}, "dup_names='drop': choose from error, suffix", "--dup-names drop: choose from error"),
     (GenomeOptions, {"eof_check": 1}, "eof_check=1: give True or False", "--no-eof-check 1: give True or False"),
     (BedOptions, {"bed6": None}, "bed6: give True or False", "--bed6: give True or False"),

@@ -10,6 +10,7 @@ Coordinates: 0-based half-open, 32 bits.
 
 from __future__ import annotations
 
+import logging
 import struct
 import tempfile
 import zlib
@@ -22,6 +23,11 @@ from typing import IO, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from annotator.output.formats.base import OutputRun
+from annotator.output.formats.bbi_trees import LEAF, block_index, contig_tree
+
+logger = logging.getLogger(__name__)
+
 BIGWIG_MAGIC: Final = 0x888FFC26
 BIGBED_MAGIC: Final = 0x8789F2EB
 LONGEST_BP: Final = (1 << 32) - 1
@@ -32,10 +38,6 @@ ZOOM_BP: Final = (4096, 16384, 65536, 262144, 1048576, 4194304)
 _VERSION: Final = 4
 _LEVEL: Final = 6
 """zlib level of blocks."""
-_TREE_MAGIC: Final = 0x78CA8C91
-_INDEX_MAGIC: Final = 0x2468ACE0
-_FANOUT: Final = 256
-"""Children of a node in the tree of contigs and in an index."""
 _ZOOM_ITEMS: Final = 512
 _HEADER: Final = struct.Struct("<IHHQQQHHQQIQ")
 _ZOOM: Final = struct.Struct("<IIQQ")
@@ -44,9 +46,6 @@ _ZOOM_RECORD: Final = np.dtype(
     [("contig", "<u4"), ("start", "<u4"), ("end", "<u4"), ("valid", "<u4"), ("least", "<f4"), ("most", "<f4"), ("sum", "<f4"),
      ("squares", "<f4")]
 )  # fmt: skip
-_LEAF: Final = np.dtype(
-    [("contig", "<u4"), ("start", "<u4"), ("last_contig", "<u4"), ("end", "<u4"), ("offset", "<u8"), ("size", "<u8")]
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +168,7 @@ class _ZoomLevel:
 
     def leaves(self, offset: int) -> NDArray[np.void]:
         """The blocks for an index, where the first begins at byte `offset` of the file."""
-        leaves = np.array(self._leaves, _LEAF)
+        leaves = np.array(self._leaves, LEAF)
         leaves["offset"] += offset
         return leaves
 
@@ -206,6 +205,30 @@ class BbiKind:
     items: int = 512
 
 
+class Contigs32:
+    """The contigs that a file with positions of 32 bits can have, and their numbers.
+
+    Attributes:
+        names: Their names, in FASTA order; the place of each is its number.
+        lengths: Their lengths in bp.
+        number: Number of each contig of the run, int64; -1 for one that is too long or empty.
+    """
+
+    def __init__(self, run: OutputRun, final: str) -> None:
+        """Warn of contigs that are too long for the file `final`."""
+        lengths = np.asarray(run.contig_lengths, np.int64)
+        fits = (lengths > 0) & (lengths <= LONGEST_BP)
+        chosen = np.flatnonzero(fits)
+        self.names = [run.contig_names[i] for i in chosen.tolist()]
+        self.lengths = lengths[chosen].tolist()
+        self.number = np.where(fits, np.cumsum(fits) - 1, -1)
+        for contig in np.flatnonzero(lengths > LONGEST_BP).tolist():
+            logger.warning(
+                "%s: without contig %s, whose %s bp are more than the format can count (2^32)",
+                final, run.contig_names[contig], f"{lengths[contig]:,}",
+            )  # fmt: skip
+
+
 class BbiFile:
     """A bigBed or bigWig while it is written, block by block. Bytes follow from the blocks alone."""
 
@@ -237,7 +260,7 @@ class BbiFile:
             self._summary_at = self._sql_at + len(sql)
             self._tree_at = self._summary_at + _SUMMARY.size
             self._stream.write(bytes(self._sql_at) + sql + bytes(_SUMMARY.size))
-            tree = _contig_tree(names, lengths, self._tree_at)
+            tree = contig_tree(names, lengths, self._tree_at)
             self._data_at = self._tree_at + len(tree)
             self._stream.write(tree + bytes(8))
             self._offset = self._data_at + 8
@@ -300,7 +323,7 @@ class BbiFile:
             self._write(*self._compressing.pop(0))
         index_at = self._offset
         end_of_data = self._offset
-        self._put(_index(np.array(self._leaves, _LEAF), index_at, end_of_data, self._kind.items))
+        self._put(block_index(np.array(self._leaves, LEAF), index_at, end_of_data, self._kind.items))
         zooms = b""
         for level, zoom in enumerate(self._zooms):
             self._pass_on(zoom.flush(), level + 1)
@@ -311,7 +334,7 @@ class BbiFile:
             for piece in zoom.blocks():
                 self._put(piece)
             zooms += _ZOOM.pack(zoom.bin_bp, 0, at, self._offset)
-            self._put(_index(leaves, self._offset, self._offset, _ZOOM_ITEMS))
+            self._put(block_index(leaves, self._offset, self._offset, _ZOOM_ITEMS))
         kind = self._kind
         one = kind.steps_in_1
         summary = _SUMMARY.pack(self._bases, (self._least or 0) / one, self._most / one, self._sum / one, self._squares / one**2)
@@ -349,79 +372,3 @@ def _cut(stretches: Stretches, bin_bp: int) -> Stretches:
     start = np.maximum(stretches.start[row], bins * bin_bp)
     end = np.minimum(stretches.end[row], (bins + 1) * bin_bp)
     return Stretches(stretches.contig[row], start, end, stretches.steps[row])
-
-
-def _contig_tree(names: Sequence[str], lengths: Sequence[int], at: int) -> bytes:
-    """The B+ tree from the name of a contig to its number and length.
-
-    Args:
-        names: Contigs in the order of their numbers.
-        lengths: Their lengths in bp.
-        at: Byte of the file at which it stands.
-    """
-    texts = [name.encode() for name in names]
-    order = sorted(range(len(texts)), key=texts.__getitem__)
-    width = max(map(len, texts), default=1)
-    keys = [texts[number].ljust(width, b"\0") for number in order]
-    leaves = [key + struct.pack("<II", number, lengths[number]) for key, number in zip(keys, order, strict=True)]
-    levels = []
-    while len(keys) > _FANOUT:
-        keys = keys[::_FANOUT]
-        levels.append(keys)
-    head = struct.pack("<4IQQ", _TREE_MAGIC, _FANOUT, width, 8, len(texts), 0)
-    return head + _nodes(leaves, levels, at + len(head))
-
-
-def _index(leaves: NDArray[np.void], at: int, end_of_data: int, items: int) -> bytes:
-    """The R tree from stretches of contigs to blocks.
-
-    Args:
-        leaves: The blocks in order, `_LEAF`, [n].
-        at: Byte of the file at which it stands.
-        end_of_data: Byte at which the blocks end.
-        items: Rows of a block at the most.
-    """
-    low = leaves["contig"].astype(np.int64) << 32 | leaves["start"]
-    high = leaves["last_contig"].astype(np.int64) << 32 | leaves["end"]
-    levels = []
-    while len(low) > _FANOUT:
-        first = np.arange(0, len(low), _FANOUT)
-        low, high = low[first], np.maximum.reduceat(high, first)
-        levels.append(_bounds(low, high))
-    whole = _bounds(low[:1], high.max(keepdims=True))[0] if len(low) else bytes(16)
-    head = struct.pack("<IIQ", _INDEX_MAGIC, _FANOUT, len(leaves)) + whole + struct.pack("<QII", end_of_data, items, 0)
-    return head + _nodes([leaf.tobytes() for leaf in leaves], levels, at + len(head))
-
-
-def _bounds(low: NDArray[np.int64], high: NDArray[np.int64]) -> list[bytes]:
-    """First contig and base, last contig and end of some nodes, as an index has them."""
-    return [
-        struct.pack("<4I", a >> 32, a & LONGEST_BP, b >> 32, b & LONGEST_BP)
-        for a, b in zip(low.tolist(), high.tolist(), strict=True)
-    ]
-
-
-def _nodes(leaves: list[bytes], keys: list[list[bytes]], at: int) -> bytes:
-    """The nodes of a tree, the root first, then level by level; only the last of a level may have fewer items than it holds.
-
-    Args:
-        leaves: Items of the lowest level.
-        keys: For each level above, from the lowest up: what stands before the place of each child.
-        at: Byte of the file at which the root stands.
-    """
-    levels = [leaves, *keys]
-    sizes = [len(leaves[0]) if leaves else 0, *(len(level[0]) + 8 for level in keys)]
-    places, end = [0] * len(levels), at
-    for level in range(len(levels) - 1, -1, -1):
-        places[level] = end
-        end += 4 * max(1, -(-len(levels[level]) // _FANOUT)) + len(levels[level]) * sizes[level]
-    pieces = []
-    for level in range(len(levels) - 1, -1, -1):
-        items = levels[level]
-        if level:
-            child_bytes = 4 + _FANOUT * sizes[level - 1]
-            items = [key + struct.pack("<Q", places[level - 1] + child * child_bytes) for child, key in enumerate(items)]
-        for first in range(0, max(1, len(items)), _FANOUT):
-            mine = items[first : first + _FANOUT]
-            pieces += [struct.pack("<BBH", level == 0, 0, len(mine)), *mine]
-    return b"".join(pieces)

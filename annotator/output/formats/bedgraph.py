@@ -10,9 +10,7 @@ import polars as pl
 from annotator.kinds import STRANDS, Kind, Strand
 from annotator.output.formats.base import OutputRun, Target
 from annotator.output.formats.lines import LineFile, indexed
-
-STRAND_NAMES = {Strand.PLUS: "plus", Strand.MINUS: "minus"}
-"""How file names spell a strand."""
+from annotator.output.track_files import STRAND_NAMES
 
 
 class BedGraphFormat:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import Final
@@ -13,11 +12,9 @@ from numpy.typing import NDArray
 
 from annotator.files import write_faults
 from annotator.output.formats.base import OutputRun, Target
-from annotator.output.formats.bbi import BIGBED_MAGIC, LONGEST_BP, BbiFile, BbiKind, Stretches
+from annotator.output.formats.bbi import BIGBED_MAGIC, LONGEST_BP, BbiFile, BbiKind, Contigs32, Stretches
 from annotator.output.formats.bed import BED9_COLUMNS, BedFile, bed_columns, bed_files, bed_lines
 from annotator.output.options import BedOptions
-
-logger = logging.getLogger(__name__)
 
 _ITEMS: Final = 512
 """Calls of a block."""
@@ -28,7 +25,7 @@ _COLUMNS: Final = {
     "start": "uint chromStart; \"First base, 0-based\"",
     "end": "uint chromEnd; \"One past the last base\"",
     "name": "string name; \"Kind, factor or track\"",
-    "score": "uint score; \"1000 x probability; of a bare motif match -100 log10 p\"",
+    "score": "uint score; \"1000 x probability, or -100 log10 p of a bare motif match\"",
     "strand": "char[1] strand; \"+ or -\"",
     "thickStart": "uint thickStart; \"The TSS of a promoter, otherwise the start\"",
     "thickEnd": "uint thickEnd; \"One past it, otherwise the end\"",
@@ -36,7 +33,7 @@ _COLUMNS: Final = {
     "probability": "string probability; \"Calibrated probability, or .\"",
     "kind": "string kind; \"Kind of call\"",
     "model": "string model; \"Model or motif collection\"",
-    "position": "uint position; \"Exon's last or first base, TSS, or start; 0-based\"",
+    "position": "uint position; \"Exon's last or first base, TSS, or start, 0-based\"",
     "motif_id": "string motif_id; \"Matrix, or .\"",
     "p_value": "string p_value; \"Of a motif match, or .\"",
     "q_value": "string q_value; \"Of a motif match, or .\"",
@@ -69,30 +66,6 @@ class BigBedFormat:
     def open(self, name: str, target: Target, run: OutputRun, pool: Executor) -> BigBedWriter:
         """Begin one of the files."""
         return BigBedWriter(target, self._files(run)[name], run, pool)
-
-
-class Contigs32:
-    """The contigs that a file with positions of 32 bits can have, and their numbers.
-
-    Attributes:
-        names: Their names, in FASTA order; the place of each is its number.
-        lengths: Their lengths in bp.
-        number: Number of each contig of the run, int64; -1 for one that is too long or empty.
-    """
-
-    def __init__(self, run: OutputRun, final: str) -> None:
-        """Warn of contigs that are too long for the file `final`."""
-        lengths = np.asarray(run.contig_lengths, np.int64)
-        fits = (lengths > 0) & (lengths <= LONGEST_BP)
-        chosen = np.flatnonzero(fits)
-        self.names = [run.contig_names[i] for i in chosen.tolist()]
-        self.lengths = lengths[chosen].tolist()
-        self.number = np.where(fits, np.cumsum(fits) - 1, -1)
-        for contig in np.flatnonzero(lengths > LONGEST_BP).tolist():
-            logger.warning(
-                "%s: without contig %s, whose %s bp are more than the format can count (2^32)",
-                final, run.contig_names[contig], f"{lengths[contig]:,}",
-            )  # fmt: skip
 
 
 class BigBedWriter:

@@ -60,7 +60,11 @@ class LineFile:
         self._index = TabixIndex(len(text), columns)
         with write_faults(target.final):
             self._stream = BgzfWriter(target.path, pool)
-            self._stream.write(text)
+            try:
+                self._stream.write(text)
+            except BaseException:
+                self._stream.close()
+                raise
 
     def append(self, text: bytes, chrom: pl.Series, start: NDArray[np.int64], end: NDArray[np.int64]) -> None:
         """Write one line for each call.

@@ -18,8 +18,9 @@ from annotator.genome.source import open_genome
 from annotator.kinds import REACH_BP
 from annotator.output.formats.bed import refuse_unwritable_names
 from annotator.output.options import formats_from_json
-from annotator.output.parts import PartInfo, publish_part
+from annotator.output.parts import publish_part
 from annotator.output.row_order import Border
+from annotator.output.track_parts import tracks_path
 from annotator.pipeline.announce import HINT, announce_genome, hint_where_nothing_was_called
 from annotator.pipeline.clade_fit import CladeFits
 from annotator.pipeline.driver.merge_ahead import MergeAhead, ReadyPart
@@ -208,8 +209,11 @@ class Assembly:
         """
         began = time.perf_counter()
         self._begin()
-        publish_part(result.part, self.workspace.part(shard))
-        entry = FinishedShard(shard, result.rows, result.sha256, dict(result.counts))
+        part = self.workspace.part(shard)
+        if result.tracks_sha256:
+            publish_part(result.tracks, tracks_path(part))
+        publish_part(result.part, part)
+        entry = FinishedShard(shard, result.rows, result.sha256, dict(result.counts), result.tracks_sha256)
         self.workspace.record(self.plan, entry)
         self.done[shard] = entry
         self._merge_ahead()
@@ -230,9 +234,7 @@ class Assembly:
             contigs, formats, workspace = self.genome.contigs, self.options.formats, self.workspace
             self._ahead = MergeAhead(lambda: self.task.begin_merge(contigs, formats, workspace.out_dir, workspace.state))
         for shard in range(self._taken, ready):
-            entry = self.done[shard]
-            part = ReadyPart(self.workspace.part(shard), PartInfo(entry.rows, entry.sha256), self._border(shard))
-            self._ahead.take(part)
+            self._ahead.take(ReadyPart(self.workspace.part(shard), self.done[shard].info, self._border(shard)))
         self._taken = ready
 
     def _border(self, shard: int) -> Border | None:
@@ -268,7 +270,7 @@ class Assembly:
         merged = [shard.index for shard in self.shards if shard.index in self.done]
         parts = FinishedParts(
             [self.workspace.part(shard) for shard in merged],
-            [PartInfo(self.done[shard].rows, self.done[shard].sha256) for shard in merged],
+            [self.done[shard].info for shard in merged],
             contigs, frozenset(failed), self.options.formats, self.workspace.state,
         )  # fmt: skip
         began = time.perf_counter()

@@ -87,7 +87,7 @@ class MergeAhead:
         try:
             self._merge = self._begin()
             while (part := self._parts.get()) is not None and not self._stopped.is_set():
-                self._merge.take(part.path, part.expected, part.border)
+                self._merge.take(part.path, part.expected, part.border, part.border)
         except BaseException as error:
             logger.info("merging beside the scan ended (%s); the parts are merged when all are there", error)
             if self._merge is not None:

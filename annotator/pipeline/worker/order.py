@@ -10,6 +10,7 @@ from annotator.kinds import Kind
 from annotator.motifs.motif import Motif
 from annotator.motifs.scan import MotifScanner
 from annotator.motifs.scores import expected_hits
+from annotator.output.track_files import TrackFile
 
 CARD = "gpu"
 """What an order's `libraries` call the GPU."""
@@ -42,6 +43,7 @@ class WorkOrder:
         integers_sha256: Hash of their integer copy, like `weights_sha256`; empty where there is none.
         bound: Folder of the model of bound sites, "bundled" for the bundled one; empty for none.
         bound_sha256: Hash of its weights, like `weights_sha256`.
+        tracks: Tracks to write beside the calls; empty for none.
         libraries: Versions that decide the result, and the GPU's name and capability as CARD where one is used; a worker that
             has others refuses.
     """
@@ -63,6 +65,7 @@ class WorkOrder:
     integers_sha256: str = ""
     bound: str = ""
     bound_sha256: str = ""
+    tracks: tuple[TrackFile, ...] = ()
     libraries: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -85,12 +88,16 @@ class ShardResult:
         rows: How many calls.
         sha256: Hash of `part`.
         counts: What was counted on the way.
+        tracks: Its second channel, where the order asks for tracks.
+        tracks_sha256: Hash of `tracks`; empty without.
     """
 
     part: bytes
     rows: int
     sha256: str
     counts: dict[str, int]
+    tracks: bytes = b""
+    tracks_sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from annotator.output.merge import Merge, final_names
 from annotator.output.parts import PROFILES, TESTED, PartInfo, part_bytes, read_part_text
 from annotator.output.rewrite import rewrite_formats
 from annotator.output.table import calls_table
+from annotator.output.track_parts import tracks_bytes, values_table
 from annotator.pipeline.worker.order import CARD, SHARDS_AT_ONCE, ShardResult, WorkerReport, WorkOrder
 from annotator.pipeline.worker.task import FinishedParts
 from annotator.results.workspace import BESIDE_CALLS, CONTIGS_TSV, PROFILES_JSON
@@ -32,7 +33,7 @@ from annotator_kernels.versions import installed_version
 if TYPE_CHECKING:
     from annotator.genome.shard_input import ShardInput
     from annotator.motifs.scan import MotifScanner
-    from annotator.pipeline.worker.shard_worker import ShardWorker
+    from annotator.pipeline.worker.shard_worker import ShardFindings, ShardWorker
 
 
 class ShardTask:
@@ -60,7 +61,7 @@ class ShardTask:
 
     def file_names(self, contigs: ContigTable, formats: Mapping[str, object]) -> tuple[str, ...]:
         """Names of the calls' files and of those beside them."""
-        return (*final_names(self._output(contigs), make_formats(formats)), *BESIDE_CALLS)
+        return (*final_names(self._output(contigs), make_formats(formats), self.order.tracks), *BESIDE_CALLS)
 
     def format_files(self, contigs: ContigTable, formats: Mapping[str, object]) -> tuple[str, ...]:
         """Names of the files in the formats."""
@@ -83,7 +84,7 @@ class ShardTask:
         return Merge(
             out_dir, run=self._output(contigs), formats=make_formats(formats), tool_version=program_version(),
             threads=usable_cpus(), leave_out=leave_out, text_names=BESIDE_CALLS, has_hits=bool(self.order.motifs),
-            scratch=scratch,
+            scratch=scratch, tracks=self.order.tracks,
         )  # fmt: skip
 
     def merge(
@@ -166,9 +167,16 @@ class ShardTask:
             with worker.clock.stage("write"):
                 table = calls_table(found.calls, work.names, order.labels, order.model_name, order.motif_source)
                 data, info = part_bytes(table, profiles_to_text(found.profiles), positions_to_text(found.tested))
-            return ShardResult(data, info.rows, info.sha256, dict(found.counts))
+                tracks = self._tracks_of(found, work) if order.tracks else (b"", "")
+            return ShardResult(data, info.rows, info.sha256, dict(found.counts), *tracks)
 
         return finish
+
+    def _tracks_of(self, found: ShardFindings, work: ShardInput) -> tuple[bytes, str]:
+        """The second channel of a part."""
+        order = self.order
+        maxima = calls_table(found.maxima, work.names, order.labels, order.model_name, order.motif_source)
+        return tracks_bytes(values_table(found.values), maxima)
 
     def report(self) -> WorkerReport:
         """Time, kernels, batch and memory."""

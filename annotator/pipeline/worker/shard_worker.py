@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from annotator.calls.batch import Calls, inside_regions
+from annotator.calls.batch import Calls, inside_regions, lie_inside
 from annotator.calls.bound_hits import BoundHits
 from annotator.calls.motif_hits import motif_calls
 from annotator.calls.profiles import PartProfile, count_profiles, surroundings
 from annotator.calls.rules import TrackRule, track_rules
-from annotator.calls.sites import QueuedSites
+from annotator.calls.sites import QueuedSites, call_sites
 from annotator.calls.tested_positions import PositionCounts, count_positions
+from annotator.calls.track_values import TrackValues, track_values
 from annotator.errors import AnnotatorError, ModelFault
 from annotator.genome.bases import StagedBases
 from annotator.genome.plan import Span, Windows
@@ -28,10 +30,11 @@ from annotator.models.faults import device_faults
 from annotator.models.loading import load_scan_model
 from annotator.models.manifest import Manifest
 from annotator.motifs.scan import MotifScanner
+from annotator.output.track_files import LEAST_PROBABILITY
 from annotator.pipeline.worker.order import WorkOrder, motif_scanner
 from annotator.scan.clock import StageClock
 from annotator.scan.feed import BlockFeed, StagedBlock
-from annotator.scan.windows import NotFinite, WindowScorer
+from annotator.scan.windows import NotFinite, ScoredBatch, WindowScorer
 
 MOST_UNREAD = 2
 """Batches of a shard whose results a GPU may owe: with one it computes while the host reads the one before."""
@@ -46,12 +49,16 @@ class ShardFindings:
         counts: What was counted on the way.
         profiles: The bases counted around the calls.
         tested: The positions that motifs were compared with; nothing without motifs.
+        values: Probabilities by base of the order's tracks.
+        maxima: Their local maxima from `LEAST_PROBABILITY` up, as calls.
     """
 
     calls: Calls
     counts: Counter[str]
     profiles: list[PartProfile]
     tested: list[PositionCounts]
+    values: TrackValues = field(default_factory=TrackValues.none)
+    maxima: Calls = field(default_factory=Calls.empty)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +70,16 @@ class _Begun:
         counts: What was counted on the way.
         unread: Batches whose sites the device owes.
         found: The calls of the others.
+        values: Probabilities by base of the order's tracks, batch by batch.
+        maxima: Their local maxima, batch by batch.
     """
 
     staged: StagedBlock
     counts: Counter[str]
     unread: deque[QueuedSites]
     found: list[Calls]
+    values: list[TrackValues] = field(default_factory=list)
+    maxima: list[Calls] = field(default_factory=list)
 
 
 class ShardWorker:
@@ -110,6 +121,13 @@ class ShardWorker:
         self._manifest = manifest
         model = load_scan_model(folder, manifest, order.clade, self.device, order.precision)
         self.scorer = WindowScorer(model, batch_bp=order.batch_bp, device=self.device, clock=self.clock)
+
+    def _track_rules(self) -> list[TrackRule | None]:
+        """Rules that call every local maximum which the order's tracks show; none without tracks."""
+        order = self.order
+        assert self._manifest is not None, "a scorer comes with its manifest"
+        least = dict.fromkeys(order.kinds, LEAST_PROBABILITY) if order.tracks else {}
+        return track_rules(self._manifest, order.clade, least, first_label=len(order.motifs))
 
     def _rules(self, shard: ShardInput) -> list[TrackRule | None]:
         """Rules of the model's tracks on the genome of a shard."""
@@ -177,11 +195,13 @@ class ShardWorker:
         shard, block = staged.shard, staged.block
         begun = _Begun(staged, Counter(windows=len(block.windows), bases=shard.owned_bp), deque(), [])
         if self.scorer:
-            rules, scored = self._rules(shard), 0
+            rules, low_rules, scored = self._rules(shard), self._track_rules(), 0
             for batch in self.scorer.queue(block, staged.on_device, lambda: self._read_all(begun)):
                 scored += len(batch.rows)
                 with self.clock.stage("calls"):
                     begun.unread.append(QueuedSites(batch, block, rules))
+                if self.order.tracks:
+                    self._track(begun, batch, low_rules)
                 while len(begun.unread) > self.most_unread:
                     self._read_first(begun)
             begun.counts["windows all N"] += len(block.windows) - scored
@@ -189,12 +209,23 @@ class ShardWorker:
 
     def _read_first(self, begun: _Begun) -> None:
         """Take in the first batch that the device owes."""
+        with self._naming_windows(begun), self.clock.stage("calls"):
+            begun.found.append(begun.unread.popleft().read(begun.counts))
+
+    def _track(self, begun: _Begun, batch: ScoredBatch, rules: list[TrackRule | None]) -> None:
+        """Take in the tracks of a batch and their maxima, at once: its logits may be gone once it is read."""
+        block = begun.staged.block
+        with self._naming_windows(begun), self.clock.stage("tracks"):
+            begun.values.append(track_values(batch, block, rules))
+            begun.maxima.append(call_sites(batch, block, rules, Counter()))
+
+    @contextmanager
+    def _naming_windows(self, begun: _Begun) -> Iterator[None]:
+        """Let what the model gives that is no number name its window."""
         try:
-            with self.clock.stage("calls"):
-                begun.found.append(begun.unread.popleft().read(begun.counts))
+            yield
         except NotFinite as fault:
-            shard, windows = begun.staged.shard, begun.staged.block.windows
-            raise ModelFault(self._describe(fault, shard, windows)) from fault
+            raise ModelFault(self._describe(fault, begun.staged.shard, begun.staged.block.windows)) from fault
 
     def _read_all(self, begun: _Begun) -> bool:
         """Take in all that the device owes, whose logits are gone then; False where that is nothing."""
@@ -221,7 +252,7 @@ class ShardWorker:
                 calls, counts["motif hits rated"] = self.bound.rate(calls, shard, around)
         with self.clock.stage("profiles"):
             profiles = count_profiles(calls, shard, around, self.order.labels)
-        return ShardFindings(calls, counts, profiles, tested)
+        return ShardFindings(calls, counts, profiles, tested, *_inside(begun.values, begun.maxima, shard.regions))
 
     def _describe(self, fault: NotFinite, shard: ShardInput, windows: Windows) -> str:
         window = fault.window
@@ -232,3 +263,14 @@ class ShardWorker:
             f"model {self.order.model}: NaN or infinity in window {shard.names[contig]}:{start}-{end} "
             f"(0-based), strand {fault.strand.symbol}"
         )
+
+
+def _inside(
+    values: list[TrackValues], maxima: list[Calls], regions: Mapping[int, NDArray[np.int64]] | None
+) -> tuple[TrackValues, Calls]:
+    """All values and maxima of a shard, or those in its regions."""
+    every, calls = TrackValues.concatenate(values), Calls.concatenate(maxima)
+    if regions is None:
+        return every, calls
+    inside = lie_inside(every.contig, every.position, regions)
+    return every.take(inside), calls.take(inside_regions(calls, regions))
