@@ -15,23 +15,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from annotator.api import BatchResults, Results, annotate, convert, open_results, read_calls
+    from annotator.api import BatchResults, Results, annotate, call, convert, open_results, read_calls
     from annotator.plots.locus import plot_locus
     from annotator.scan.predict import load_model
 
     __version__: str
 
 __all__ = [
-    "BatchResults",
-    "Results",
-    "__version__",
-    "annotate",
-    "convert",
-    "load_model",
-    "open_results",
-    "plot_locus",
+    "BatchResults", "Results", "__version__", "annotate", "call", "convert", "load_model", "open_results", "plot_locus",
     "read_calls",
-]
+]  # fmt: skip
 
 _MODULE = dict.fromkeys(__all__, "annotator.api") | {
     "load_model": "annotator.scan.predict", "plot_locus": "annotator.plots.locus"

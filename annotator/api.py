@@ -28,7 +28,7 @@ from annotator.pipeline.worker.task import TaskFactory
 from annotator.preflight import check_annotation
 from annotator.results.results import BatchResults, Results, open_results, read_calls
 
-__all__ = ["BatchResults", "Results", "annotate", "convert", "open_results", "read_calls"]
+__all__ = ["BatchResults", "Results", "annotate", "call", "convert", "open_results", "read_calls"]
 
 AnyPath = str | os.PathLike[str]
 
@@ -171,6 +171,42 @@ def convert(folder: AnyPath, to: Sequence[str], *, header: bool = True, threads:
     check_count("threads", threads)
     write(path, to, bed=BedOptions(header), threads=threads)
     return open_results(path)
+
+
+def call(
+    folder: AnyPath,
+    out_dir: AnyPath,
+    thresholds: float | Mapping[str, float] | None = None,
+    *,
+    formats: Sequence[str] = (),
+    header: bool = True,
+    overwrite: bool = False,
+    threads: int = 0,
+) -> Results:
+    """Call a finished run again at other thresholds from its tracks, as `annotator call` does; the model is not needed.
+
+    Args:
+        folder: The results folder of `annotate(..., tracks=True)`.
+        out_dir: The results folder for the calls; another one.
+        thresholds: Probability by kind of call, from 0.01 up, or one number for all kinds; a kind without one keeps the run's.
+        formats: Files to write beside predictions.parquet, as `annotate` takes them.
+        header: Write the `#chrom` line into BED files.
+        overwrite: Replace the files of another run in `out_dir`.
+        threads: How many compress; 0 for all CPUs of this process.
+
+    Returns:
+        The new results: the calls that the run would have made at these thresholds, without motif hits and profiles.
+
+    Raises:
+        AnnotatorError: There is no finished run with tracks, a threshold is wrong, or a file cannot be written.
+    """
+    from annotator.results.call import call as write
+
+    source, out = Path(check_path("folder", folder)), Path(check_path("out_dir", out_dir))
+    check_count("threads", threads)
+    asked = {EVERY_KIND: thresholds} if thresholds is not None and not isinstance(thresholds, Mapping) else thresholds or {}
+    write(source, out, asked, formats=formats_asked(formats, BedOptions(header)), overwrite=overwrite, threads=threads)
+    return open_results(out)
 
 
 def _path(field: str, path: AnyPath | None) -> Path | None:

@@ -17,6 +17,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from annotator.cli.annotate import annotate
+from annotator.cli.call import call
 from annotator.cli.convert import convert
 from annotator.cli.doctor import doctor
 from annotator.cli.evaluate import evaluate
@@ -49,6 +50,7 @@ app = typer.Typer(
 for command, line in (
     (annotate, "annotate assembly.fa.gz -o results/ --clade plant --tasks splice,tfbs"),
     (plan, "plan assembly.fa.gz --clade plant"),
+    (call, "call results/ --threshold donor=0.2 -o lower/"),
     (convert, "convert results/ --to gff3,bigbed"),
     (verify, "verify results/"),
     (example, "example && annotator annotate example.fa.gz -o results/"),

@@ -106,7 +106,7 @@ def annotate_options(
         UsageError: One is wrong.
     """
     return AnnotateOptions(
-        clade=clade, tasks=comma_list(tasks) if tasks else None, thresholds=_thresholds(threshold or []),
+        clade=clade, tasks=comma_list(tasks) if tasks else None, thresholds=thresholds_given(threshold or []),
         shard_bp=shard_bp or None,
         genome=GenomeOptions(dup_names=dup_names, gaps_as_n=gaps_as_n, eof_check=not no_eof_check, mask_chars=mask_chars),  # type: ignore[arg-type]
         **others,
@@ -142,7 +142,7 @@ def _seconds(text: str) -> float:
     return sum(float(part or 0) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True))
 
 
-def _thresholds(values: list[str]) -> dict[str, float]:
+def thresholds_given(values: list[str]) -> dict[str, float]:
     """Probability per kind, from `KIND=P` or a bare number for all kinds; later ones win."""
     chosen: dict[str, float] = {}
     for value in values:

@@ -138,10 +138,14 @@ class Merge:
             ValueError: It is not the one of `expected`, not in plan order, names an unknown contig, or holds a kind that is not
                 in `run.kinds`.
         """
-        for block in self._order.add(read_part(path, expected), border):
-            self._keep(block)
+        self.take_rows(read_part(path, expected), border)
         if self._tracks is not None:
             self._tracks.take(path, expected.tracks_sha256 if expected else None, maxima_border)
+
+    def take_rows(self, rows: pl.DataFrame, border: Border | None = None) -> None:
+        """Merge rows that are at hand: arguments and errors as of `take`, of a part that holds `rows`."""
+        for block in self._order.add(rows, border):
+            self._keep(block)
 
     def take_all(
         self, parts: Sequence[Path], expected: Sequence[PartInfo] | None = None, tick: Callable[[], None] | None = None

@@ -39,16 +39,20 @@ def rewrite_formats(
         InputError: predictions.parquet cannot be read.
         ResourceFault: A file cannot be written.
     """
-    return write_formats(_blocks(folder / PREDICTIONS_FILE), folder, run, formats, threads=threads, tick=tick)
+    return write_formats(table_blocks(folder / PREDICTIONS_FILE), folder, run, formats, threads=threads, tick=tick)
 
 
-def _blocks(path: Path) -> Iterator[pl.DataFrame]:
-    """The rows of predictions.parquet, in file order and bounded pieces."""
+def table_blocks(path: Path, rows: int = BLOCK_ROWS) -> Iterator[pl.DataFrame]:
+    """The rows of a table such as predictions.parquet, in file order, so many at a time.
+
+    Raises:
+        InputError: It cannot be read.
+    """
     try:
         # A results folder may be called "sample=1" or "run[2]": neither a hive key nor a glob pattern here.
         table = pl.scan_parquet(path, glob=False, hive_partitioning=False)
         count = table.select(pl.len()).collect().item()
-        for start in range(0, count, BLOCK_ROWS):
-            yield table.slice(start, BLOCK_ROWS).collect()
+        for start in range(0, count, rows):
+            yield table.slice(start, rows).collect()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,9 +24,9 @@ if TYPE_CHECKING:  # the driver reads parts without torch
     from annotator.calls.track_values import TrackValues
 
 VALUES_SCHEMA: Final = pl.Schema(
-    {"channel": pl.UInt16(), "contig": pl.UInt32(), "position": pl.Int64(), "thousandths": pl.UInt16()}
+    {"channel": pl.UInt16(), "chrom": pl.String(), "position": pl.Int64(), "thousandths": pl.UInt16()}
 )
-"""Channel as of `channel_of`, index of the contig, base, probability; sorted in this order."""
+"""Channel as of `channel_of`, contig, base, probability; sorted by channel, then along the contigs in FASTA order."""
 _LENGTH: Final = struct.Struct("<Q")
 
 
@@ -34,20 +35,23 @@ def tracks_path(part: Path) -> Path:
     return part.with_suffix(".tracks")
 
 
-def values_table(values: TrackValues) -> pl.DataFrame:
-    """The values of a shard as a table of `VALUES_SCHEMA`, unsorted."""
+def values_table(values: TrackValues, contig_names: Sequence[str]) -> pl.DataFrame:
+    """The values of a shard as a sorted table of `VALUES_SCHEMA`; `values.contig` indexes `contig_names`."""
+    order = np.lexsort((values.position, values.contig, values.channel))
     columns = {
-        "channel": values.channel, "contig": values.contig, "position": values.position,
-        "thousandths": np.round(values.probability * STEPS_IN_1).astype(np.uint16),
-    }  # fmt: skip
-    return pl.DataFrame(columns, schema_overrides=dict(VALUES_SCHEMA)).select(list(VALUES_SCHEMA))
+        "channel": values.channel[order],
+        "chrom": pl.Series(contig_names, dtype=pl.String).gather(values.contig[order]),
+        "position": values.position[order],
+        "thousandths": np.round(values.probability[order] * STEPS_IN_1),
+    }
+    return pl.DataFrame(columns).cast(dict(VALUES_SCHEMA))  # type: ignore[arg-type]
 
 
 def tracks_bytes(values: pl.DataFrame, maxima: pl.DataFrame) -> tuple[bytes, str]:
     """The second channel of a part.
 
     Args:
-        values: Columns of `VALUES_SCHEMA`, in any order of rows.
+        values: Sorted rows of `VALUES_SCHEMA`.
         maxima: Rows of `TABLE_SCHEMA`, as `calls_table` returns them.
 
     Returns:
@@ -60,7 +64,7 @@ def tracks_bytes(values: pl.DataFrame, maxima: pl.DataFrame) -> tuple[bytes, str
         raise ValueError(f"the tracks of a part must have the schemas {VALUES_SCHEMA} and {TABLE_SCHEMA}")
     first, second = io.BytesIO(), io.BytesIO()
     maxima.write_parquet(first, compression="zstd", compression_level=1, metadata=PART_METADATA)
-    values.sort(list(VALUES_SCHEMA)).write_parquet(second, compression="zstd", compression_level=1, metadata=PART_METADATA)
+    values.write_parquet(second, compression="zstd", compression_level=1, metadata=PART_METADATA)
     data = b"".join((_LENGTH.pack(first.tell()), first.getvalue(), second.getvalue()))
     return data, hashlib.sha256(data).hexdigest()
 

@@ -50,8 +50,8 @@ class TrackMerge:
         """
         self._tracks, self._keep = tracks, keep
         self._order = RowOrder(run.contig_names, tuple({track.kind.value for track in tracks}), block_rows, leave_out)
-        left_out = set(leave_out)
-        self._left_out = np.array([i for i, name in enumerate(run.contig_names) if name in left_out], np.int64)
+        self._number = {name: number for number, name in enumerate(run.contig_names)}
+        self._left_out = np.array([self._number[name] for name in leave_out], np.int64)
         self._writers: dict[int, BigWigWriter] = {}
         with ExitStack() as stack:
             for track in tracks:
@@ -76,7 +76,9 @@ class TrackMerge:
         channels = values["channel"].to_numpy()
         if unknown := set(np.unique(channels).tolist()) - set(self._writers):
             raise ValueError(f"{part}: values of channels {sorted(unknown)}, which are not written")
-        contig, position, steps = (values[name].to_numpy().astype(np.int64) for name in ("contig", "position", "thousandths"))
+        runs = values["chrom"].rle().struct.unnest()
+        contig = np.repeat(np.array([self._number[name] for name in runs["value"]], np.int64), runs["len"].to_numpy())
+        position, steps = (values[name].to_numpy().astype(np.int64) for name in ("position", "thousandths"))
         kept = ~np.isin(contig, self._left_out)
         for channel, writer in self._writers.items():  # the rows are sorted by channel
             first, end = np.searchsorted(channels, (channel, channel + 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from annotator.pipeline.worker.measures import host_peak_bytes
 from annotator.pipeline.worker.order import WorkerReport
 from annotator.preflight import as_text
 from annotator.results.plan import RunPlan
-from annotator.results.rewriting import files_json
+from annotator.results.rewriting import files_json, formats_json
 from annotator.results.workspace import RUN_JSON_VERSION, TRACKS, FinishedShard, total_counts
 from annotator_kernels.versions import installed_version
 
@@ -53,11 +53,6 @@ class Circumstances:
             for device, size in report.peak_memory_bytes.items():
                 peaks[device] = max(peaks.get(device, 0), size)
         return peaks
-
-
-def formats_json(formats: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of run.json about file formats: the options of each, which are dataclasses."""
-    return {name: asdict(options) for name, options in formats.items()}
 
 
 def run_json(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from annotator.output.formats.write import format_names
 from annotator.output.options import BED, BedOptions, formats_asked, formats_from_json
 from annotator.output.rewrite import rewrite_formats
 from annotator.results.results import BatchResults, Results, open_results
-from annotator.results.rewriting import rewrite_files
+from annotator.results.rewriting import formats_json, rewrite_files
 from annotator.results.workspace import CONVERTED, FORMATS, Workspace
 
 logger = logging.getLogger(__name__)
@@ -84,7 +83,7 @@ def _convert(results: Results, to: Sequence[str], bed: BedOptions, threads: int,
         run, formats = output_run(results), make_formats(asked)
         names = format_names(run, formats)
         workspace.refuse_foreign_files(list(names))
-        converted = added | {key: asdict(options) for key, options in asked.items() if key not in own}  # type: ignore[call-overload]
+        converted = added | formats_json({key: options for key, options in asked.items() if key not in own})
         rewrite_files(
             workspace, results.run, names,
             lambda: rewrite_formats(results.path, run, formats, threads=threads, tick=tick),

@@ -22,6 +22,7 @@ from annotator.kinds import KINDS, STRANDS, Strand
 from annotator.output.schema import PREDICTIONS_FILE, TABLE_SCHEMA
 from annotator.results.batch import SUMMARY, samples_of
 from annotator.results.workspace import (
+    CALLED_FROM,
     CONTIGS_TSV,
     INSTEAD,
     PLAN_JSON,
@@ -142,6 +143,8 @@ class Results:
 
     def _text(self, name: str) -> str:
         """A text file of the run."""
+        if name not in self.files and self.run.get(CALLED_FROM):
+            raise UsageError(f"{self.path}: holds calls from tracks, without {name}")
         if name not in self.files:
             raise UsageError(
                 f"{self.path}: was written by an earlier version, without {name}; annotate the genome again, into another folder "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ def files_json(out_dir: Path, files: Mapping[str, PartInfo]) -> dict[str, Any]:
         name: {"bytes": (out_dir / name).stat().st_size, "sha256": info.sha256, "rows": info.rows}
         for name, info in sorted(files.items())
     }
+
+
+def formats_json(formats: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of run.json about file formats: the options of each, which are dataclasses."""
+    return {name: asdict(options) for name, options in formats.items()}
 
 
 def rewrite_files(

@@ -37,11 +37,9 @@ INSTEAD = "overwrite it or choose another folder"
 """What to do where a folder cannot be gone on with."""
 BESIDE_CALLS = (CONTIGS_TSV, PROFILES_JSON)
 """Files of a finished run that hold no calls."""
-LASTING = (PREDICTIONS_FILE, *BESIDE_CALLS)
-"""Files of every run that only a scan can make; see `lasting_files`."""
-FORMATS, CONVERTED, WRITING, TRACKS = "formats", "converted", "writing", "tracks"
+FORMATS, CONVERTED, WRITING, TRACKS, CALLED_FROM = "formats", "converted", "writing", "tracks", "called_from"
 """Keys of run.json: the formats that annotate was asked for, those that were added later, names of files that are being written
-in other formats, and the tracks."""
+in other formats, the tracks, and the folder whose tracks the calls are of."""
 _FILES_JSON = "files.json"
 _TRACKS_SHA256 = "tracks_sha256"
 _INDICES = (".csi", ".tbi")
@@ -349,7 +347,8 @@ def lasting_files(run: dict[str, Any]) -> tuple[str, ...]:
     Args:
         run: Contents of run.json.
     """
-    return (*LASTING, *_track_names(run))
+    profiles = () if run.get(CALLED_FROM) else (PROFILES_JSON,)
+    return (PREDICTIONS_FILE, CONTIGS_TSV, *profiles, *_track_names(run))
 
 
 def _track_names(run: dict[str, Any]) -> tuple[str, ...]:

@@ -281,7 +281,18 @@ def test_an_error_about_a_field_survives_the_way_between_processes() -> None:
 
 
 COMMANDS = [
-    *(("annotate",), ("plan",), ("verify",), ("convert",), ("example",), ("train",), ("pretrain",), ("finetune",), ("evaluate",)),
+    *(
+        ("annotate",),
+        ("plan",),
+        ("verify",),
+        ("convert",),
+        ("call",),
+        ("example",),
+        ("train",),
+        ("pretrain",),
+        ("finetune",),
+        ("evaluate",),
+    ),
     *(("doctor",), ("models", "list"), ("models", "show"), ("models", "convert"), ("models", "merge")),
 ]
 

@@ -28,11 +28,11 @@ from annotator.pipeline.error_rate import DecoyThresholds
 from annotator.pipeline.options import AnnotateOptions, Sample
 from annotator.pipeline.request import Request
 from annotator.pipeline.run_plan import make_plan
-from annotator.pipeline.run_record import Circumstances, formats_json, run_json
+from annotator.pipeline.run_record import Circumstances, run_json
 from annotator.pipeline.worker.order import ShardResult, WorkerReport
 from annotator.pipeline.worker.task import FinishedParts, Task
 from annotator.results.plan import RunPlan
-from annotator.results.rewriting import rewrite_files
+from annotator.results.rewriting import formats_json, rewrite_files
 from annotator.results.workspace import (
     CONVERTED,
     FORMATS,

@@ -176,7 +176,7 @@ class ShardTask:
         """The second channel of a part."""
         order = self.order
         maxima = calls_table(found.maxima, work.names, order.labels, order.model_name, order.motif_source)
-        return tracks_bytes(values_table(found.values), maxima)
+        return tracks_bytes(values_table(found.values, work.names), maxima)
 
     def report(self) -> WorkerReport:
         """Time, kernels, batch and memory."""
