@@ -91,7 +91,7 @@ def call(
             if (
                 (finished := workspace.finished_run())
                 and finished.get(FORMATS) == written
-                and workspace.formats_are_there(finished)
+                and workspace.are_there(finished, finished["files"])
             ):
                 logger.info("%s: already complete, nothing to do", out_dir)
                 return

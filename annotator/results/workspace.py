@@ -114,9 +114,9 @@ class Workspace:
             return None  # what failed then is tried again
         return run if _are_there(self.out_dir, run, lasting_files(run)) else None
 
-    def formats_are_there(self, run: dict[str, Any]) -> bool:
-        """Whether all files of a finished run are there, those in other formats included."""
-        return _are_there(self.out_dir, run, run["files"])
+    def are_there(self, run: dict[str, Any], names: Iterable[str]) -> bool:
+        """Whether files of a finished run are there, with the size that its run.json tells."""
+        return _are_there(self.out_dir, run, names)
 
     def read_run(self) -> dict[str, Any]:
         """The run.json of the folder.

@@ -105,6 +105,9 @@ def test_the_command_of_annotate_leaves_what_convert_added_alone(
     assert {"calls.gff3.gz", "promoters.bed6.bed.gz", "calls.tsv.gz"} <= set(named(folder)).difference({"promoters.bed.gz"})
     assert not (folder / "promoters.bed.gz").exists() and not (folder / "promoters.bed.gz.csi").exists()
     assert run_json(folder)["formats"] == {"tsv": {}}
+    (folder / "calls.gff3.gz.csi").unlink()  # what is lost of convert's files is converted again, not by annotate
+    assert run(model, motifs, fasta, folder, "--formats", "tsv") == 0
+    assert not (folder / "calls.gff3.gz").exists() and "promoters.bed6.bed.gz" in named(folder)
 
 
 def test_a_format_that_is_no_longer_asked_for_is_removed(

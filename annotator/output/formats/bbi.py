@@ -16,6 +16,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -181,7 +182,8 @@ class _ZoomLevel:
 
     def close(self) -> None:
         if self._spool is not None:
-            self._spool.close()
+            with suppress(OSError):  # what did not fit is told where it was written, and not tried again
+                self._spool.close()
 
 
 @dataclass(frozen=True, slots=True)

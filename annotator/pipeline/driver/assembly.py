@@ -152,17 +152,20 @@ class Assembly:
     def _with_formats(self, run: dict[str, Any], tick: Tick | None) -> dict[str, Any]:
         """The run.json of a finished run whose files have the format asked for; they are written anew where they have not."""
         out_dir, formats = self.sample.out_dir, formats_json(self.options.formats)
-        if run.get(FORMATS) == formats and self.workspace.formats_are_there(run):
+        if run.get(FORMATS) == formats and self.workspace.are_there(run, run["files"]):
             logger.info("%s: already complete, nothing to do", out_dir)
             return run
         logger.info("%s: already complete; its calls are written in the format asked for", out_dir)
         contigs, task = self.genome.contigs, self.task
-        added = {key: value for key, value in (run.get(CONVERTED) or {}).items() if key not in formats}
+        added = {
+            key: value for key, value in (run.get(CONVERTED) or {}).items()
+            if key not in formats and self.workspace.are_there(run, task.format_files(contigs, formats_from_json({key: value})))
+        }  # fmt: skip
         keep = {*lasting_files(run), *task.format_files(contigs, formats_from_json(added))}
         return rewrite_files(
             self.workspace, run, task.format_files(contigs, self.options.formats),
             lambda: task.rewrite(out_dir, contigs, self.options.formats, tick),
-            keep={name for name in keep if name in run["files"]}, meanwhile={FORMATS: None},
+            keep=keep, meanwhile={FORMATS: None},
             afterwards={FORMATS: formats, CONVERTED: added},
         )  # fmt: skip
 
