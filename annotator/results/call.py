@@ -20,7 +20,8 @@ from annotator.kinds import EVERY_KIND
 from annotator.machine import usable_cpus
 from annotator.output.formats.base import OutputRun
 from annotator.output.formats.registry import make_formats
-from annotator.output.merge import BLOCK_ROWS, Merge, final_names
+from annotator.output.merge import Merge, final_names
+from annotator.output.parts import PartInfo
 from annotator.output.rewrite import table_blocks
 from annotator.output.track_files import LEAST_PROBABILITY, MAXIMA_FILE
 from annotator.results.plan import COMMAND, GIVEN, LADDER, RunPlan
@@ -69,57 +70,76 @@ def call(
     """
     source = _source(folder)
     chosen = _chosen(source, thresholds)
-    if out_dir.exists() and folder.exists() and os.path.samefile(out_dir, folder):
+    if out_dir.exists() and os.path.samefile(out_dir, folder):
         raise UsageError(f"{out_dir}: is the folder of the tracks; choose another for their calls")
-    maxima = folder / MAXIMA_FILE
-    try:
-        sha256 = file_sha256(maxima)
-    except OSError as error:
-        raise InputError(f"{maxima}: cannot be read: {error.strerror}") from None
-    if sha256 != source.run["files"].get(MAXIMA_FILE, {}).get("sha256"):
-        raise InputError(f"{maxima}: is not what {RUN_JSON} says; annotate the genome again")
+    plan = _plan(source.run["plan"], chosen, _maxima_sha256(source))
     run = OutputRun(list(chosen), list(source.contigs), list(source.contigs.values()))
-    plan = _plan(source.run["plan"], chosen, sha256)
-    written = formats_json(formats)
     workspace = Workspace(out_dir)
     try:
-        making = make_formats(formats)
-        names = (*final_names(run, making), CONTIGS_TSV)
-        workspace.refuse_foreign_files([*names, RUN_JSON])
+        workspace.refuse_foreign_files([*final_names(run, make_formats(formats)), CONTIGS_TSV, RUN_JSON])
         if not overwrite:
             workspace.refuse_other_plan(plan)
-            if (
-                (finished := workspace.finished_run())
-                and finished.get(FORMATS) == written
-                and workspace.are_there(finished, finished["files"])
-            ):
+            finished = workspace.finished_run() or {}
+            if finished.get(FORMATS) == formats_json(formats) and workspace.are_there(finished, finished["files"]):
                 logger.info("%s: already complete, nothing to do", out_dir)
                 return
-        workspace.note_names(names)
-        wanted = _at_threshold(chosen)
-        with Merge(
-            out_dir, run=run, formats=making, tool_version=importlib.metadata.version("genome-annotator"),
-            threads=threads or usable_cpus(), text_names=[CONTIGS_TSV], scratch=workspace.state,
-        ) as merge:  # fmt: skip
-            for block in table_blocks(maxima, BLOCK_ROWS):
-                if tick:
-                    tick()
-                merge.take_rows(block.filter(wanted))
-            files = merge.finish({CONTIGS_TSV: "".join(f"{name}\t{bp}\n" for name, bp in source.contigs.items())}, tick=tick)
-        workspace.remove_all_but(files)
-        kept = {name: entry for name, entry in source.run.items() if name not in _OF_THE_SCAN}
-        new = {
-            "argv": argv, "plan": plan.as_json(), FORMATS: written, TRACKS: {}, "files": files_json(out_dir, files),
-            CALLED_FROM: os.path.abspath(folder), "motifs_out_of_reach": [], "counts": {}, "shards": [], "exit_status": 0,
-            "not_validated": [kind for kind in source.run.get("not_validated", ()) if kind in chosen],
-        }  # fmt: skip
-        write_json(out_dir / RUN_JSON, kept | new)
+        files = _write(source, workspace, run, formats, chosen, threads, tick)
+        write_json(out_dir / RUN_JSON, _record(source, plan, formats, files_json(out_dir, files)) | {"argv": argv})
         workspace.finish()
     finally:
         workspace.abandon()
-    for name in names:
-        if files[name].rows:
-            logger.info("%s: %s rows", out_dir / name, f"{files[name].rows:,}")
+    for name, info in files.items():
+        if info.rows:
+            logger.info("%s: %s rows", out_dir / name, f"{info.rows:,}")
+
+
+def _write(
+    source: Results,
+    workspace: Workspace,
+    run: OutputRun,
+    formats: Mapping[str, object],
+    thresholds: Mapping[str, float],
+    threads: int,
+    tick: Callable[[], None] | None,
+) -> dict[str, PartInfo]:
+    """Write all files but run.json, in place of those that the folder has."""
+    making, wanted = make_formats(formats), _at_threshold(thresholds)
+    workspace.note_names([*final_names(run, making), CONTIGS_TSV])
+    with Merge(
+        workspace.out_dir, run=run, formats=making, tool_version=importlib.metadata.version("genome-annotator"),
+        threads=threads or usable_cpus(), text_names=[CONTIGS_TSV], scratch=workspace.state,
+    ) as merge:  # fmt: skip
+        for block in table_blocks(source.path / MAXIMA_FILE):
+            if tick:
+                tick()
+            merge.take_rows(block.filter(wanted))
+        contigs = "".join(f"{name}\t{bp}\n" for name, bp in source.contigs.items())
+        files = merge.finish({CONTIGS_TSV: contigs}, tick=tick)
+    workspace.remove_all_but(files)
+    return files
+
+
+def _record(source: Results, plan: RunPlan, formats: Mapping[str, object], files: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of run.json."""
+    kept = {name: entry for name, entry in source.run.items() if name not in _OF_THE_SCAN}
+    kinds = plan.values["thresholds"]
+    return kept | {
+        "plan": plan.as_json(), FORMATS: formats_json(formats), TRACKS: {}, "files": files,
+        CALLED_FROM: os.path.abspath(source.path), "motifs_out_of_reach": [], "counts": {}, "shards": [],
+        "not_validated": [kind for kind in source.run.get("not_validated", ()) if kind in kinds],
+    }  # fmt: skip
+
+
+def _maxima_sha256(source: Results) -> str:
+    """Hash of the table of maxima, which is the one that run.json tells."""
+    path = source.path / MAXIMA_FILE
+    try:
+        sha256 = file_sha256(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if sha256 != source.run["files"].get(MAXIMA_FILE, {}).get("sha256"):
+        raise InputError(f"{path}: is not what {RUN_JSON} says; annotate the genome again")
+    return sha256
 
 
 def _source(folder: Path) -> Results:

@@ -29,8 +29,6 @@ from tests.support.detector import graded, write_detector
 from tests.support.runs import plant, python_path, random_bases, results, table, write_fasta
 from tests.support.toy_task import CutShort
 
-MODEL = Path()
-"""The model of these tests, once it is written."""
 KINDS = {"donor": "donor", "acceptor": "acceptor", "tss": "promoter"}
 SHARD_BP = "1800"
 
@@ -42,16 +40,12 @@ def sequences() -> dict[str, str]:
     return {"long": text, "empty": "", "HLA:A*01|x": "NNN" + text[:3000] + "N" * 40, "one": "A", "last": text[5000:9000]}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    global MODEL
-    MODEL = write_detector(tmp_path_factory.mktemp("model"), net=graded())
-    return MODEL
-
-
 @pytest.fixture(scope="module")
 def fasta(sequences: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_fasta(tmp_path_factory.mktemp("fasta") / "g.fa", sequences)
+    """The genome, and beside it the model of these tests."""
+    folder = tmp_path_factory.mktemp("fasta")
+    write_detector(folder / "model", net=graded())
+    return write_fasta(folder / "g.fa", sequences)
 
 
 def run(fasta: Path, out: Path, *more: str, **named: Any) -> int:
@@ -59,7 +53,7 @@ def run(fasta: Path, out: Path, *more: str, **named: Any) -> int:
 
 
 def arguments(fasta: Path, out: Path) -> list[str]:
-    fixed = ["annotate", str(fasta), "-o", str(out), "--model", str(MODEL), "--tasks", "promoter,splice"]
+    fixed = ["annotate", str(fasta), "-o", str(out), "--model", str(fasta.parent / "model"), "--tasks", "promoter,splice"]
     return [*fixed, "-t", "1", "--device", "cpu", "--shard-bp", SHARD_BP, "-q"]
 
 
@@ -89,9 +83,9 @@ def test_tracks_leave_the_other_files_as_they_are(plain: Path, tracked: Path) ->
     assert {"predictions.parquet", "promoters.bed.gz", "splice_sites.bed.gz"} == set(rows_of_files(record))
 
 
-def test_a_track_holds_what_the_model_says_of_every_base(tracked: Path, sequences: dict[str, str]) -> None:
+def test_a_track_holds_what_the_model_says_of_every_base(fasta: Path, tracked: Path, sequences: dict[str, str]) -> None:
     """The oracle stitches dense tracks of whole sequences, and knows nothing of shards and thresholds."""
-    bigwig, predictor = reader("pyBigWig"), annotator.load_model(MODEL, device="cpu")
+    bigwig, predictor = reader("pyBigWig"), annotator.load_model(fasta.parent / "model", device="cpu")
     found = 0
     for name, sequence in sequences.items():
         if not sequence:
