@@ -17,6 +17,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from annotator.cli.annotate import annotate
+from annotator.cli.browse import browse
 from annotator.cli.doctor import doctor
 from annotator.cli.evaluate import evaluate
 from annotator.cli.example import example
@@ -49,6 +50,7 @@ for command, line in (
     (annotate, "annotate assembly.fa.gz -o results/ --clade plant --tasks splice,tfbs"),
     (plan, "plan assembly.fa.gz --clade plant"),
     (verify, "verify results/"),
+    (browse, "browse results/ assembly.fa.gz --genes genes.gff3"),
     (example, "example && annotator annotate example.fa.gz -o results/"),
     (train, "train recipe.toml --data data/ -o run/"),
     (pretrain, "pretrain genome.fa --family dnabert --size small -o run/"),

@@ -21,6 +21,7 @@ from annotator.errors import InputError, ResourceFault, UsageError
 from annotator.files import FolderLock, file_sha256, sweep_temporaries, write_json
 from annotator.output.parts import count_rows
 from annotator.output.schema import PREDICTIONS_FILE
+from annotator.results.pages import remove_pages
 from annotator.results.plan import LADDER, OPTION_OF, PLAN_VERSION, RunPlan
 
 STATE = ".annotator"
@@ -186,8 +187,9 @@ class Workspace:
                 raise UsageError(f"{self.out_dir / name}: exists and is not ours; choose another folder")
 
     def clear(self) -> None:
-        """Remove the files named in run.json, run.json itself and the state of an unfinished run; nothing else."""
+        """Remove the files named in run.json, run.json itself, pages made of them, and the state of an unfinished run."""
         path = self.out_dir / RUN_JSON
+        remove_pages(self.out_dir)
         if path.exists():
             for name in self._read_run()["files"]:
                 if Path(name).name == name and os.path.isfile(self.out_dir / name):  # never outside, whatever the file says
