@@ -282,6 +282,7 @@ COMMANDS = {
     "annotate": ["annotate"], "plan": ["plan"], "verify": ["verify"], "example": ["example"], "train": ["train"],
     "pretrain": ["pretrain"], "finetune": ["finetune"], "evaluate": ["evaluate"], "doctor": ["doctor"],
     "list": ["models", "list"], "show": ["models", "show"], "convert": ["models", "convert"], "merge": ["models", "merge"],
+    "browse": ["browse"], "report": ["report"],
 }  # fmt: skip
 
 
