@@ -281,19 +281,9 @@ def test_an_error_about_a_field_survives_the_way_between_processes() -> None:
 
 
 COMMANDS = [
-    *(
-        ("annotate",),
-        ("plan",),
-        ("verify",),
-        ("convert",),
-        ("call",),
-        ("example",),
-        ("train",),
-        ("pretrain",),
-        ("finetune",),
-        ("evaluate",),
-    ),
-    *(("doctor",), ("models", "list"), ("models", "show"), ("models", "convert"), ("models", "merge")),
+    *((name,) for name in ("annotate", "plan", "call", "convert", "verify", "browse", "report", "example", "train", "pretrain")),
+    *((name,) for name in ("finetune", "evaluate", "doctor")),
+    *(("models", name) for name in ("list", "show", "convert", "merge", "quantize")),
 ]
 
 
