@@ -14,6 +14,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DATA = (
+    "annotator/browse/assets/igv.LICENSE",
+    "annotator/browse/assets/igv.min.js",
+    "annotator/browse/assets/page.css",
+    "annotator/browse/assets/page.js",
     "annotator/example/synthetic_human.json",
     "annotator/models/bundled/compact/manifest.json",
     "annotator/models/bundled/compact/model.safetensors",

@@ -17,6 +17,7 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from annotator.cli.annotate import annotate
+from annotator.cli.browse import browse
 from annotator.cli.call import call
 from annotator.cli.convert import convert
 from annotator.cli.doctor import doctor
@@ -53,6 +54,7 @@ for command, line in (
     (call, "call results/ --threshold donor=0.2 -o lower/"),
     (convert, "convert results/ --to gff3,bigbed"),
     (verify, "verify results/"),
+    (browse, "browse results/ assembly.fa.gz --genes genes.gff3"),
     (example, "example && annotator annotate example.fa.gz -o results/"),
     (train, "train recipe.toml --data data/ -o run/"),
     (pretrain, "pretrain genome.fa --family dnabert --size small -o run/"),

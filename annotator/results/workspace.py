@@ -24,6 +24,7 @@ from annotator.output.parts import PartInfo, count_rows
 from annotator.output.schema import PREDICTIONS_FILE
 from annotator.output.track_files import MAXIMA_FILE
 from annotator.output.track_parts import tracks_path
+from annotator.results.pages import remove_pages
 from annotator.results.plan import LADDER, OPTION_OF, PLAN_VERSION, RunPlan
 
 STATE = ".annotator"
@@ -232,7 +233,8 @@ class Workspace:
         self.remove_files(self._named() - {RUN_JSON, *names})
 
     def clear(self) -> None:
-        """Remove the files named in run.json, run.json itself and the state of an unfinished run; nothing else."""
+        """Remove the files named in run.json, run.json itself, pages made of them, and the state of an unfinished run."""
+        remove_pages(self.out_dir)
         self.remove_all_but(())
         (self.out_dir / RUN_JSON).unlink(missing_ok=True)
         for old in (PLAN_JSON, "journal.jsonl", _FILES_JSON):

@@ -97,7 +97,7 @@ def test_transformers_is_imported_in_models_only() -> None:
 
 def test_polars_is_imported_in_output_pipeline_and_evaluation_only() -> None:
     allowed = ("annotator/output/", "annotator/pipeline/", "annotator/evaluation", "annotator/labels", "annotator/results")
-    allowed += ("annotator/plots", "annotator/scan/predict.py")
+    allowed += ("annotator/browse/", "annotator/plots", "annotator/report/", "annotator/scan/predict.py")
     assert {name for name in importers("polars", "annotator", "kernels") if not name.startswith(allowed)} == set()
 
 
