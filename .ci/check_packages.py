@@ -22,6 +22,7 @@ DATA = (
     "annotator/models/bundled/compact/manifest.json",
     "annotator/models/bundled/compact/model.safetensors",
     "annotator/py.typed",
+    "annotator/report/assets/report.css",
     "annotator_kernels/py.typed",
 )
 """Files that are no Python, and without which the installed program does not run or is not typed."""

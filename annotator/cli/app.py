@@ -27,6 +27,7 @@ from annotator.cli.finetune import finetune
 from annotator.cli.models import models_app
 from annotator.cli.plan import plan
 from annotator.cli.pretrain import pretrain
+from annotator.cli.report import report
 from annotator.cli.train import train
 from annotator.cli.values import in_flags
 from annotator.cli.verify import verify
@@ -55,6 +56,7 @@ for command, line in (
     (convert, "convert results/ --to gff3,bigbed"),
     (verify, "verify results/"),
     (browse, "browse results/ assembly.fa.gz --genes genes.gff3"),
+    (report, "report results/"),
     (example, "example && annotator annotate example.fa.gz -o results/"),
     (train, "train recipe.toml --data data/ -o run/"),
     (pretrain, "pretrain genome.fa --family dnabert --size small -o run/"),
