@@ -69,6 +69,7 @@ def annotate(
     bed6: bool = False,
     bed_extra: bool = False,
     header: bool = True,
+    report: bool = True,
     progress: Progress | None = None,
     task: TaskFactory = ShardTask,
 ) -> Results:
@@ -118,6 +119,7 @@ def annotate(
         bed6: The format bed6: the first six columns of BED only.
         bed_extra: The format bed-extra: further columns after the nine of BED; some programs refuse such files.
         header: Write the `#chrom` line into BED files.
+        report: Write report.html into the results folder.
         progress: Told how far the run is.
         task: The work on each shard, where it is to be another than calling sites and motifs.
 
@@ -146,7 +148,7 @@ def annotate(
     )  # fmt: skip
     out, listed = Path(check_path("out_dir", out_dir)), _path("sheet", sheet)
     check_annotation(out, paths, listed, options.motifs, options.regions)
-    annotate_into(out, paths, listed, options, execution, progress or Silence(), task=task)
+    annotate_into(out, paths, listed, options, execution, progress or Silence(), task=task, report=report)
     return open_results(out)
 
 

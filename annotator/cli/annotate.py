@@ -86,6 +86,7 @@ def annotate(
     ] = False,
     no_header: NoHeader = False,
     no_eof_check: NoEofCheck = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
     progress: Annotated[str, typer.Option(help=f"{', '.join(PROGRESS)}; json is one object a line on standard output.")] = "auto",
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -107,4 +108,4 @@ def annotate(
     check_annotation(out, given, sheet, motifs, regions)
     from annotator.pipeline.annotate import annotate_into
 
-    annotate_into(out, given, sheet, options, execution, listener, **(context.obj or {}))
+    annotate_into(out, given, sheet, options, execution, listener, report=not no_report, **(context.obj or {}))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from annotator.errors import EnvironmentFault, PartialFailure, UsageError
 from annotator.kinds import AUTO_CLADE
-from annotator.pipeline.announce import announce_batch, announce_files, announce_hint, announce_run
+from annotator.pipeline.announce import announce_batch, announce_files, announce_hint, announce_next, announce_run
 from annotator.pipeline.clade_fit import CladeFits, advises, with_chosen_clade
 from annotator.pipeline.driver.assembly import Assembly
 from annotator.pipeline.driver.progress import Progress
@@ -21,6 +21,7 @@ from annotator.pipeline.run_plan import follow_earlier_runs
 from annotator.pipeline.samples import samples_given
 from annotator.pipeline.worker.shard_task import ShardTask
 from annotator.pipeline.worker.task import TaskFactory
+from annotator.report.report import report_on_run
 from annotator.results.batch import SUMMARY, BatchFolder
 from annotator.results.workspace import RUN_JSON
 
@@ -35,6 +36,7 @@ def annotate_into(
     *,
     task: TaskFactory = ShardTask,
     argv: Sequence[str] | None = None,
+    report: bool = True,
 ) -> None:
     """Annotate one assembly into a results folder, or several into folders inside it.
 
@@ -47,6 +49,7 @@ def annotate_into(
         progress: Told how far the run is.
         task: The work on each shard.
         argv: The command line, for the record; None for a call from Python.
+        report: Write report.html into every results folder.
 
     Raises:
         PartialFailure: Contigs or assemblies failed; everything else is written.
@@ -57,6 +60,9 @@ def annotate_into(
         (result,) = annotate(samples, options, execution, progress, task=task, argv=argv)
         assert result.run is not None
         announce_files(out_dir, result.run)
+        if report:
+            report_on_run(out_dir)
+        announce_next(out_dir)
         if result.exit_code:
             failed = result.run["failed_contigs"]
             raise PartialFailure(
@@ -75,6 +81,9 @@ def annotate_into(
                 first.field, first.value,
             )  # fmt: skip
         folder.summarise([result.summary() for result in results])
+        for result in results if report else ():
+            if result.run is not None:
+                report_on_run(result.sample.out_dir)
     if failures := [result.sample.name for result in results if result.exit_code]:
         names = ", ".join(failures[:10]) + (" ..." if len(failures) > 10 else "")
         raise PartialFailure(f"{len(failures)} of {len(results)} assemblies failed: {names}; {out_dir / SUMMARY} says why")

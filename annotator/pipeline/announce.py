@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,11 @@ def announce_files(out_dir: Path, run: dict[str, Any]) -> None:
     for name, rows in rows_of_files(run).items():
         logger.info("%s: %s rows", out_dir / name, f"{rows:,}")
     announce_hint(out_dir, run)
+
+
+def announce_next(out_dir: Path) -> None:
+    """Say how to look at the results of an assembly."""
+    logger.info("to look at them: annotator browse %s", shlex.quote(str(out_dir)))
 
 
 def announce_hint(out_dir: Path, run: dict[str, Any]) -> None:

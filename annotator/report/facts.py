@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,11 @@ PROBABILITY_BINS: Final = 20
 THRESHOLDS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 BINS_OF_LONGEST: Final = 200
 """Stretches of the longest contig in the picture of densities."""
+MOST_LISTED: Final = 100
+"""Contigs that are told apart by number, the longest."""
+MOST_DRAWN: Final = 30
+"""Contigs that are drawn, the longest: a genome may have a million."""
+_ROWS_AT_ONCE: Final = 1 << 20
 INTRON_EDGES_BP: Final = (
     0, 20, 30, 40, 50, 60, 80, 100, 130, 170, 230, 300, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 1_000_000,
 )  # fmt: skip
@@ -32,12 +38,13 @@ class Facts:
         bases: Length of the genome.
         calls: Calls by kind.
         expected: Mean probability of the calls by kind; None for a kind without probabilities.
-        by_contig: Calls by kind of each contig that has any.
+        contigs_with_calls: Contigs that have any.
+        by_contig: Calls by kind of each of the longest contigs.
         probabilities: Calls of each kind in bins of 0.05.
         at_least: Of each kind and threshold of THRESHOLDS how many calls reach it, and their mean probability.
         p_values: Binding sites by -log10 of their p-value, rounded down.
         bin_bp: Length of the stretches of `densities`.
-        densities: Calls of each kind in each stretch of a contig, int64, [stretches], for contigs that have any.
+        densities: Calls of each kind in each stretch of a contig, int64, [stretches], for the longest contigs that have any.
         introns: Neighbouring donor-acceptor pairs by length, in the bins of INTRON_EDGES_BP.
         motifs: Binding sites by name: hits, hits in called promoters; sorted by hits.
         promoter_bp: Bases of called promoters, overlaps counted once.
@@ -47,6 +54,7 @@ class Facts:
     bases: int
     calls: dict[Kind, int]
     expected: dict[Kind, float | None]
+    contigs_with_calls: int
     by_contig: dict[str, dict[Kind, int]]
     probabilities: dict[Kind, list[int]]
     at_least: dict[Kind, list[tuple[int, float]]]
@@ -74,14 +82,17 @@ def gather(results: Results) -> Facts:
     bin_bp = max(1, -(-max(contigs.values(), default=1) // BINS_OF_LONGEST))
     step = (pl.col("probability") * PROBABILITY_BINS).floor().clip(0, PROBABILITY_BINS - 1).cast(pl.Int64).alias("bin")
     reach = [_reach(threshold) for threshold in THRESHOLDS]
-    by_kind, by_contig, bins, places, p_values = pl.collect_all(
+    listed = longest_contigs(contigs, MOST_LISTED)
+    drawn = pl.col("chrom").is_in(listed[:MOST_DRAWN])
+    by_kind, with_calls, by_contig, bins, places, p_values = pl.collect_all(
         [
             table.group_by("kind").agg(
                 pl.len().alias("calls"), pl.col("probability").mean(), *(e for pair in reach for e in pair)
             ),
-            table.group_by("chrom", "kind").len("calls"),
+            table.select(pl.col("chrom").n_unique()),
+            table.filter(pl.col("chrom").is_in(listed)).group_by("chrom", "kind").len("calls"),
             table.filter(pl.col("probability").is_not_null()).group_by("kind", step).len("calls"),
-            table.group_by("chrom", "kind", (pl.col("position") // bin_bp).alias("bin")).len("calls"),
+            table.filter(drawn).group_by("chrom", "kind", (pl.col("position") // bin_bp).alias("bin")).len("calls"),
             table.filter(pl.col("p_value").is_not_null())
             .group_by((-pl.col("p_value").clip(1e-30).log10() + 1e-9).floor().cast(pl.Int64).alias("bin"))
             .len("calls"),
@@ -94,7 +105,8 @@ def gather(results: Results) -> Facts:
         bases=sum(contigs.values()),
         calls={kind: rows.get(kind, {}).get("calls", 0) for kind in kinds},
         expected={kind: rows.get(kind, {}).get("probability") for kind in kinds},
-        by_contig=_by_contig(by_contig, contigs),
+        contigs_with_calls=with_calls.item(),
+        by_contig=_by_contig(by_contig, listed),
         probabilities={kind: _filled(bins.filter(pl.col("kind") == kind), PROBABILITY_BINS) for kind in kinds},
         at_least={kind: _reached(rows.get(kind)) for kind in kinds},
         p_values=dict(sorted(p_values.iter_rows())),
@@ -126,11 +138,16 @@ def _filled(table: pl.DataFrame, bins: int) -> list[int]:
     return [counts.get(number, 0) for number in range(bins)]
 
 
-def _by_contig(table: pl.DataFrame, contigs: Mapping[str, int]) -> dict[str, dict[Kind, int]]:
-    found: dict[str, dict[Kind, int]] = {}
+def longest_contigs(contigs: Mapping[str, int], most: int) -> list[str]:
+    """Names of the longest contigs, the longest first; equally long ones by name."""
+    return sorted(contigs, key=lambda name: (-contigs[name], name))[:most]
+
+
+def _by_contig(table: pl.DataFrame, listed: Sequence[str]) -> dict[str, dict[Kind, int]]:
+    found: dict[str, dict[Kind, int]] = {name: {} for name in listed}
     for contig, kind, calls in table.iter_rows():
-        found.setdefault(contig, {})[Kind(kind)] = calls
-    return {contig: found[contig] for contig in contigs if contig in found}
+        found[contig][Kind(kind)] = calls
+    return found
 
 
 def _densities(table: pl.DataFrame, contigs: Mapping[str, int], bin_bp: int) -> dict[tuple[str, Kind], NDArray[np.int64]]:
@@ -177,20 +194,19 @@ def _motifs(results: Results, kinds: list[Kind]) -> tuple[list[tuple[str, int, i
     )
     starts, ends = _merged(*(promoters.collect()[name].to_numpy() for name in ("a", "b")))
     middle = (begin + (pl.col("start") + pl.col("end")) // 2).alias("middle")
-    hits = results.calls(kind=str(Kind.TFBS)).select("name", middle).collect()
-    if len(starts):
-        at = hits["middle"].to_numpy()
-        before = np.searchsorted(starts, at, side="right") - 1
-        inside = (before >= 0) & (at < ends[np.maximum(before, 0)])
-    else:
-        inside = np.zeros(hits.height, bool)
-    counted_both = (
-        hits.with_columns(pl.Series("inside", inside))
-        .group_by("name")
-        .agg(pl.len().alias("hits"), pl.col("inside").sum())
-        .sort(["hits", "name"], descending=[True, False])
-    )
-    return [(name, hits, inside) for name, hits, inside in counted_both.iter_rows()], int((ends - starts).sum())
+    hits: Counter[str] = Counter()
+    inside: Counter[str] = Counter()
+    table = results.calls()
+    for first in range(0, table.select(pl.len()).collect().item(), _ROWS_AT_ONCE):
+        block = table.slice(first, _ROWS_AT_ONCE).filter(pl.col("kind") == Kind.TFBS).select("name", middle).collect()
+        hits.update(dict(block.group_by("name").len().iter_rows()))
+        if len(starts):
+            at = block["middle"].to_numpy()
+            before = np.searchsorted(starts, at, side="right") - 1
+            within = block.filter(pl.Series((before >= 0) & (at < ends[np.maximum(before, 0)])))
+            inside.update(dict(within.group_by("name").len().iter_rows()))
+    ranked = sorted(hits, key=lambda name: (-hits[name], name))
+    return [(name, hits[name], inside[name]) for name in ranked], int((ends - starts).sum())
 
 
 def _merged(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

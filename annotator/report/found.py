@@ -17,7 +17,7 @@ from annotator.results.results import Results
 
 LOGO_OFFSETS: Final = {Kind.DONOR: (-6, 10), Kind.ACCEPTOR: (-22, 3)}
 """Offsets of the logos: the exon's last bases and the intron's first, the intron's last bases and the exon's first."""
-_MOST_CONTIGS: Final = 100
+_MOST_BARS: Final = 12
 _MOST_MOTIFS: Final = 15
 _LEAST_EXPECTED: Final = 5.0
 
@@ -31,18 +31,15 @@ def summary(results: Results, facts: Facts) -> Section:
         rows.append([str(kind), calls, facts.per_mb(kind), results.thresholds.get(kind), mean, right])
     head = ["kind", "calls", "per Mb", "threshold", "mean probability", "expected right"]
     contigs = results.contigs
-    by_size = sorted(facts.by_contig, key=lambda name: (-contigs[name], name))[:_MOST_CONTIGS]
     each: list[list[Cell]] = []
-    for name in by_size:
-        found = facts.by_contig[name]
+    for name, found in facts.by_contig.items():
         per_mb = [found.get(kind, 0) / max(contigs[name], 1) * 1e6 for kind in facts.kinds]
         each.append([name, contigs[name], *(found.get(kind, 0) for kind in facts.kinds), *per_mb])
     columns = ["contig", "bp", *map(str, facts.kinds), *(f"{kind} / Mb" for kind in facts.kinds)]
-    silent = len(contigs) - len(facts.by_contig)
-    note = f"{len(contigs):,} contigs, {facts.bases:,} bp; {silent:,} contigs have no calls."
-    if len(facts.by_contig) > _MOST_CONTIGS:
-        note += f" The {_MOST_CONTIGS} longest with calls are listed."
-    longest = by_size[:12]
+    note = f"{len(contigs):,} contigs, {facts.bases:,} bp; {len(contigs) - facts.contigs_with_calls:,} contigs have no calls."
+    if len(contigs) > len(facts.by_contig):
+        note += f" The {len(facts.by_contig)} longest are listed."
+    longest = list(facts.by_contig)[:_MOST_BARS]
     bars = [
         (str(kind), colour(kind), [facts.by_contig[n].get(kind, 0) / max(contigs[n], 1) * 1e6 for n in longest])
         for kind in facts.kinds
@@ -52,7 +49,7 @@ def summary(results: Results, facts: Facts) -> Section:
         "found", "What was found",
         [
             Table("Calls of each kind, both strands", head, rows), note,
-            Figure("Calls per Mb of the longest contigs with calls", picture, Table("Calls by contig", columns, each)),
+            Figure("Calls per Mb of the longest contigs", picture, Table("Calls by contig", columns, each)),
         ],
     )  # fmt: skip
 

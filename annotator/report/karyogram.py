@@ -8,10 +8,9 @@ import numpy as np
 
 from annotator.kinds import Kind
 from annotator.report.elements import Figure, Table, colour
-from annotator.report.facts import Facts
+from annotator.report.facts import MOST_DRAWN, Facts, longest_contigs
 from annotator.report.svg import WIDTH, key, line, picture, text
 
-MOST_CONTIGS: Final = 30
 _LANE, _GAP, _LABEL = 14, 8, 120
 _LONGEST_LABEL: Final = 18
 
@@ -23,8 +22,9 @@ def karyogram(facts: Facts, contigs: dict[str, int]) -> Figure:
         facts: The figures of the run.
         contigs: Length of every contig.
     """
-    shown = sorted(contigs, key=lambda name: (-contigs[name], name))[:MOST_CONTIGS]
-    shown = [name for name in contigs if name in set(shown)]
+    ranked = longest_contigs(contigs, MOST_DRAWN)
+    chosen = set(ranked)
+    shown = [name for name in contigs if name in chosen]
     longest = max((contigs[name] for name in shown), default=1) or 1
     height_of = {kind: _scale(facts, kind) for kind in facts.kinds}
     row = _LANE * max(len(facts.kinds), 1) + _GAP
@@ -41,14 +41,11 @@ def karyogram(facts: Facts, contigs: dict[str, int]) -> Figure:
                 heights = np.minimum(counts / height_of[kind], 1.0) * (_LANE - 2)
                 parts.append(_hill(heights.tolist(), base, contigs[name] / longest, colour(kind)))
     words = ", ".join(f"{kind} up to {height_of[kind] / facts.bin_bp * 1e6:,.0f} a Mb" for kind in facts.kinds)
-    rows = [
-        [name, contigs[name], *(x for kind in facts.kinds for x in _densest(facts, name, kind))]
-        for name in sorted(contigs, key=lambda name: (-contigs[name], name))[:MOST_CONTIGS]
-    ]
+    rows = [[name, contigs[name], *(x for kind in facts.kinds for x in _densest(facts, name, kind))] for name in ranked]
     head = ["contig", "bp", *(word for kind in facts.kinds for word in (f"{kind} / Mb", f"densest {kind} / Mb", "at Mb"))]
     note = f"Full height: {words}. A stretch has {facts.bin_bp:,} bp."
-    if len(contigs) > MOST_CONTIGS:
-        note += f" The {MOST_CONTIGS} longest of {len(contigs):,} contigs are drawn."
+    if len(contigs) > MOST_DRAWN:
+        note += f" The {MOST_DRAWN} longest of {len(contigs):,} contigs are drawn."
     svg = key([(str(kind), colour(kind)) for kind in facts.kinds]) + picture(
         "Density of calls along the longest contigs", "".join(parts), height=len(shown) * row + 4
     )

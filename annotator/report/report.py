@@ -77,6 +77,9 @@ def report_on_run(folder: Path) -> None:
         write_report([folder])
     except AnnotatorError as error:
         logger.warning("no report: %s", error)
+    except Exception as error:  # the run is complete: a fault of ours here must not make it fail
+        logger.warning("no report: internal error: %s: %s", type(error).__name__, error)
+        logger.debug("traceback", exc_info=True)
 
 
 def _write_single(results: Results, path: Path, truth: Path | None, *, beside: bool) -> None:
