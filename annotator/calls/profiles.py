@@ -26,6 +26,9 @@ from annotator.scan.block import Block
 
 LETTERS: Final = "ACGTN"
 OFFSETS: Final = np.arange(-50, 51)
+PAIRS: Final = tuple(first + second for first in "ACGT" for second in "ACGT")
+PAIRED: Final = (Kind.PROMOTER,)
+"""Kinds around whose calls pairs of neighbouring bases are counted too."""
 _CALLS_AT_ONCE: Final = 1 << 15
 """Calls whose surroundings are held in memory together: about 30 MB."""
 
@@ -89,21 +92,27 @@ class Profile:
         calls: How many calls were counted.
         counts: Bases by offset and letter, int64, [101, 5]: rows follow OFFSETS, columns LETTERS. A row sums up to less than
             `calls` where contigs end.
+        pairs: Pairs of neighbouring bases by the offset of the first, int64, [100, 16]: columns PAIRS. Those with N count as
+            nothing. None for kinds that are not `PAIRED`.
     """
 
     kind: Kind
     name: str | None
     calls: int = 0
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros((len(OFFSETS), len(LETTERS)), np.int64))
+    pairs: NDArray[np.int64] | None = None
 
-    def add(self, calls: int, counts: NDArray[np.int64]) -> None:
+    def add(self, calls: int, counts: NDArray[np.int64], pairs: NDArray[np.int64] | None = None) -> None:
         """Count further calls."""
         self.calls += calls
         self.counts += counts
+        if pairs is not None:
+            self.pairs = pairs.copy() if self.pairs is None else self.pairs + pairs
 
     def as_json(self) -> dict[str, Any]:
         """The profile as plain values."""
-        return {"kind": self.kind, "name": self.name, "calls": self.calls, "counts": self.counts.tolist()}
+        pairs = {} if self.pairs is None else {"pairs": self.pairs.tolist()}
+        return {"kind": self.kind, "name": self.name, "calls": self.calls, "counts": self.counts.tolist()} | pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +161,8 @@ def count_profiles(
         for begin in range(0, len(rows), _CALLS_AT_ONCE):
             some = rows[begin : begin + _CALLS_AT_ONCE]
             length = shard.lengths[calls.contig[some]]
-            profile.add(len(some), _counts(around.bases, index[some], calls.position[some], calls.strand[some], length))
+            codes = _codes(around.bases, index[some], calls.position[some], calls.strand[some], length)
+            profile.add(len(some), _counts(codes), _pairs(codes) if profile.kind in PAIRED else None)
         found.append(PartProfile(contigs[where], profile))
     return found
 
@@ -165,17 +175,31 @@ def span_of(calls: Calls, spans: Sequence[Span], lengths: NDArray[np.int64]) -> 
     return found
 
 
-def _counts(
+def _codes(
     bases: NDArray[np.uint8], index: NDArray[np.int64], position: NDArray[np.int64], strand: NDArray[np.int8],
     length: NDArray[np.int64],
-) -> NDArray[np.int64]:  # fmt: skip
-    """Bases by offset and letter, int64, [101, 5], around calls at `index` of `bases` and `position` of their contigs."""
+) -> NDArray[np.uint8]:  # fmt: skip
+    """Letters around calls at `index` of `bases` and `position` of their contigs, [n, 101]; len(LETTERS) beyond a contig."""
     steps = OFFSETS[None, :] * strand[:, None].astype(np.int64)
     on_contig = (position[:, None] + steps >= 0) & (position[:, None] + steps < length[:, None])
     letters = bases[np.where(on_contig, index[:, None] + steps, index[:, None])]
     codes = np.where(strand[:, None] > 0, _CODES[0][letters], _CODES[1][letters])
     codes[~on_contig] = len(LETTERS)
+    return codes
+
+
+def _counts(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Bases by offset and letter, int64, [101, 5]."""
     return np.stack([(codes == code).sum(0) for code in range(len(LETTERS))], axis=1).astype(np.int64)
+
+
+def _pairs(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Pairs of neighbouring bases by offset, int64, [100, 16]."""
+    first, second = codes[:, :-1].astype(np.int64), codes[:, 1:].astype(np.int64)
+    known = (first < 4) & (second < 4)
+    places = np.arange(len(OFFSETS) - 1) * len(PAIRS) + 4 * first + second
+    counted: NDArray[np.int64] = np.bincount(places[known], minlength=(len(OFFSETS) - 1) * len(PAIRS)).astype(np.int64)
+    return counted.reshape(-1, len(PAIRS))
 
 
 def profiles_to_text(profiles: Iterable[PartProfile]) -> str:
@@ -183,9 +207,8 @@ def profiles_to_text(profiles: Iterable[PartProfile]) -> str:
     rows = []
     for each in profiles:
         profile = each.profile
-        kind_of_number = np.min_scalar_type(int(profile.counts.max())).newbyteorder("<")
-        counts = base64.b64encode(profile.counts.astype(kind_of_number).tobytes()).decode()
-        rows.append([each.contig, profile.kind, profile.name, profile.calls, kind_of_number.str, counts])
+        numbers = [text for counts in (profile.counts, profile.pairs) if counts is not None for text in _as_text(counts)]
+        rows.append([each.contig, profile.kind, profile.name, profile.calls, *numbers])
     return json.dumps(rows)
 
 
@@ -201,8 +224,8 @@ def profiles_from_text(text: str, source: str) -> list[PartProfile]:
     """
     try:
         return [
-            PartProfile(contig, Profile(Kind(kind), name, calls, _shaped(np.frombuffer(base64.b64decode(counts), number))))
-            for contig, kind, name, calls, number, counts in json.loads(text)
+            PartProfile(contig, Profile(Kind(kind), name, calls, _shaped(_from_text(*numbers[:2])), _paired(*numbers[2:])))
+            for contig, kind, name, calls, *numbers in json.loads(text)
         ]
     except (ValueError, TypeError):
         raise InputError(f"{source}: its profiles are damaged") from None
@@ -227,7 +250,7 @@ def sum_profiles(
     for part in parts:
         for each in part:
             if each.contig is None or each.contig not in leave_out:
-                total[each.profile.kind, each.profile.name].add(each.profile.calls, each.profile.counts)
+                total[each.profile.kind, each.profile.name].add(each.profile.calls, each.profile.counts, each.profile.pairs)
     return list(total.values())
 
 
@@ -262,7 +285,27 @@ def read_profiles(text: str, source: str) -> list[Profile]:
 def _profile(row: dict[str, Any]) -> Profile:
     """The profile of `Profile.as_json`."""
     name = None if row["name"] is None else str(row["name"])
-    return Profile(Kind(row["kind"]), name, int(row["calls"]), _shaped(np.array(row["counts"])))
+    pairs = _paired_shape(np.array(row["pairs"])) if "pairs" in row else None
+    return Profile(Kind(row["kind"]), name, int(row["calls"]), _shaped(np.array(row["counts"])), pairs)
+
+
+def _as_text(counts: NDArray[np.int64]) -> tuple[str, str]:
+    """Kind of number and numbers of an array, as short as can be."""
+    kind_of_number = np.min_scalar_type(int(counts.max(initial=0))).newbyteorder("<")
+    return kind_of_number.str, base64.b64encode(counts.astype(kind_of_number).tobytes()).decode()
+
+
+def _from_text(number: str, counts: str) -> NDArray[Any]:
+    return np.frombuffer(base64.b64decode(counts), number)
+
+
+def _paired(*numbers: str) -> NDArray[np.int64] | None:
+    return _paired_shape(_from_text(*numbers)) if numbers else None
+
+
+def _paired_shape(pairs: NDArray[Any]) -> NDArray[np.int64]:
+    """Pairs by offset, int64, [100, 16]; ValueError where their number is another."""
+    return pairs.astype(np.int64).reshape(len(OFFSETS) - 1, len(PAIRS))
 
 
 def _shaped(counts: NDArray[Any]) -> NDArray[np.int64]:

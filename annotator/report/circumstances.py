@@ -74,7 +74,7 @@ def skipped(results: Results) -> Section:
     given, counts = run.get("input", {}), run.get("counts", {})
     rows: list[list[Cell]] = []
     for name, count in (given.get("altered_bases") or {}).items():
-        rows.append([f"bases {ALTERED.get(name, name)}", count])
+        rows.append([f"bases: {ALTERED.get(name, name)}", count])
     rows.append(["runs of N", given.get("n_runs")])
     rows.append(["longest run of N, bp", given.get("longest_n_run_bp")])
     rows += [[name, count] for name, count in counts.items() if name not in ("bases", "windows")]

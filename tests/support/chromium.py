@@ -17,7 +17,7 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _ON_3_AND_4 = "import os, sys; a, b = map(int, sys.argv[1:3]); c, d = os.dup(a), os.dup(b); os.dup2(c, 3); os.dup2(d, 4); "
-_ON_3_AND_4 += "os.execvp(sys.argv[3], sys.argv[3:])"
+_ON_3_AND_4 += "[os.set_inheritable(each, True) for each in (3, 4)]; os.execvp(sys.argv[3], sys.argv[3:])"
 
 
 def find_chromium() -> str:
@@ -33,6 +33,7 @@ class Chromium:
 
     def __init__(self, profile: Path, *, dark: bool = False) -> None:
         path = find_chromium()
+        profile.mkdir(parents=True, exist_ok=True)
         from_us, to_browser = os.pipe()
         from_browser, to_us = os.pipe()
         command = [

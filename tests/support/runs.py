@@ -11,6 +11,7 @@ import polars as pl
 
 from annotator.cli.app import main
 from annotator.pipeline.worker.task import TaskFactory
+from annotator.results.pages import REPORT_HTML, REPORT_MQC
 
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
@@ -75,5 +76,6 @@ def bed_lines(path: Path) -> list[list[str]]:
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """Bytes of all result files but run.json."""
-    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file() and p.name != "run.json"}
+    """Bytes of all result files but run.json and the pages, which tell of it."""
+    others = ("run.json", REPORT_HTML, REPORT_MQC)
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file() and p.name not in others}
