@@ -183,7 +183,7 @@ def _codes(
     steps = OFFSETS[None, :] * strand[:, None].astype(np.int64)
     on_contig = (position[:, None] + steps >= 0) & (position[:, None] + steps < length[:, None])
     letters = bases[np.where(on_contig, index[:, None] + steps, index[:, None])]
-    codes = np.where(strand[:, None] > 0, _CODES[0][letters], _CODES[1][letters])
+    codes: NDArray[np.uint8] = np.where(strand[:, None] > 0, _CODES[0][letters], _CODES[1][letters])
     codes[~on_contig] = len(LETTERS)
     return codes
 
@@ -246,12 +246,17 @@ def sum_profiles(
         One profile for every kind, or kind and name, in order of their names, without calls too.
     """
     names = [(kind, name) for kind in sorted(kinds) for name in (features if kind is Kind.FEATURE else (None,))]
-    total = {key: Profile(*key) for key in sorted(names, key=lambda key: (key[0], key[1] or ""))}
+    total = {key: _empty(*key) for key in sorted(names, key=lambda key: (key[0], key[1] or ""))}
     for part in parts:
         for each in part:
             if each.contig is None or each.contig not in leave_out:
                 total[each.profile.kind, each.profile.name].add(each.profile.calls, each.profile.counts, each.profile.pairs)
     return list(total.values())
+
+
+def _empty(kind: Kind, name: str | None) -> Profile:
+    """A profile that nothing is counted in."""
+    return Profile(kind, name, pairs=np.zeros((len(OFFSETS) - 1, len(PAIRS)), np.int64) if kind in PAIRED else None)
 
 
 def profiles_json(profiles: Iterable[Profile]) -> str:

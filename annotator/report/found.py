@@ -106,6 +106,8 @@ def _around_tss(profile: Profile) -> list[Figure | str]:
     axes = Axes(label, "% of calls", (-50, 50), (0, max(50.0, float(share.max()))))
     title = f"Bases around transcription starts ({profile.calls:,} calls)"
     parts: list[Figure | str] = [Figure(title, curves(title, series, axes), _base_table(profile, -50, 50))]
+    if not profile.calls:
+        return ["There are no promoter calls."]
     if profile.pairs is None:
         return [*parts, "Pairs of bases were not counted by the version that made this run."]
     total = np.maximum(profile.pairs.sum(1, keepdims=True), 1)
@@ -126,8 +128,8 @@ def _around_tss(profile: Profile) -> list[Figure | str]:
     at_start = pairs[int(np.flatnonzero(OFFSETS == -1)[0])]
     initiator = sum(float(at_start[PAIRS.index(first + second)]) for first in "CT" for second in "AG")
     note = (
-        f"At {initiator:.0f} % of the starts a pyrimidine (C, T) stands before a purine (A, G) that is the first base transcribed; "
-        "by chance about 25 %. TA is dashed, CA dotted."
+        f"At {initiator:.0f} % of the starts a pyrimidine (C, T) stands before a purine (A, G) that is the first base "
+        "transcribed; by chance about 25 %. TA is dashed, CA dotted."
     )
     return [*parts, Figure(title, curves(title, series, axes), table, note)]
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def tables(path: Path) -> dict[str, list[list[str]]]:
     for table in re.findall(r"<table>(.*?)</table>", path.read_text(), re.DOTALL):
         caption = re.search(r"<caption>(.*?)</caption>", table)[1]
         rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
-        found[caption] = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
+        found[unescape(caption)] = [[unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows]
     return found
 
 

@@ -1,5 +1,7 @@
 """Bases counted around calls, against a count by hand; however the genome is cut, the sum is the same."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from annotator.calls.batch import Calls
 from annotator.calls.profiles import (
     LETTERS,
     OFFSETS,
+    PAIRS,
     PartProfile,
     Profile,
     count_profiles,
@@ -29,7 +32,7 @@ from tests.support.runs import random_bases, revcomp, write_fasta
 
 LENGTHS = {"a": 3000, "tiny": 30, "b": 700, "c": 61, "d": 5000}
 LABELS = (("M1", "TF"), (None, "CTCF"), (None, "exon"))
-KINDS = (Kind.DONOR, Kind.FEATURE, Kind.TFBS)
+KINDS = (Kind.DONOR, Kind.FEATURE, Kind.PROMOTER, Kind.TFBS)
 FEATURES = ("CTCF", "exon")
 Site = tuple[str, int, Strand, Kind, int]
 
@@ -57,14 +60,15 @@ def sites() -> list[Site]:
     found: list[Site] = []
     for name, length in LENGTHS.items():
         for position in sorted({0, length - 1, *rng.integers(0, length, 40).tolist()}):
-            kind, motif = ((Kind.DONOR, -1), (Kind.TFBS, 0), (Kind.FEATURE, 1), (Kind.FEATURE, 2))[int(rng.integers(4))]
+            choices = ((Kind.DONOR, -1), (Kind.TFBS, 0), (Kind.FEATURE, 1), (Kind.FEATURE, 2), (Kind.PROMOTER, -1))
+            kind, motif = choices[int(rng.integers(5))]
             found.append((name, position, (Strand.PLUS, Strand.MINUS)[int(rng.integers(2))], kind, motif))
     return found
 
 
 def by_hand(text: dict[str, str], sites: list[Site], leave_out: tuple[str, ...] = ()) -> dict[tuple[str, str | None], np.ndarray]:
     """Counts, one base after the other."""
-    keys = (("donor", None), ("tfbs", None), ("feature", "CTCF"), ("feature", "exon"))
+    keys = (("donor", None), ("tfbs", None), ("promoter", None), ("feature", "CTCF"), ("feature", "exon"))
     tables = {key: np.zeros((101, 5), np.int64) for key in keys}
     for name, position, strand, kind, motif in sites:
         if name in leave_out:
@@ -76,6 +80,19 @@ def by_hand(text: dict[str, str], sites: list[Site], leave_out: tuple[str, ...] 
             if 0 <= at + offset < len(sequence):
                 table[row, LETTERS.index(sequence[at + offset])] += 1
     return tables
+
+
+def pairs_by_hand(text: dict[str, str], sites: list[Site]) -> np.ndarray:
+    """Pairs around promoters, one after the other."""
+    table = np.zeros((100, 16), np.int64)
+    for name, position, strand, kind, _ in sites:
+        sequence = text[name] if strand is Strand.PLUS else revcomp(text[name])
+        at = position if strand is Strand.PLUS else len(sequence) - 1 - position
+        for row, offset in enumerate(range(-50, 50)):
+            pair = sequence[max(0, at + offset) : max(0, at + offset + 2)]
+            if kind is Kind.PROMOTER and at + offset >= 0 and pair in PAIRS:
+                table[row, PAIRS.index(pair)] += 1
+    return table
 
 
 def calls_of(shard: ShardInput, sites: list[Site]) -> Calls:
@@ -122,7 +139,11 @@ def test_the_counts_are_those_made_by_hand_whatever_the_shards(
 ) -> None:
     found = count(genome, sites, plan(shard_bp, halo_bp), way)
     expected = by_hand(text, sites)
-    assert [(p.kind, p.name) for p in found] == [("donor", None), ("feature", "CTCF"), ("feature", "exon"), ("tfbs", None)]
+    assert [(p.kind, p.name) for p in found] == [
+        ("donor", None), ("feature", "CTCF"), ("feature", "exon"), ("promoter", None), ("tfbs", None),
+    ]  # fmt: skip
+    assert {p.kind: p.pairs is not None for p in found} == {kind: kind is Kind.PROMOTER for kind in KINDS}
+    assert np.array_equal(found[3].pairs, pairs_by_hand(text, sites)) and found[3].pairs.sum() > 500
     for profile in found:
         assert np.array_equal(profile.counts, expected[profile.kind, profile.name])
         assert profile.counts[50].sum() == profile.calls  # every position lies on its contig
@@ -143,7 +164,7 @@ def test_what_lies_on_the_contigs_of_a_failed_shard_is_left_out(genome: Genome, 
 
 
 def test_no_calls_and_no_kinds(genome: Genome) -> None:
-    assert [p.calls for p in count(genome, [], plan(300), "block")] == [0, 0, 0, 0]
+    assert [p.calls for p in count(genome, [], plan(300), "block")] == [0, 0, 0, 0, 0]
     assert sum_profiles([], (), (), ()) == []
 
 
@@ -152,6 +173,8 @@ def test_profiles_json_is_read_back(genome: Genome, sites: list[Site]) -> None:
     for one, other in zip(read_profiles(profiles_json(profiles), "x"), profiles, strict=True):
         assert (one.kind, one.name, one.calls) == (other.kind, other.name, other.calls)
         assert np.array_equal(one.counts, other.counts) and one.counts.dtype == np.int64
+        assert (one.pairs is None) == (other.pairs is None) == (one.kind is not Kind.PROMOTER)
+        assert one.pairs is None or np.array_equal(one.pairs, other.pairs)
     assert OFFSETS[0] == -50 and OFFSETS[-1] == 50
 
 
@@ -165,6 +188,13 @@ def test_other_texts_are_refused(text: str) -> None:
 def test_damaged_parts_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"^part: its profiles are damaged"):
         profiles_from_text(text, "part")
+
+
+def test_profiles_of_the_version_before_have_no_pairs(genome: Genome, sites: list[Site]) -> None:
+    content = json.loads(profiles_json(count(genome, sites, plan(300), "block")))
+    for row in content["profiles"]:
+        row.pop("pairs", None)
+    assert all(profile.pairs is None for profile in read_profiles(json.dumps(content), "x"))
 
 
 def test_large_counts_survive_the_part() -> None:
