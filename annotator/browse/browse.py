@@ -14,7 +14,7 @@ from annotator.browse.loci import Locus, LocusGroup, list_loci, named_loci
 from annotator.browse.page import Page, page_html
 from annotator.browse.reference import genome_of_run, whole_genome
 from annotator.browse.serve import PageServer, Served
-from annotator.browse.sessions import TWO_BIT, write_sessions
+from annotator.browse.sessions import TWO_BIT, reads_at_random, write_sessions
 from annotator.browse.tracks import Track, annotation_track, call_tracks, probability_tracks, verdict_tracks
 from annotator.browse.two_bit import fits_two_bit, write_two_bit
 from annotator.errors import InputError, UsageError
@@ -177,7 +177,8 @@ def _sequence(results: Results, options: BrowseOptions, genome: Genome | None, g
     with atomic_folder(folder) as temporary:
         if genome is not None and fits:
             write_two_bit(temporary / TWO_BIT, genome.contigs.names, genome.bases)
-        files = write_sessions(temporary, results, first, sequence=fits, assembly=options.assembly)
+        fasta = Path(genome.path) if genome is not None and reads_at_random(Path(genome.path)) else None
+        files = write_sessions(temporary, results, first, sequence=fits, fasta=fasta, assembly=options.assembly)
     logger.info("%s: %s", folder, ", ".join(files))
     return folder / TWO_BIT if fits else None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import struct
 from collections.abc import Callable, Sequence
@@ -54,7 +55,9 @@ class Shown:
         return re.sub(r"\W", "_", self.name, flags=re.ASCII)
 
 
-def write_sessions(folder: Path, results: Results, first: Locus | None, *, sequence: bool, assembly: str) -> list[str]:
+def write_sessions(
+    folder: Path, results: Results, first: Locus | None, *, sequence: bool, fasta: Path | None, assembly: str
+) -> list[str]:
     """Write the files for other browsers.
 
     Args:
@@ -62,6 +65,7 @@ def write_sessions(folder: Path, results: Results, first: Locus | None, *, seque
         results: The run.
         first: What to show first.
         sequence: Whether TWO_BIT is there.
+        fasta: The genome as a FASTA that IGV desktop can read at random; None for names and lengths alone.
         assembly: Name of the assembly at UCSC, such as hg38; empty for one that UCSC does not have.
 
     Returns:
@@ -75,7 +79,8 @@ def write_sessions(folder: Path, results: Results, first: Locus | None, *, seque
     extra = bool(results.run.get("formats", {}).get("bed", {}).get("bed_extra"))
     if extra and beds:
         logger.warning("%s has no BED track: IGV desktop refuses BED with extra columns (--bed-extra)", IGV_SESSION)
-    texts[IGV_SESSION] = _igv(results, [] if extra else beds, big_wigs, first, sequence=sequence)
+    genome = os.path.relpath(fasta.resolve(), results.path.resolve() / BROWSE_FOLDER) if fasta else CHROM_SIZES
+    texts[IGV_SESSION] = _igv([] if extra else beds, big_wigs, first, genome)
     if not (big_beds or big_wigs):
         logger.info("no UCSC track hub: it needs bigBed or bigWig files (annotator convert --to bigbed)")
     elif not (assembly or sequence):
@@ -102,24 +107,30 @@ def _shown(results: Results, suffix: str) -> list[Shown]:
     return shown
 
 
-def _igv(results: Results, beds: Sequence[Shown], wigs: Sequence[Shown], first: Locus | None, *, sequence: bool) -> str:
-    """A session of IGV desktop."""
+def reads_at_random(fasta: Path) -> bool:
+    """Whether IGV desktop can read a FASTA: a plain one, or one in BGZF that has its two indices beside it."""
+    with fasta.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    return not compressed or all(Path(f"{fasta}{suffix}").is_file() for suffix in (".fai", ".gzi"))
+
+
+def _igv(beds: Sequence[Shown], wigs: Sequence[Shown], first: Locus | None, genome: str) -> str:
+    """A session of IGV desktop, which up to 2.16 reads no 2bit and finds the indices by itself only."""
     where = f" locus={quoteattr(f'{first.contig}:{first.start + 1}-{first.end}')}" if first else ""
     lines = [
         '<?xml version="1.0" encoding="UTF-8" standalone="no"?>', f"<!-- {MARK} -->",
-        f'<Session genome="{TWO_BIT if sequence else CHROM_SIZES}"{where} version="8">', "  <Resources>",
+        f'<Session genome={quoteattr(genome)}{where} version="8">', "  <Resources>",
+        *(f'    <Resource path="{_UP}{file.name}" type="bed"/>' for file in beds),
+        *(f'    <Resource path="{_UP}{file.name}" type="bw"/>' for file in wigs),
+        "  </Resources>", '  <Panel name="FeaturePanel">',
     ]  # fmt: skip
     for file in beds:
-        index = next((s for s in (".tbi", ".csi") if file.name + s in results.files), "")
-        lines.append(f'    <Resource path="{_UP}{file.name}" index="{_UP}{file.name}{index}" type="bed"/>')
-    lines += [f'    <Resource path="{_UP}{file.name}" type="bw"/>' for file in wigs]
-    lines += ["  </Resources>", '  <Panel name="FeaturePanel">']
-    lines += [
-        f'    <Track id="{_UP}{file.name}" name={quoteattr(file.label)} color="{file.rgb}" displayMode="EXPANDED"/>'
-        for file in beds
-    ]
+        colour = f' color="{file.rgb}"' if len(file.kinds) == 1 else ""  # it would take the place of each call's own
+        look = f'name={quoteattr(file.label)}{colour} displayMode="EXPANDED" visible="true"'
+        lines.append(f'    <Track clazz="org.broad.igv.track.FeatureTrack" id="{_UP}{file.name}" {look}/>')
     for file in wigs:
-        lines.append(f'    <Track id="{_UP}{file.name}" name={quoteattr(file.label)} color="{file.rgb}" autoScale="false">')
+        look = f'name={quoteattr(file.label)} color="{file.rgb}" autoScale="false" visible="true"'
+        lines.append(f'    <Track clazz="org.broad.igv.track.DataSourceTrack" id="{_UP}{file.name}" {look}>')
         lines += [
             '      <DataRange baseline="0.0" drawBaseline="true" minimum="0.0" maximum="1.0" type="LINEAR"/>',
             "    </Track>",

@@ -6,8 +6,6 @@ A program that is not installed is skipped. Coordinates are 0-based half-open.
 import gzip
 import importlib.util
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +17,7 @@ import pysam
 import pytest
 
 from annotator.output.options import BedOptions
+from tests.support.igv_desktop import drawn, igv, program
 
 _SPEC = importlib.util.spec_from_file_location("output_cases", Path(__file__).parents[1] / "support" / "output_cases.py")
 assert _SPEC is not None
@@ -74,14 +73,6 @@ def written(results: Path, name: str) -> list[Row]:
 def to_row(fields: list[str]) -> Row:
     chrom, start, end, name, score, strand, thick_start, thick_end, rgb = fields
     return chrom, int(start), int(end), name, int(score), strand, int(thick_start), int(thick_end), rgb
-
-
-def program(name: str) -> str:
-    """Path of a program, in this virtual environment or on PATH; skips where there is none."""
-    found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def output_of(*command: object, cwd: Path | None = None) -> str:
@@ -190,40 +181,6 @@ def test_extra_columns_are_what_other_programs_trip_over(results: Path, tmp_path
     path = results / "extra" / "splice_sites.bed.gz"
     assert gzip.decompress(path.read_bytes()).count(b"\n") > 100
     assert read_by_crossmap(path, tmp_path) == []
-
-
-def igv(folder: Path, fasta: Path, *commands: str) -> str:
-    """Let IGV desktop carry out batch commands on a virtual screen.
-
-    Args:
-        folder: Where IGV keeps its state.
-        fasta: The genome to begin with, indexed.
-        commands: Lines of IGV's batch language.
-
-    Returns:
-        IGV's log.
-    """
-    xvfb, browser = program("xvfb-run"), program("igv")
-    home = folder / "igv"
-    home.mkdir()
-    # Without a genome of its own IGV asks for one on the network, and waits for ever where there is none.
-    (home / "prefs.properties").write_text(f"DEFAULT_GENOME_KEY={fasta}\nSHOW_GENOME_SERVER_WARNING=FALSE\nPORT_ENABLED=false\n")
-    (folder / "batch.txt").write_text("\n".join(["new", f"genome {fasta}", *commands, "exit", ""]))
-    done = subprocess.run(
-        # `timeout` ends the whole group, the virtual screen included.
-        ["timeout", "180", xvfb, "-a", "-s", "-screen 0 1200x800x24", browser, "--igvDirectory", str(home),
-         "-g", str(fasta), "-b", str(folder / "batch.txt")],
-        env={**os.environ, "HOME": str(folder)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def drawn(picture: Path, colour: str) -> dict[int, int]:
-    """Height in pixels of what has this colour, by pixel column."""
-    image = pytest.importorskip("matplotlib.image", reason="matplotlib is not installed").imread(picture)
-    rows, columns = np.nonzero((np.rint(image[:, :, :3] * 255) == [int(part) for part in colour.split(",")]).all(axis=2))
-    return {int(column): int(np.ptp(rows[columns == column])) + 1 for column in np.unique(columns)}
 
 
 @pytest.mark.slow

@@ -23,9 +23,11 @@ from annotator.browse.two_bit import write_two_bit
 from annotator.cli.app import main
 from annotator.genome.options import GenomeOptions
 from annotator.genome.source import open_genome
+from annotator.kinds import Kind
 from annotator.results.judged import judge
 from tests.support.chromium import Chromium, find_chromium
 from tests.support.detector import write_detector
+from tests.support.igv_desktop import drawn, igv
 from tests.support.page_runs import CONTIGS, EVIL, GENE, MOTIF, write_genes, write_run
 from tests.support.runs import bed_lines, write_fasta
 
@@ -238,18 +240,36 @@ def test_the_files_for_other_browsers_name_what_is_there(run: tuple[Path, Path])
     assert browse(results, fasta) == 0
     folder = results / "browse"
     session = ET.parse(folder / "igv_session.xml").getroot()
-    assert session.attrib["genome"] == "genome.2bit" and (folder / "genome.2bit").is_file()
-    paths = [element.attrib[key] for element in session.iter("Resource") for key in ("path", "index")]
-    assert len(paths) == 6 and all((folder / path).is_file() for path in paths)
+    assert (folder / session.attrib["genome"]).samefile(fasta)
+    paths = [element.attrib["path"] for element in session.iter("Resource")]
+    assert len(paths) == 3 and all((folder / path).is_file() and (folder / f"{path}.tbi").is_file() for path in paths)
     tracks = [element.attrib for element in session.iter("Track")]
-    assert [t["color"] for t in tracks] == ["0,114,178", "204,121,167", "86,180,233"]
+    assert [t.get("color") for t in tracks] == ["0,114,178", None, "86,180,233"]
     config = json.loads((folder / "config.json").read_text())
+    assert (folder / "genome.2bit").is_file()
     uris = re.findall(r'"uri": "([^"]+)"', (folder / "config.json").read_text())
     assert len(uris) == 7 and all((folder / uri).is_file() for uri in uris)
     colours = [track["displays"][0]["renderer"]["color1"] for track in config["tracks"]]
     assert colours == ["#0072b2", "jexl:get(feature,'name')=='acceptor'?'#cc79a7':'#e69f00'", "#56b4e9"]
     assert (folder / "genome.chrom.sizes").read_text() == (results / "contigs.tsv").read_text()
     assert not (folder / "hub.txt").exists()  # UCSC shows no BED text
+
+
+@pytest.mark.slow
+def test_igv_desktop_loads_the_session(run: tuple[Path, Path], tmp_path: Path) -> None:
+    results, fasta = tmp_path / "results", tmp_path / "g.fa"
+    shutil.copytree(run[0], results, ignore=shutil.ignore_patterns("browse*"))
+    shutil.copy(run[1], fasta)
+    assert browse(results, fasta) == 0
+    log = igv(
+        tmp_path, fasta, f"snapshotDirectory {tmp_path}", f"load {results / 'browse' / 'igv_session.xml'}", "goto chr1:1-1000",
+        "snapshot session.png",
+    )  # fmt: skip
+    for name in ("promoters", "splice_sites", "tfbs"):
+        assert f"Loading resource:  {results / name}.bed.gz" in log
+    assert "Error loading" not in log and "Error restoring" not in log, log
+    for kind in (Kind.PROMOTER, Kind.DONOR, Kind.ACCEPTOR, Kind.TFBS):
+        assert drawn(tmp_path / "session.png", kind.rgb), kind
 
 
 def test_a_2bit_file_holds_the_genome(tmp_path: Path) -> None:
