@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from annotator.kinds import Kind
 from annotator.results.judged import judge
 from tests.support.chromium import Chromium, find_chromium
 from tests.support.detector import write_detector
-from tests.support.igv_desktop import drawn, igv
+from tests.support.igv_desktop import drawn, igv, program
 from tests.support.page_runs import CONTIGS, EVIL, GENE, MOTIF, write_genes, write_run
 from tests.support.runs import bed_lines, write_fasta
 
@@ -270,6 +271,29 @@ def test_igv_desktop_loads_the_session(run: tuple[Path, Path], tmp_path: Path) -
     assert "Error loading" not in log and "Error restoring" not in log, log
     for kind in (Kind.PROMOTER, Kind.DONOR, Kind.ACCEPTOR, Kind.TFBS):
         assert drawn(tmp_path / "session.png", kind.rgb), kind
+
+
+def test_the_command_line_of_jbrowse_takes_the_configuration(run: tuple[Path, Path], tmp_path: Path) -> None:
+    jbrowse, config = program("jbrowse"), tmp_path / "config.json"
+    assert browse(*run) == 0
+    shutil.copy(run[0] / "browse" / "config.json", config)
+    more = [
+        "add-track",
+        "../promoters.bed.gz",
+        "--load",
+        "inPlace",
+        "--trackId",
+        "more",
+        "--indexFile",
+        "../promoters.bed.gz.csi",
+    ]
+    for command in (more, ["set-default-session", "--currentSession"]):
+        done = subprocess.run([jbrowse, *command, "--target", config], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+    assert "LinearGenomeView" in done.stdout
+    written = json.loads(config.read_text())
+    assert [track["trackId"] for track in written["tracks"]][-1] == "more" and len(written["tracks"]) == 4
+    assert written["tracks"][-1]["assemblyNames"] == ["results"]  # it knew the assembly
 
 
 def test_a_2bit_file_holds_the_genome(tmp_path: Path) -> None:
