@@ -88,7 +88,8 @@ def remove_pages(folder: Path) -> None:
 
 def _is_ours(path: Path) -> bool:
     if path.is_dir() and not path.is_symlink():
-        return path.name == BROWSE_FOLDER and {file.name for file in path.iterdir()} <= set(SESSION_FILES)
+        # Other programs leave indices there, such as genome.2bit.fai.
+        return path.name == BROWSE_FOLDER and all(file.name.startswith(SESSION_FILES) for file in path.iterdir())
     return path.is_file() and MARK.encode() in _head(path)
 
 

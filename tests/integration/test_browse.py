@@ -347,6 +347,7 @@ def test_json_in_a_script_cannot_end_it() -> None:
         ("long_truth", 3, "lies beyond contig"),
         ("empty_truth", 3, "has no site of a kind that the run calls"),
         ("foreign", 2, "exists and is not ours"),
+        ("foreign_folder", 2, "browse: exists and is not ours"),
         ("port", 2, "--port: only with --serve"),
     ],
 )
@@ -392,6 +393,9 @@ def test_what_cannot_be_shown_is_one_line(
             given += ["--truth", truth]
         case "foreign":
             (results / "browse.html").write_text("mine")
+        case "foreign_folder":
+            (results / "browse").mkdir()
+            (results / "browse" / "mine.txt").write_text("mine")
         case "port":
             given += ["--port", "8000"]
     before = sorted(path.name for path in results.iterdir())
@@ -434,6 +438,8 @@ def test_without_the_genome_the_page_has_names_and_lengths(
 def test_overwriting_a_run_removes_its_pages(model: Path, tmp_path: Path) -> None:
     results, fasta = write_run(tmp_path, model)
     assert browse(results, fasta) == 0 and (results / "browse.html").exists() and (results / "browse").is_dir()
+    (results / "browse" / "genome.2bit.fai").write_text("what another program left")
+    assert browse(results, fasta) == 0 and not (results / "browse" / "genome.2bit.fai").exists()
     (results / "notes.html").write_text("mine")
     again = ["annotate", str(fasta), "-o", str(results), "--model", str(model), "--tasks", "splice", "-t", "1", "-q"]
     assert main([*again, "--device", "cpu", "--overwrite", "--no-report"]) == 0

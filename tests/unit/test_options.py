@@ -285,6 +285,8 @@ COMMANDS = [
         ("annotate",),
         ("plan",),
         ("verify",),
+        ("browse",),
+        ("report",),
         ("convert",),
         ("call",),
         ("example",),
