@@ -20,7 +20,7 @@ from annotator.browse.two_bit import fits_two_bit, write_two_bit
 from annotator.errors import InputError, UsageError
 from annotator.files import atomic_folder, temporary_folder
 from annotator.genome.source import Genome
-from annotator.kinds import KINDS, TASKS, Kind
+from annotator.kinds import Kind
 from annotator.output.schema import PREDICTIONS_FILE
 from annotator.results.judged import Judged, judge
 from annotator.results.pages import BROWSE_FOLDER, BROWSE_HTML, identity, refuse_foreign_page, write_page
@@ -123,7 +123,7 @@ def _open(folder: Path) -> Results:
 @contextmanager
 def _made(results: Results, options: BrowseOptions, work: Path, most_bp: int | None) -> Iterator[Page]:
     """The page, its files in `work`; the sequence where it has at most `most_bp` bases, or any number for None."""
-    kinds = _kinds(results)
+    kinds = results.kinds
     for option, path in (("genes", options.genes), ("truth", options.truth)):
         if path is not None and not path.is_file():
             raise UsageError("no such file", option, str(path))
@@ -146,12 +146,6 @@ def _made(results: Results, options: BrowseOptions, work: Path, most_bp: int | N
             title=results.path.resolve().name, run=identity(results.run), facts=_facts(results, judged, shown), kinds=kinds,
             judged=judged is not None, contigs=results.contigs, sequence=shown, tracks=tracks, groups=groups, names=names,
         )  # fmt: skip
-
-
-def _kinds(results: Results) -> list[Kind]:
-    """Kinds of call that a run reports, in the order of tasks."""
-    reported = {profile.kind for profile in results.profiles}
-    return sorted(reported, key=lambda kind: (TASKS.index(kind.task), -KINDS.index(kind)))
 
 
 def _annotations(results: Results, options: BrowseOptions, work: Path) -> tuple[list[Track], list[Locus]]:

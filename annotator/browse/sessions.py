@@ -103,7 +103,7 @@ def _shown(results: Results, suffix: str) -> list[Shown]:
         if kinds is None:
             kinds = (next((kind for track, kind in TRACK_KIND.items() if track in stem or kind in stem), Kind.FEATURE),)
         if results.run["files"][name].get("rows", 1) or suffix == ".bw":
-            shown.append(Shown(name, stem.replace("_", " "), kinds))
+            shown.append(Shown(name, stem.replace("_", " ").replace(".", " "), kinds))
     return shown
 
 

@@ -87,7 +87,7 @@ def probability_tracks(results: Results) -> list[Track]:
             stem = name.removesuffix(".bw")
             kind = next((kind for track, kind in TRACK_KIND.items() if track in stem or kind in stem), Kind.FEATURE)
             look = {"type": "wig", "format": "bigwig", "min": 0, "max": 1, "height": 40, "color": f"rgb({kind.rgb})"}
-            tracks.append(Track(stem.replace("_", " "), path, None, look))
+            tracks.append(Track(stem.replace("_", " ").replace(".", " "), path, None, look))
     return tracks
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from annotator.kinds import KINDS, TASKS, Kind
+from annotator.kinds import Kind
 from annotator.results.results import Results
 
 PROBABILITY_BINS: Final = 20
@@ -76,8 +76,7 @@ def gather(results: Results) -> Facts:
     Raises:
         InputError: A file of the run cannot be read.
     """
-    reported = {profile.kind for profile in results.profiles}
-    kinds = sorted(reported, key=lambda kind: (TASKS.index(kind.task), -KINDS.index(kind)))
+    kinds = results.kinds
     contigs, table = results.contigs, results.calls()
     bin_bp = max(1, -(-max(contigs.values(), default=1) // BINS_OF_LONGEST))
     step = (pl.col("probability") * PROBABILITY_BINS).floor().clip(0, PROBABILITY_BINS - 1).cast(pl.Int64).alias("bin")

@@ -14,6 +14,7 @@ from annotator.report.karyogram import karyogram
 from annotator.report.logo import BASE_COLOUR, information, logo, shares
 from annotator.report.svg import Axes, Series, curves, grouped_bars, histogram
 from annotator.results.results import Results
+from annotator.results.workspace import PROFILES_JSON
 
 LOGO_OFFSETS: Final = {Kind.DONOR: (-6, 10), Kind.ACCEPTOR: (-22, 3)}
 """Offsets of the logos: the exon's last bases and the intron's first, the intron's last bases and the exon's first."""
@@ -86,6 +87,8 @@ def scores(facts: Facts) -> Section:
 
 def bases(results: Results, facts: Facts) -> Section | None:
     """Logos of splice sites, and the bases around transcription starts."""
+    if PROFILES_JSON not in results.files:  # calls that were taken from tracks: no bases were counted
+        return None
     profiles = {profile.kind: profile for profile in results.profiles if profile.name is None}
     parts: list[Figure | str] = []
     for kind, (first, last) in LOGO_OFFSETS.items():

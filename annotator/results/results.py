@@ -18,7 +18,7 @@ import polars as pl
 from annotator.calls.profiles import Profile, read_profiles
 from annotator.checks import check_choice, check_choices, check_number, check_path
 from annotator.errors import InputError, UsageError
-from annotator.kinds import KINDS, STRANDS, Strand
+from annotator.kinds import KINDS, STRANDS, TASKS, Kind, Strand
 from annotator.output.schema import PREDICTIONS_FILE, TABLE_SCHEMA
 from annotator.results.batch import SUMMARY, samples_of
 from annotator.results.workspace import (
@@ -107,6 +107,15 @@ class Results:
     def profiles(self) -> list[Profile]:
         """Bases at -50..+50 of the calls of each kind, or of each kind and name of the user's own tracks."""
         return read_profiles(self._text(PROFILES_JSON), str(self.path / PROFILES_JSON))
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """Kinds of call that the run reports, whether or not there are calls of them, in the order of tasks."""
+        if PROFILES_JSON in self.files:
+            reported = {profile.kind for profile in self.profiles}
+        else:  # calls that were taken from tracks
+            reported = {Kind(kind) for kind in self.thresholds}
+        return sorted(reported, key=lambda kind: (TASKS.index(kind.task), -KINDS.index(kind)))
 
     @property
     def model(self) -> str:

@@ -181,6 +181,40 @@ def test_verdicts_of_an_annotation_are_drawn(run: tuple[Path, Path], tmp_path: P
     assert browser.complaints == []
 
 
+def test_tracks_and_the_hub(model: Path, tmp_path: Path, browser: Chromium) -> None:
+    results, fasta = write_run(tmp_path, model, "--tracks", "--formats", "bed9,bigbed")
+    assert browse(results, fasta) == 0
+    browser.open((results / "browse.html").as_uri(), READY)
+    browser.run("annotator.go('chr1', 0, 400, 'a test')")
+    drawn = browser.run(
+        "Object.fromEntries(annotator.browser.trackViews.filter(v => v.track.type === 'wig').map("
+        "v => [v.track.name, v.viewports[0].featureCache.features.map(f => [f.chr, f.start, f.end, f.value])]))"
+    )
+    assert sorted(drawn) == [f"{track} {strand}" for track in ("acceptor", "donor", "tss") for strand in ("minus", "plus")]
+    calls = annotator.read_calls(results, kind="donor", strand="+", region="chr1:1-400").rows(named=True)
+    values = {start: value for chrom, start, end, value in drawn["donor plus"] if chrom == "chr1" and end == start + 1}
+    assert calls and all(values[call["position"]] == pytest.approx(call["probability"], abs=6e-4) for call in calls)
+    assert browser.complaints == []
+    hub = (results / "browse" / "hub.txt").read_text()
+    urls = re.findall(r"^(?:bigDataUrl|twoBitPath) (.+)$", hub, re.MULTILINE)
+    assert len(urls) == 10 and all((results / "browse" / url).is_file() for url in urls)
+    assert hub.count("itemRgb on") == 3 and "color 230,159,0" in hub and "genome results\n" in hub
+    assert browse(results, fasta, "--assembly", "hg38") == 0
+    hub = (results / "browse" / "hub.txt").read_text()
+    assert "genome hg38\n" in hub and "twoBitPath" not in hub
+
+
+def test_calls_from_tracks_are_shown(model: Path, tmp_path: Path, browser: Chromium) -> None:
+    results, fasta = write_run(tmp_path, model, "--tracks")
+    lower = tmp_path / "lower"
+    assert main(["call", str(results), "--threshold", "0.3", "-o", str(lower), "-q"]) == 0
+    assert browse(lower, fasta) == 0 and main(["report", str(lower), "-q"]) == 0
+    browser.open((lower / "browse.html").as_uri(), READY)
+    drawn = seen(browser, "chr1", 0, 2000)["splice sites"]
+    assert len(drawn) == annotator.read_calls(lower, kind=["donor", "acceptor"], region="chr1:1-2000").height > 3
+    assert browser.complaints == [] and "Bases around the calls" not in (lower / "report.html").read_text()
+
+
 @pytest.fixture
 def server(run: tuple[Path, Path]) -> Iterator[PageServer]:
     with served_page(run[0], BrowseOptions(genome=run[1]), 0) as server:
