@@ -233,7 +233,7 @@ class Workspace:
         self.remove_files(self._named() - {RUN_JSON, *names})
 
     def clear(self) -> None:
-        """Remove the files named in run.json, run.json itself pages made of them, and the state of an unfinished run."""
+        """Remove the files named in run.json, run.json itself, pages made of them, and the state of an unfinished run."""
         remove_pages(self.out_dir)
         self.remove_all_but(())
         (self.out_dir / RUN_JSON).unlink(missing_ok=True)
