@@ -12,6 +12,7 @@ from annotator.report.elements import Cell, Figure, Section, Table
 from annotator.report.facts import THRESHOLDS, Facts
 from annotator.results.plan import LADDER
 from annotator.results.results import Results
+from annotator.results.workspace import lasting_files
 
 _MOST_NAMES: Final = 20
 _LADDER_STEPS: Final = 12
@@ -119,14 +120,16 @@ def provenance(results: Results) -> Section:
         rows.append(["model of bound sites", f"{bound['name']}: {', '.join(bound['factors'])}"])
     if run.get("argv"):
         rows.append(["command", " ".join(map(str, ["annotator", *run["argv"][1:]]))])
-    files = [[name, entry.get("rows"), entry["bytes"], entry["sha256"]] for name, entry in run["files"].items()]
+    entries = {name: run["files"][name] for name in lasting_files(run) if name in run["files"]}
+    files = [[name, entry.get("rows"), entry["bytes"], entry["sha256"]] for name, entry in entries.items()]
     versions = [[name, version or "not installed"] for name, version in run.get("versions", {}).items()]
     return Section(
         "provenance", "How this was made",
         [
             Table("The run", ["what", "value"], [row for row in rows if row[1] is not None]),
-            Table("Files", ["file", "rows", "bytes", "sha256"], files), Table("Versions", ["package", "version"], versions),
-            "annotator verify checks the files against these hashes.",
+            Table("Files that the scan made", ["file", "rows", "bytes", "sha256"], files),
+            Table("Versions", ["package", "version"], versions),
+            "run.json names all files of the folder, those in other formats included; annotator verify checks them.",
         ],
     )  # fmt: skip
 

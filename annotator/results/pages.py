@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from annotator.errors import UsageError
 from annotator.files import write_text
+from annotator.output.schema import PREDICTIONS_FILE
 
 BROWSE_HTML: Final = "browse.html"
 BROWSE_FOLDER: Final = "browse"
@@ -28,13 +29,13 @@ _HEAD_BYTES: Final = 4096
 
 
 def identity(run: dict[str, Any]) -> str:
-    """Hash of the plan and the files of a run, by which a page tells whether it was made from it.
+    """Hash of the plan and the calls of a run, by which a page tells whether it was made from it; formats do not matter.
 
     Args:
         run: Contents of its run.json.
     """
-    files = {name: entry.get("sha256") for name, entry in run["files"].items()}
-    return hashlib.sha256(json.dumps([run["plan"], files], sort_keys=True).encode()).hexdigest()
+    calls = run["files"].get(PREDICTIONS_FILE)
+    return hashlib.sha256(json.dumps([run["plan"], calls], sort_keys=True).encode()).hexdigest()
 
 
 def head(title: str, policy: str, css: str, of: str) -> str:
