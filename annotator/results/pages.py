@@ -57,14 +57,14 @@ def head(title: str, policy: str, css: str, of: str) -> str:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a page of ours, in place of an older one.
+    """Write a page of ours, in place of an older one; bytes of a file name that are no text stand as escapes.
 
     Raises:
         UsageError: There is a file of that name that is not ours.
         ResourceFault: It cannot be written.
     """
     refuse_foreign_page(path)
-    write_text(path, text)
+    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def refuse_foreign_page(path: Path) -> None:

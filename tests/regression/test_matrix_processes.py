@@ -195,8 +195,8 @@ def test_D08_sigterm_while_merging_leaves_no_final_file(
     out, begun = tmp_path / "out", tmp_path / "begun"
     slow = (
         "import pathlib, time, annotator.output.formats.bed as bed\n"
-        "genuine = bed._lines\n"
-        f"bed._lines = lambda *a: (pathlib.Path({str(begun)!r}).touch(), time.sleep(60), genuine(*a))[2]\n"
+        "genuine = bed.bed_lines\n"
+        f"bed.bed_lines = lambda *a: (pathlib.Path({str(begun)!r}).touch(), time.sleep(60), genuine(*a))[2]\n"
     )
     process = start_toy_run(fasta, out, model, before=slow, pace_s=0.2 if beside else 0.0)
     wait_until(lambda: any((out / ".annotator").glob(".tmp-*.gz")) if beside else begun.exists(), process)
