@@ -1,6 +1,8 @@
 """`annotator report`: its figures against counts made by hand, the page in a real browser, and what is refused."""
 
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -252,6 +254,25 @@ def test_a_foreign_report_stays(model: Path, tmp_path: Path, capsys: pytest.Capt
     results, _ = write_run(tmp_path, model)
     assert "report.html: exists and is not ours" in capsys.readouterr().err
     assert (results / "report.html").read_text() == "mine" and (results / "predictions.parquet").exists()
+
+
+def test_a_report_that_cannot_be_written_ends_no_run(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if Path(target).name == "report.html":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", full)
+        results, _ = write_run(tmp_path, model)
+    assert "no report: cannot write" in capsys.readouterr().err
+    assert (results / "run.json").exists() and not (results / "report.html").exists() and not list(results.rglob(".tmp-*"))
+    write_run(tmp_path, model)
+    assert (results / "report.html").exists()
 
 
 @pytest.mark.parametrize(
