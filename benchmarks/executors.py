@@ -63,7 +63,7 @@ def run(name: str, fasta: Path, out: Path, args: argparse.Namespace) -> Turn:
     command = [
         sys.executable, "-c", "import sys; from annotator.cli.app import main; sys.exit(main(sys.argv[1:]))", "annotate",
         str(fasta), "-o", str(out), "--clade", "invertebrate", "--tasks", args.tasks, "--device", args.device,
-        "-t", str(threads), "-q", "--progress", "json", *(word.format(n=args.workers) for word in EXECUTORS[name]),
+        "-t", str(threads), "-q", "--no-report", "--progress", "json", *(word.format(n=args.workers) for word in EXECUTORS[name]),
     ]  # fmt: skip
     began = time.monotonic()
     ready = last = None

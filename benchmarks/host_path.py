@@ -174,7 +174,7 @@ def one_run(
 
         DEPTH["cpu"] = DEPTH["cuda"]
     began, before = time.perf_counter(), time.process_time()
-    words = ["annotate", str(fasta), "-o", str(out), "--tasks", "splice", "-t", "1", "--device", "cpu", "-q"]
+    words = ["annotate", str(fasta), "-o", str(out), "--tasks", "splice", "-t", "1", "--device", "cpu", "--no-report", "-q"]
     code = command([*words, *(["--workers", str(workers)] if workers else [])], task=FreeTask)
     whole, cpu = time.perf_counter() - began, time.process_time() - before
     if code:

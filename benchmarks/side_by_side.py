@@ -79,7 +79,8 @@ def take_turn(label: str, command: Command, all_of_them: dict[str, Command], fas
     """Run a command once and look at what it wrote."""
     shutil.rmtree(out, ignore_errors=True)
     program = shutil.which("annotator") or str(Path(sys.executable).with_name("annotator"))
-    line = [program, "annotate", str(fasta), "-o", str(out), "--clade", CLADE, "--tasks", "splice", "--device", "cpu", "-q"]
+    line = [program, "annotate", str(fasta), "-o", str(out), "--clade", CLADE, "--tasks", "splice", "--device", "cpu"]
+    line += ["--no-report", "-q"]
     began = time.monotonic()
     done = subprocess.run([*line, *command.options], capture_output=True, text=True, check=False)
     seconds = time.monotonic() - began

@@ -41,7 +41,7 @@ class Subject:
     shard_timeout_s: float
 
     def command(self, out: Path, *more: object) -> list[str]:
-        return [*self.program, "annotate", *self.arguments, "-o", str(out), *map(str, more)]
+        return [*self.program, "annotate", *self.arguments, "-o", str(out), "--no-report", *map(str, more)]
 
 
 @dataclass

@@ -175,7 +175,7 @@ def test_E11_what_does_not_fit_is_refused_before_anything_is_read(
     (Path("windows") / "model.safetensors").write_bytes((BUNDLED / "compact" / "model.safetensors").read_bytes())
     window = {"window_bp": 64, "stride_bp": 8, "classes": ["other", "donor", "acceptor", "tss"], "anchor_bp": {}}
     window["anchor_bp"] = {"donor": 1, "acceptor": 1, "tss": 1}
-    (Path("windows") / "manifest.json").write_text(json.dumps(raw | {"window": window}))
+    (Path("windows") / "manifest.json").write_text(json.dumps(raw | {"window": window, "integers": None}))
     (Path("tiny.toml")).write_text(small_recipe(genome).read_text().replace("trunk_channels = 96", "trunk_channels = 32"))
     given, code, said = WRONG[what]
     arguments: list[Any] = []
