@@ -77,7 +77,7 @@ def test_ray_starts_twice_in_one_process(fasta: Path, in_process: Path, tmp_path
     script = (
         "import os, sys; from annotator.cli.app import main; before = dict(os.environ);"
         "codes = [main([*sys.argv[1:], '-o', out]) for out in ('a', 'b')];"
-        "print({n: v for n, v in os.environ.items() if n.startswith('RAY_') and before.get(n) != v}); sys.exit(max(codes))"
+        "print({n: v for n, v in os.environ.items() if n.startswith('RAY_AUTH') and before.get(n) != v}); sys.exit(max(codes))"
     )
     command = ["annotate", str(fasta), "-t", "1", "--device", "cpu", "--shard-bp", str(SHARD_BP), "-q", "--ray", "local"]
     done = subprocess.run(
