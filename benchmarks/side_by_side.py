@@ -5,8 +5,9 @@
 
 Every command is a process of its own from start to end, FASTA to BED and Parquet, splice sites of both strands, on the same bases
 of one contig; the peer's scores one strand of fewer bases, because it is slow, so that rates are bases times strands a second.
-Commands take turns, a round of all before the next one, and the figure is the median round. Beforehand, parity: every executor
-writes the bytes of the first, and every round those of the round before. A command that this machine cannot run is left out, and
+Commands take turns, a round of all before the next one, and the figure is the median round. Parity: every executor writes the
+bytes of the run in one process, in whole numbers, whose bits the number of threads does not change, and every round those of the
+round before. A command that this machine cannot run is left out, and
 the line says why. One row holds a whole run: ratios are only made within it.
 """
 
@@ -69,9 +70,9 @@ def commands(threads: int) -> dict[str, Command]:
         for precision in PRECISIONS:
             options = ["--model", model, "--precision", precision, "-t", str(threads)]
             found[f"{model}, {precision}"] = Command(options)
-    each = ["--model", "compact", "--precision", "float32", "-t", "1", "--workers", str(threads)]
-    found[f"compact, float32, {threads} processes"] = Command(each, same_as=FIRST)
-    found[f"compact, float32, {threads} Ray actors"] = Command([*each, "--ray", "local"], same_as=FIRST)
+    each = ["--model", "compact", "--precision", "int8", "-t", "1", "--workers", str(threads)]
+    found[f"compact, int8, {threads} processes"] = Command(each, same_as="compact, int8")
+    found[f"compact, int8, {threads} Ray actors"] = Command([*each, "--ray", "local"], same_as="compact, int8")
     return found
 
 
